@@ -1,0 +1,305 @@
+"""The physics of a separable acquisition: one matrix per axis maps a high-resolution image to what a scanner measures.
+
+A volumetric scan at low resolution is modelled as ``lr = (A_0 x A_1 x A_2) hr``: along every axis a slice profile (box or
+Gaussian) or a truncation of k-space, sampled at the centres of the low-resolution voxels. Both grids cover the same field of
+view, so low-resolution voxel ``i`` is centred at ``(i + 0.5) * n_hr / n_lr - 0.5`` in high-resolution voxel indices. Rows sum
+to one: a constant image stays what it is.
+
+Being separable, the operator has a separable singular value decomposition; its pseudo-inverse and the Tikhonov-damped one
+cost a few small matrix products and no iterations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.special import erf
+from torch import Tensor
+
+from medsr_monai.errors import InputError
+
+PROFILES = ("box", "gaussian", "kspace")
+FWHM_TO_SIGMA = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
+# Singular values below this share of the largest one are not measured: their inverse would only amplify rounding errors.
+RELATIVE_CUTOFF = 1e-6
+
+
+def _check_sizes(n_hr: int, n_lr: int) -> None:
+    if n_lr < 1 or n_hr < n_lr:
+        raise InputError(f"{n_hr} high-resolution voxels cannot be measured as {n_lr}: need 1 <= n_lr <= n_hr")
+
+
+def _centres(n_hr: int, n_lr: int) -> np.ndarray:
+    """Centres of the low-resolution voxels in high-resolution voxel indices, shape (n_lr,)."""
+    return (np.arange(n_lr) + 0.5) * n_hr / n_lr - 0.5
+
+
+def _normalise_rows(matrix: np.ndarray) -> np.ndarray:
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+def box_matrix(n_hr: int, n_lr: int, width: float | None = None) -> np.ndarray:
+    """Average over a slab of the given width around every low-resolution voxel centre.
+
+    Args:
+        n_hr: voxels along the axis at high resolution.
+        n_lr: voxels along the axis at low resolution; the factor ``n_hr / n_lr`` need not be an integer.
+        width: slab width in high-resolution voxels; default is the whole low-resolution voxel. Smaller leaves a slice gap,
+            larger lets slices overlap.
+
+    Returns:
+        (n_lr, n_hr) float64 matrix whose rows sum to one.
+    """
+    _check_sizes(n_hr, n_lr)
+    width = n_hr / n_lr if width is None else width
+    if width <= 0:
+        raise InputError(f"slice thickness {width} voxels: must be positive")
+    centres = _centres(n_hr, n_lr)[:, None]
+    edges = np.arange(n_hr + 1)[None, :] - 0.5
+    covered = np.clip(edges, centres - width / 2, centres + width / 2)
+    return _normalise_rows(np.diff(covered, axis=1))
+
+
+def gaussian_matrix(n_hr: int, n_lr: int, fwhm: float) -> np.ndarray:
+    """Weight by a Gaussian slice profile, integrated over each high-resolution voxel.
+
+    Args:
+        n_hr: voxels along the axis at high resolution.
+        n_lr: voxels along the axis at low resolution.
+        fwhm: full width at half maximum in high-resolution voxels; 0 samples the voxel at the centre.
+
+    Returns:
+        (n_lr, n_hr) float64 matrix whose rows sum to one.
+    """
+    _check_sizes(n_hr, n_lr)
+    if fwhm < 0:
+        raise InputError(f"slice profile FWHM {fwhm} voxels: must not be negative")
+    sigma = max(fwhm * FWHM_TO_SIGMA, 1e-6)
+    edges = np.arange(n_hr + 1)[None, :] - 0.5
+    cumulative = 0.5 * (1.0 + erf((edges - _centres(n_hr, n_lr)[:, None]) / (sigma * math.sqrt(2.0))))
+    return _normalise_rows(np.diff(cumulative, axis=1))
+
+
+def kspace_matrix(n_hr: int, n_lr: int) -> np.ndarray:
+    """Keep the ``n_lr`` lowest spatial frequencies (periodic boundary), sampled at the low-resolution voxel centres.
+
+    Args:
+        n_hr: voxels along the axis at high resolution.
+        n_lr: voxels along the axis at low resolution. If even, its Nyquist frequency counts half on either side, which
+            keeps the matrix real.
+
+    Returns:
+        (n_lr, n_hr) float64 matrix whose rows sum to one.
+    """
+    _check_sizes(n_hr, n_lr)
+    if n_lr == n_hr:
+        return np.eye(n_hr)
+    distance = _centres(n_hr, n_lr)[:, None] - np.arange(n_hr)[None, :]
+    orders = np.arange(1, (n_lr + 1) // 2)
+    matrix = 1.0 + 2.0 * np.cos(2 * np.pi / n_hr * orders[:, None, None] * distance).sum(axis=0)
+    if n_lr % 2 == 0:
+        matrix += np.cos(np.pi * n_lr / n_hr * distance)
+    return _normalise_rows(matrix / n_hr)
+
+
+def profile_matrix(profile: str, n_hr: int, n_lr: int, fwhm: float | None = None, gap: float = 0.0) -> np.ndarray:
+    """Matrix of one axis by the name of its profile.
+
+    Args:
+        profile: ``box``, ``gaussian`` or ``kspace``.
+        n_hr: voxels along the axis at high resolution.
+        n_lr: voxels along the axis at low resolution.
+        fwhm: width of the profile in high-resolution voxels; default is the low-resolution spacing less the gap.
+        gap: space between neighbouring slices in high-resolution voxels (box and Gaussian).
+
+    Returns:
+        (n_lr, n_hr) float64 matrix.
+    """
+    if gap < 0 or gap * n_lr >= n_hr:
+        raise InputError(f"slice gap {gap} voxels: must be at least 0 and below the slice spacing {n_hr / n_lr:g}")
+    width = n_hr / n_lr - gap if fwhm is None else fwhm
+    if profile == "box":
+        return box_matrix(n_hr, n_lr, width)
+    if profile == "gaussian":
+        # On an axis that keeps its resolution nothing is sliced: the neutral profile is the identity.
+        return gaussian_matrix(n_hr, n_lr, 0.0 if fwhm is None and n_hr == n_lr else width)
+    if profile == "kspace":
+        return kspace_matrix(n_hr, n_lr)
+    raise InputError(f"profile '{profile}': choose one of {', '.join(PROFILES)}")
+
+
+def apply_matrix(matrix: Tensor, image: Tensor, axis: int) -> Tensor:
+    """Multiply one spatial axis of ``image`` by ``matrix``.
+
+    Args:
+        matrix: (M, N), or (B, M, N) with one matrix per image.
+        image: (B, C, *spatial) with N voxels along the axis.
+        axis: which spatial axis, from 0.
+
+    Returns:
+        (B, C, *spatial) with M voxels along the axis.
+    """
+    dim = axis + 2
+    if image.shape[dim] != matrix.shape[-1]:
+        raise InputError(f"axis {axis}: {image.shape[dim]} voxels, but the operator was made for {matrix.shape[-1]}")
+    shape = image.shape
+    after = math.prod(shape[dim + 1 :])
+    if matrix.ndim == 3:
+        # (B, 1, M, N) @ (B, before, N, after): one product a sample
+        flat = image.reshape(shape[0], -1, shape[dim], after)
+        product = torch.matmul(matrix[:, None], flat)
+    elif after == 1:
+        product = torch.matmul(image.reshape(-1, shape[dim]), matrix.mT)
+    else:
+        product = torch.matmul(matrix, image.reshape(-1, shape[dim], after))
+    return product.reshape(*shape[:dim], matrix.shape[-2], *shape[dim + 1 :])
+
+
+class SeparableAcquisition:
+    """A linear measurement ``A = A_0 x A_1 x ...`` with one matrix per spatial axis.
+
+    Args:
+        matrices: one per spatial axis, (n_lr, n_hr), or (B, n_lr, n_hr) with one per image of the batch.
+
+    Raises:
+        InputError: a matrix is not two- or three-dimensional or has more rows than columns.
+    """
+
+    def __init__(self, matrices: Sequence[Tensor | np.ndarray]) -> None:
+        self.matrices = [torch.as_tensor(m) for m in matrices]
+        for axis, matrix in enumerate(self.matrices):
+            if matrix.ndim not in (2, 3) or matrix.shape[-2] > matrix.shape[-1]:
+                raise InputError(f"axis {axis}: matrix of shape {tuple(matrix.shape)}, need (n_lr, n_hr), n_lr <= n_hr")
+        self._decomposition: tuple[list[Tensor], list[Tensor], list[Tensor]] | None = None
+        self._on: dict[tuple, list[list[Tensor]]] = {}
+
+    @classmethod
+    def from_profile(
+        cls,
+        hr_shape: Sequence[int],
+        lr_shape: Sequence[int],
+        profile: str | Sequence[str] = "box",
+        spacing_mm: Sequence[float] | None = None,
+        fwhm_mm: float | Sequence[float | None] | None = None,
+        gap_mm: float | Sequence[float] = 0.0,
+    ) -> SeparableAcquisition:
+        """The acquisition of a whole field of view.
+
+        Args:
+            hr_shape: spatial shape of the high-resolution image.
+            lr_shape: spatial shape of the measurement; equal sizes leave an axis as it is.
+            profile: ``box``, ``gaussian`` or ``kspace``, one for all axes or one each.
+            spacing_mm: high-resolution voxel size per axis; default 1.
+            fwhm_mm: width of the slice profile; default is the low-resolution spacing less the gap.
+            gap_mm: gap between slices on the axes whose resolution is reduced.
+
+        Raises:
+            InputError: an unknown profile, a lower than low resolution, or a negative width, naming the axis.
+        """
+        axes = len(hr_shape)
+        profiles = [profile] * axes if isinstance(profile, str) else list(profile)
+        spacing = [1.0] * axes if spacing_mm is None else list(spacing_mm)
+        fwhms = list(fwhm_mm) if isinstance(fwhm_mm, Sequence) else [fwhm_mm] * axes
+        gaps = list(gap_mm) if isinstance(gap_mm, Sequence) else [gap_mm] * axes
+        matrices = []
+        for axis, (n_hr, n_lr, name, mm, fwhm, gap) in enumerate(
+            zip(hr_shape, lr_shape, profiles, spacing, fwhms, gaps, strict=True)
+        ):
+            if n_hr == n_lr:
+                matrices.append(np.eye(n_hr))
+                continue
+            try:
+                matrices.append(profile_matrix(name, n_hr, n_lr, None if fwhm is None else fwhm / mm, gap / mm))
+            except InputError as error:
+                raise InputError(f"axis {axis}: {error}") from None
+        return cls(matrices)
+
+    @property
+    def hr_shape(self) -> tuple[int, ...]:
+        return tuple(m.shape[-1] for m in self.matrices)
+
+    @property
+    def lr_shape(self) -> tuple[int, ...]:
+        return tuple(m.shape[-2] for m in self.matrices)
+
+    def _like(self, image: Tensor) -> list[list[Tensor]]:
+        """The matrices, U, S and V^T in the image's type and device, decomposed once in float64."""
+        if image.ndim != len(self.matrices) + 2:
+            raise InputError(f"image of shape {tuple(image.shape)}: need (B, C) and {len(self.matrices)} spatial axes")
+        key = (image.dtype, image.device)
+        if key not in self._on:
+            if self._decomposition is None:
+                parts = [torch.linalg.svd(m.double(), full_matrices=False) for m in self.matrices]
+                self._decomposition = tuple(list(part) for part in zip(*parts, strict=True))  # type: ignore[assignment]
+            groups = [self.matrices, *self._decomposition]  # type: ignore[misc]
+            self._on[key] = [[m.to(dtype=image.dtype, device=image.device) for m in group] for group in groups]
+        return self._on[key]
+
+    def forward(self, hr: Tensor) -> Tensor:
+        """Measure: ``A hr``. Args: hr (B, C, *hr_shape). Returns: (B, C, *lr_shape)."""
+        for axis, matrix in enumerate(self._like(hr)[0]):
+            hr = apply_matrix(matrix, hr, axis)
+        return hr
+
+    __call__ = forward
+
+    def adjoint(self, lr: Tensor) -> Tensor:
+        """Spread measurements back: ``A^T lr``. Args: lr (B, C, *lr_shape). Returns: (B, C, *hr_shape)."""
+        for axis, matrix in reversed(list(enumerate(self._like(lr)[0]))):
+            lr = apply_matrix(matrix.mT, lr, axis)
+        return lr
+
+    def pseudo_inverse(self, lr: Tensor, regularisation: float | Tensor = 0.0) -> Tensor:
+        """The image of least norm that explains the measurement: ``A^T (A A^T + regularisation)^-1 lr``.
+
+        Args:
+            lr: (B, C, *lr_shape).
+            regularisation: Tikhonov parameter relative to the largest singular value squared, one for all or (B,); 0 gives
+                the Moore-Penrose inverse.
+
+        Returns:
+            (B, C, *hr_shape).
+        """
+        damping = torch.as_tensor(regularisation, dtype=lr.dtype, device=lr.device)
+        if not bool((damping >= 0).all()):
+            raise InputError(f"regularisation {regularisation}: must not be negative")
+        _, u, s, vt = self._like(lr)
+        for axis, basis in enumerate(u):
+            lr = apply_matrix(basis.mT, lr, axis)
+        lr = lr * self._spectral_filter(s, damping)
+        for axis, basis in reversed(list(enumerate(vt))):
+            lr = apply_matrix(basis.mT, lr, axis)
+        return lr
+
+    def _spectral_filter(self, singular: list[Tensor], damping: Tensor) -> Tensor:
+        """``s / (s^2 + damping)`` on the outer product of the axes' singular values, (1 or B, 1, *lr_shape)."""
+        axes = len(singular)
+        product = torch.ones((), dtype=singular[0].dtype, device=singular[0].device)
+        for axis, values in enumerate(singular):
+            batch = values.shape[0] if values.ndim == 2 else 1
+            product = product * values.reshape(batch, 1, *[1] * axis, -1, *[1] * (axes - axis - 1))
+        largest = product.amax(dim=tuple(range(1, axes + 2)), keepdim=True)
+        relative = product / largest
+        measured = relative > RELATIVE_CUTOFF
+        inverse = relative / (relative.square() + damping.reshape(-1, *[1] * (axes + 1))) / largest
+        return torch.where(measured, inverse, torch.zeros_like(inverse))
+
+    def project(self, sr: Tensor, lr: Tensor, regularisation: float | Tensor = 0.0) -> Tensor:
+        """Move ``sr`` the least distance so that ``forward(sr)`` equals ``lr``: ``sr + A^+ (lr - A sr)``.
+
+        Args:
+            sr: (B, C, *hr_shape).
+            lr: (B, C, *lr_shape), the measurement.
+            regularisation: with noise in ``lr``, how much of it to leave unexplained (Tikhonov), one for all or (B,);
+                0 is exact.
+
+        Returns:
+            (B, C, *hr_shape).
+
+        Reference:
+            Range-null space decomposition, as in Wang et al., arXiv:2212.00490.
+        """
+        return sr + self.pseudo_inverse(lr - self.forward(sr), regularisation)

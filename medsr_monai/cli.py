@@ -1,0 +1,187 @@
+"""The ``medsr`` command: a thin door to the bundles' own workflows."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import fire
+
+from medsr_monai.errors import InputError, exit_with, find_input_error
+
+INTERRUPTED = 130
+
+
+def bundle_folders() -> list[Path]:
+    """Where bundles are looked for: ``MEDSR_BUNDLES`` (several folders as in PATH), then the checkout."""
+    named = [Path(part) for part in os.environ.get("MEDSR_BUNDLES", "").split(os.pathsep) if part]
+    return [*named, Path(__file__).resolve().parent.parent / "bundles"]
+
+
+def find_bundles() -> dict[str, Path]:
+    """Folders of the bundles by name; the first folder that has a name wins."""
+    found: dict[str, Path] = {}
+    for folder in bundle_folders():
+        for metadata in sorted(folder.glob("*/configs/metadata.json")):
+            found.setdefault(metadata.parent.parent.name, metadata.parent.parent)
+    return found
+
+
+def bundle_root(bundle: str) -> Path:
+    """The folder of a bundle, by name or by path."""
+    known = find_bundles()
+    if bundle in known:
+        return known[bundle]
+    if (Path(bundle) / "configs" / "metadata.json").is_file():
+        return Path(bundle)
+    raise InputError(f"bundle '{bundle}': not found; known are {', '.join(sorted(known)) or 'none'} (see MEDSR_BUNDLES)")
+
+
+def run_inference(root: Path, **overrides: Any) -> None:
+    """Run a bundle's inference workflow with some of its top-level keys replaced."""
+    from monai.bundle import ConfigWorkflow
+
+    workflow = ConfigWorkflow(
+        config_file=str(root / "configs" / "inference.json"),
+        meta_file=str(root / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="inference",
+        bundle_root=str(root),
+        **overrides,
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+def upscale(
+    input: str,
+    output: str,
+    bundle: str = "brain_mri_super_resolution",
+    consistency: str | float = "exact",
+    profile: str = "box",
+    device: str | None = None,
+    output_dtype: str = "float32",
+    progress: bool = True,
+) -> None:
+    """Upscale a volume, a folder of volumes, or what a glob pattern finds.
+
+    Args:
+        input: a .nii, .nii.gz, .mha or .nrrd file, 3D or 4D; a folder; or a quoted glob pattern.
+        output: the file to write (.nii, .nii.gz, .mha, .nrrd), or a folder, which is made if missing.
+        bundle: name of the bundle (see ``medsr bundles``), or its folder.
+        consistency: ``exact``: the result, measured again, is the input; a number: Tikhonov damping for noisy inputs;
+            ``none``: what the network says.
+        profile: how the input was acquired: ``box``, ``gaussian`` or ``kspace``.
+        device: ``cpu``, ``cuda``, ``cuda:1``; default is a GPU where there is one.
+        output_dtype: ``float32``, ``float64``, ``int16``, ``uint16``, ``int32``, ``uint8``, or ``same`` as the input.
+        progress: show a progress bar.
+    """
+    from medsr_monai.volumes import find_volumes, volume_suffix
+
+    files = find_volumes(str(input))
+    target = Path(str(output)).expanduser()
+    overrides: dict[str, Any] = {"output_dir": str(target)}
+    if volume_suffix(target) is not None:
+        if len(files) > 1:
+            raise InputError(f"{output}: {len(files)} inputs need a folder to write to")
+        overrides = {"output_dir": str(target.parent), "output_file": str(target)}
+    if device is not None:
+        overrides["device"] = checked_device(device)
+    run_inference(
+        bundle_root(bundle),
+        input=str(input),
+        consistency=consistency if consistency is not None else "none",
+        profile=profile,
+        output_dtype=output_dtype,
+        progress=progress,
+        **overrides,
+    )
+
+
+def checked_device(device: str) -> Any:
+    """A PyTorch device that this machine has."""
+    import torch
+
+    try:
+        return torch.empty(0, device=str(device)).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device '{device}': not available here; use cpu or leave it out") from error
+
+
+def degrade(
+    hr: str,
+    lr: str,
+    scale: float | tuple[float, float, float] = 2,
+    profile: str = "box",
+    noise: float = 0.0,
+    fwhm_mm: float | None = None,
+    gap_mm: float = 0.0,
+    seed: int = 0,
+    output_dtype: str = "float32",
+) -> None:
+    """Make a low-resolution volume from a high-resolution one by a simulated acquisition.
+
+    Args:
+        hr: volume to measure.
+        lr: file to write.
+        scale: factor, or one per axis as ``1,1,4``; need not be an integer.
+        profile: ``box``, ``gaussian`` or ``kspace``.
+        noise: standard deviation of Rician noise as a share of the robust intensity range.
+        fwhm_mm: width of the slice profile; default is the low-resolution spacing less the gap.
+        gap_mm: gap between slices.
+        seed: of the noise.
+        output_dtype: type of the voxels written.
+    """
+    from medsr_monai.transforms import Acquired
+    from medsr_monai.volumes import LoadVolumed, SaveVolumed
+
+    acquired = Acquired("hr", scale=scale, profile=profile, noise=noise, seed=seed, fwhm_mm=fwhm_mm, gap_mm=gap_mm)
+    data = acquired(LoadVolumed("hr")({"hr": str(hr)}))
+    SaveVolumed("lr", output_file=str(lr), dtype=output_dtype)(data)
+
+
+def bundles() -> None:
+    """List the bundles found, with version and what each is for."""
+    for name, root in sorted(find_bundles().items()):
+        metadata = json.loads((root / "configs" / "metadata.json").read_text())
+        print(f"{name}  {metadata['version']}  {metadata['task']}\n    {root}")
+
+
+def demo(output_dir: str = "results/demo", input: str | None = None) -> None:
+    """Upscale a real scan and picture it: the given one, or the first volume of nibabel's example EPI.
+
+    Args:
+        output_dir: where ``input.nii.gz`` (the example), ``sr.nii.gz`` and ``comparison.png`` are written.
+        input: a volume of your own.
+    """
+    from medsr_monai.report import save_comparison
+    from medsr_monai.volumes import write_example
+
+    folder = Path(output_dir)
+    source = Path(str(input)) if input is not None else write_example(folder / "input.nii.gz")
+    upscale(str(source), str(folder / "sr.nii.gz"))
+    save_comparison(folder / "comparison.png", source, folder / "sr.nii.gz")
+    print(f"input       {source}\nSR volume   {folder / 'sr.nii.gz'}\npicture     {folder / 'comparison.png'}")
+
+
+def main() -> None:
+    """Entry point: bad input is one line on standard error and status 2."""
+    commands = {"upscale": upscale, "degrade": degrade, "bundles": bundles, "demo": demo}
+    try:
+        fire.Fire(commands, name="medsr")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        cause = find_input_error(error)
+        if cause is None:
+            raise
+        exit_with(cause)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Which images belong to which subject, how they are split, and random patches that can be drawn again exactly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.transforms import Compose
+from torch.utils.data import Dataset
+
+from medsr_monai.errors import InputError
+
+# BIDS names subjects sub-XX; elsewhere the part of the name before the first underscore is taken.
+BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
+
+
+def subject_of(path: str | Path) -> str:
+    """The subject of an image by its name: BIDS ``sub-XX`` anywhere in the path, else what precedes the first ``_``."""
+    match = BIDS_SUBJECT.search(str(path))
+    return match.group() if match else Path(path).name.split(".")[0].split("_")[0]
+
+
+def group_by_subject(
+    paths: Sequence[str | Path], subjects: Mapping[str, str | None] | None = None
+) -> dict[str, list[str]]:
+    """Group image files by subject.
+
+    Args:
+        paths: image files.
+        subjects: subject by file name, for files whose name does not tell; None leaves the file out.
+
+    Returns:
+        Files by subject, both sorted.
+
+    Raises:
+        InputError: no file is left.
+    """
+    groups: dict[str, list[str]] = {}
+    for path in sorted(map(str, paths)):
+        name = Path(path).name
+        subject = subjects[name] if subjects and name in subjects else subject_of(path)
+        if subject is not None:
+            groups.setdefault(subject, []).append(path)
+    if not groups:
+        raise InputError(f"no training image among {len(paths)} files: check 'dataset_dir' and 'subjects'")
+    return dict(sorted(groups.items()))
+
+
+def split_by_subject(
+    groups: Mapping[str, Sequence[str]],
+    fractions: Sequence[float] = (0.70, 0.15, 0.15),
+    seed: int = 0,
+    fixed: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, list[str]]:
+    """Split files into training, validation and test sets, so that no subject is in two of them.
+
+    Args:
+        groups: files by subject.
+        fractions: share of the subjects in each set. Sizes are rounded, but no set with a positive share stays empty.
+        seed: of the shuffle.
+        fixed: names of subjects by set; when given, it is the split, and what it does not name is left out.
+
+    Returns:
+        Files of ``train``, ``val`` and ``test``.
+
+    Raises:
+        InputError: too few subjects, or ``fixed`` names an unknown one or one twice.
+    """
+    names = ("train", "val", "test")
+    if fixed is not None:
+        chosen = [subject for name in names for subject in fixed.get(name, ())]
+        unknown = sorted(set(chosen) - set(groups))
+        if unknown or len(set(chosen)) < len(chosen):
+            raise InputError(f"split: subjects {unknown or chosen} unknown or in two sets; known are {sorted(groups)}")
+        return {name: [file for subject in fixed.get(name, ()) for file in groups[subject]] for name in names}
+    wanted = [name for name, share in zip(names, fractions, strict=True) if share > 0]
+    if len(groups) < len(wanted):
+        raise InputError(
+            f"{len(groups)} subject(s) {sorted(groups)}: a split into {', '.join(wanted)} needs {len(wanted)} or more; "
+            "add subjects, or name the sets in 'split'"
+        )
+    order = [sorted(groups)[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+    counts = _apportion(len(order), fractions)
+    ends = np.cumsum(counts)
+    parts = [order[end - count : end] for end, count in zip(ends, counts, strict=True)]
+    return {name: [f for s in sorted(part) for f in groups[s]] for name, part in zip(names, parts, strict=True)}
+
+
+def _apportion(total: int, fractions: Sequence[float]) -> list[int]:
+    """Whole numbers in proportion to the fractions that sum to ``total``; a positive fraction gets at least one."""
+    shares = np.asarray(fractions, dtype=float) / np.sum(fractions) * total
+    counts = np.where(shares > 0, np.maximum(1, np.floor(shares + 0.5)), 0).astype(int)
+    while counts.sum() != total:
+        step = 1 if counts.sum() < total else -1
+        allowed = (shares > 0) & ((counts > 1) | (step > 0))
+        counts[np.argmax(np.where(allowed, step * (shares - counts), -np.inf))] += step
+    return counts.tolist()
+
+
+class RandomPatchDataset(Dataset):
+    """Random patches of a few cached images: patch ``i`` of epoch ``e`` is always the same patch.
+
+    Every item seeds the transform's random state from (seed, epoch, index), so that neither the number of worker processes
+    nor an interruption changes what the network sees.
+
+    Args:
+        images: indexable, e.g. a MONAI ``CacheDataset`` of whole images.
+        transform: random transforms that turn one image into one patch.
+        length: patches per epoch.
+        seed: of all randomness.
+    """
+
+    def __init__(self, images: Sequence[Any], transform: Compose, length: int, seed: int = 0) -> None:
+        if len(images) == 0:
+            raise InputError("no training image: check 'dataset_dir' and the split")
+        self.images = images
+        self.transform = transform
+        self.length = length
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose patches are drawn; the trainer calls it before each one."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        self.transform.set_random_state(seed=int(rng.integers(2**31)))
+        # Images take turns, so that every epoch shows all of them equally often.
+        return self.transform(self.images[(index + self.epoch * self.length) % len(self.images)])

@@ -1,0 +1,43 @@
+"""Bad user input, and how it ends a program: one line on standard error, exit status 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+EXIT_STATUS = 2
+Result = TypeVar("Result")
+
+
+class InputError(ValueError):
+    """Bad input: one line that names the file, the axis or the key, the cause, and the way out."""
+
+
+def find_input_error(error: BaseException | None) -> InputError | None:
+    """The bad input behind an error that MONAI or ignite wrapped in others, or None if there is none."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def exit_with(error: InputError) -> NoReturn:
+    """Print the one line and leave with status 2."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(EXIT_STATUS)
+
+
+def or_exit(function: Callable[..., Result], *args: object, **kwargs: object) -> Result:
+    """Call a function from a bundle's JSON, so that bad input ends ``monai.bundle run`` with one line and status 2.
+
+    MONAI wraps every exception of an expression in its own; ``SystemExit`` it lets through.
+    """
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        cause = find_input_error(error)
+        if cause is None:
+            raise
+        exit_with(cause)

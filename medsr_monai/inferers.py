@@ -1,0 +1,174 @@
+"""MONAI inferers: exact tiles for convolutional generators, and the projection onto the measurement."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor
+from tqdm import tqdm
+
+from medsr_monai.acquisition import SeparableAcquisition
+from medsr_monai.errors import InputError
+
+
+def consistency_regularisation(consistency: str | float | None) -> float | None:
+    """What ``none``, ``exact`` or a number means to the projection.
+
+    Returns:
+        None for no projection, 0 for an exact one, or the Tikhonov damping.
+
+    Raises:
+        InputError: anything else.
+    """
+    if consistency is None or str(consistency).lower() == "none":
+        return None
+    if str(consistency).lower() == "exact":
+        return 0.0
+    try:
+        value = float(consistency)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise InputError(f"consistency '{consistency}': must be none, exact, or a damping of 0 or more")
+    return value
+
+
+def cut_axis(size: int, tiles: int, halo: int) -> list[tuple[slice, slice]]:
+    """Cut an axis into equal tiles with a halo.
+
+    Args:
+        size: voxels along the axis.
+        tiles: number of tiles.
+        halo: voxels that a tile sees beyond its own on either side, as far as there are any.
+
+    Returns:
+        For every tile what it sees and what of that is its own.
+    """
+    edges = [round(size * i / tiles) for i in range(tiles + 1)]
+    cuts = []
+    for start, stop in itertools.pairwise(edges):
+        first, last = max(0, start - halo), min(size, stop + halo)
+        cuts.append((slice(first, last), slice(start - first, stop - first)))
+    return cuts
+
+
+def plan_tiles(shape: Sequence[int], halo: int, max_voxels: int) -> list[list[tuple[slice, slice]]]:
+    """Cut a volume into the tiles that compute the fewest voxels while none sees more than ``max_voxels``.
+
+    Args:
+        shape: spatial shape.
+        halo: voxels of overlap on either side of a cut.
+        max_voxels: largest tile, halo included.
+
+    Returns:
+        The cuts of each axis, as of :func:`cut_axis`.
+
+    Raises:
+        InputError: even the smallest tile, which is its halo, is larger.
+    """
+
+    def seen(cuts: list[tuple[slice, slice]]) -> list[int]:
+        return [view.stop - view.start for view, _ in cuts]
+
+    def options(size: int) -> list[list[tuple[slice, slice]]]:
+        counts = sorted({min(size, count) for count in (*range(1, 9), 12, 16, 24, 32, 48, 64)})
+        return [cut_axis(size, count, halo) for count in counts]
+
+    best = None
+    for cuts in itertools.product(*(options(size) for size in shape)):
+        if math.prod(max(seen(axis)) for axis in cuts) <= max_voxels:
+            cost = math.prod(sum(seen(axis)) for axis in cuts)
+            if best is None or cost < best[0]:
+                best = (cost, cuts)
+    if best is None:
+        raise InputError(f"tiles of {max_voxels} voxels are too small for a receptive radius of {halo}; allow more")
+    return list(best[1])
+
+
+class TiledInferer(Inferer):
+    """Run a convolutional generator tile by tile with a halo as wide as its receptive field: exact, no seams.
+
+    Args:
+        max_voxels: low-resolution voxels of the largest tile, halo included: the limit of the memory used.
+        progress: show a progress bar.
+    """
+
+    def __init__(self, max_voxels: int = 2_500_000, progress: bool = False) -> None:
+        super().__init__()
+        self.max_voxels = max_voxels
+        self.progress = progress
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Upscale (B, C, *spatial) to (B, C', *(scale * spatial)).
+
+        The network states its ``receptive_radius`` and ``scale``.
+        """
+        shape = inputs.shape[2:]
+        scale, halo = network.scale, network.receptive_radius  # type: ignore[attr-defined]
+        if math.prod(shape) <= self.max_voxels:
+            return network(inputs, *args, **kwargs)
+        output: Tensor | None = None
+        tiles = list(itertools.product(*plan_tiles(shape, halo, self.max_voxels)))
+        for tile in tqdm(tiles, desc="tiles", unit="tile", disable=not self.progress or len(tiles) == 1):
+            views, owns = zip(*tile, strict=True)
+            result = network(inputs[(..., *views)], *args, **kwargs)
+            if output is None:
+                size = [n * factor for n, factor in zip(shape, scale, strict=True)]
+                output = result.new_empty((*result.shape[:2], *size))
+            source = [slice(o.start * s, o.stop * s) for o, s in zip(owns, scale, strict=True)]
+            target = [
+                slice((v.start + o.start) * s, (v.start + o.stop) * s)
+                for v, o, s in zip(views, owns, scale, strict=True)
+            ]
+            output[(..., *target)] = result[(..., *source)]
+        assert output is not None
+        return output
+
+
+class ConsistentInferer(Inferer):
+    """Upscale, then move the result the least distance to where it reproduces the measurement.
+
+    Every channel is a volume of its own when the network takes one channel: a time series is upscaled volume by volume.
+
+    Args:
+        inferer: runs the network.
+        profile: the acquisition that the input is taken to come from: ``box``, ``gaussian`` or ``kspace``.
+        regularisation: None for no projection, 0 for an exact one, or a Tikhonov damping for noisy measurements; see
+            :func:`consistency_regularisation`.
+        progress: show a progress bar over the volumes of a series.
+    """
+
+    def __init__(
+        self,
+        inferer: Inferer | None = None,
+        profile: str = "box",
+        regularisation: float | None = 0.0,
+        progress: bool = False,
+    ) -> None:
+        super().__init__()
+        self.inferer = TiledInferer() if inferer is None else inferer
+        self.profile = profile
+        self.regularisation = regularisation
+        self.progress = progress
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Upscale (B, C, *spatial) to (B, C, *(scale * spatial))."""
+        batch, channels = inputs.shape[:2]
+        inputs = torch.as_tensor(inputs)
+        volumes = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        volumes = volumes.reshape(batch * channels, 1, *inputs.shape[2:])
+        series = tqdm(volumes.split(1), desc="volumes", disable=not self.progress or len(volumes) == 1)
+        results = torch.cat([self._upscale(volume, network, *args, **kwargs) for volume in series])
+        return results.reshape(batch, channels, *results.shape[2:])
+
+    def _upscale(self, lr: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        sr = self.inferer(lr, network, *args, **kwargs).float()
+        if self.regularisation is None:
+            return sr
+        acquisition = SeparableAcquisition.from_profile(sr.shape[2:], lr.shape[2:], self.profile)
+        return acquisition.project(sr, lr.float(), self.regularisation)

@@ -1,0 +1,74 @@
+"""Half-voxel-aligned interpolation: the reference that super-resolution has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from medsr_monai.errors import InputError
+
+SPLINE_ORDER = 3
+# Beyond its outer voxel centres an image goes on with its border value: nothing rings, nothing fades to zero.
+BORDER = "nearest"
+
+
+@lru_cache(maxsize=16)
+def _spline_matrix(n_in: int, n_out: int) -> np.ndarray:
+    """What ``scipy.ndimage.zoom`` does to every unit vector of an axis, (n_out, n_in) float64.
+
+    B-spline interpolation is linear and separable: three small matrices do in a tenth of the time what 64 neighbours of
+    every output voxel would, on any device.
+    """
+    unit_vectors = np.eye(n_in)
+    return ndimage.zoom(unit_vectors, (n_out / n_in, 1), order=SPLINE_ORDER, mode=BORDER, grid_mode=True)
+
+
+def _check(image: Tensor, shape: Sequence[int]) -> None:
+    if not image.is_floating_point():
+        raise InputError(f"image of type {image.dtype}: interpolation needs floating point numbers")
+    if image.ndim not in (4, 5) or image.numel() == 0:
+        raise InputError(f"image of shape {tuple(image.shape)}: need (B, C) and two or three spatial axes, none empty")
+    if len(shape) != image.ndim - 2:
+        raise InputError(f"shape {tuple(shape)}: need one size for each of the {image.ndim - 2} spatial axes")
+    for axis, size in enumerate(shape):
+        if size < 1:
+            raise InputError(f"axis {axis}: {size} voxels asked for, need at least 1")
+    if not torch.isfinite(image).all():
+        raise InputError("image has NaN or infinite voxels: a spline would spread them over the whole image")
+
+
+def cubic_bspline(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """Interpolate by a cubic B-spline between two grids that cover the same field of view.
+
+    Output voxel ``j`` is centred at ``(j + 0.5) * n_in / n_out - 0.5`` in input voxel indices, whatever the factor.
+    Towards fewer voxels this samples and does not average.
+
+    Args:
+        image: (B, C, *spatial), 2D or 3D, floating point.
+        shape: spatial shape of the result, any integers from 1.
+
+    Returns:
+        (B, C, *shape) in the type and on the device of ``image``.
+
+    Raises:
+        InputError: a wrong number of axes, a size below 1, or voxels that are not finite.
+
+    Reference:
+        Unser, Aldroubi, Eden: B-spline signal processing. doi:10.1109/78.193220, doi:10.1109/78.193221
+    """
+    shape = tuple(int(size) for size in shape)
+    _check(image, shape)
+    if shape == tuple(image.shape[2:]):
+        return image.clone()
+    # Half precision would lose the spline's small negative weights.
+    result = image.to(torch.promote_types(image.dtype, torch.float32))
+    for n_in, n_out in zip(image.shape[2:], shape, strict=True):
+        # Each product takes the first spatial axis away and appends the new one: at the end they are in order again.
+        matrix = torch.as_tensor(_spline_matrix(n_in, n_out), dtype=result.dtype, device=result.device)
+        result = torch.tensordot(result, matrix, dims=([2], [1]))
+    return result.to(image.dtype)

@@ -1,0 +1,108 @@
+"""The generator of ESRGAN, in two and three dimensions, on the low-resolution grid to its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medsr_monai.errors import InputError
+from medsr_monai.networks.blocks import RRDB, PixelShuffle, convolution, initialise_icnr_, scale_per_axis
+
+# ESRGAN starts its residual branches small (Kaiming x 0.1), so that a deep network begins near the identity.
+INITIAL_GAIN = 0.1
+
+
+class RRDBNet(nn.Module):
+    """Residual-in-residual dense network whose output is a residual on the interpolated input.
+
+    ``sr = interpolate(lr) + shuffle(tail(f + body(f)))`` with ``f = head(lr)``: every convolution runs on the
+    low-resolution grid, an N-D pixel shuffle comes last. No normalisation layers, so the output depends on no statistics
+    of the patch: a network that can be cut into tiles exactly.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the low-resolution image.
+        out_channels: channels of the output; they are residuals on the first ``out_channels`` input channels.
+        scale: integer factor of 1 to 8, or one per axis, e.g. ``(1, 1, 4)``.
+        features: channels of the trunk.
+        growth: channels that each dense convolution adds. Multiples of 16 are fastest on CPUs.
+        num_blocks: residual-in-residual dense blocks.
+        dense_blocks: dense blocks of five convolutions in each of them.
+        residual_scale: weight of each residual branch.
+
+    Attributes:
+        receptive_radius: low-resolution voxels on each side that an output voxel can depend on.
+
+    Shape:
+        (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
+
+    Raises:
+        InputError: a parameter out of range, named.
+
+    Reference:
+        Wang et al., ESRGAN, doi:10.1007/978-3-030-11021-5_5
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        scale: int | Sequence[int] = 2,
+        features: int = 32,
+        growth: int = 16,
+        num_blocks: int = 1,
+        dense_blocks: int = 3,
+        residual_scale: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.scale = scale_per_axis(scale, spatial_dims)
+        if not 1 <= out_channels <= in_channels:
+            raise InputError(f"out_channels {out_channels}: need 1 to in_channels ({in_channels}), it adds to the input")
+        for name, value in {"features": features, "growth": growth, "num_blocks": num_blocks}.items():
+            if value < 1:
+                raise InputError(f"{name} {value}: must be at least 1")
+        self.spatial_dims = spatial_dims
+        self.out_channels = out_channels
+        self.interpolation = "bilinear" if spatial_dims == 2 else "trilinear"
+        self.scale_factor = [float(s) for s in self.scale]
+        factor = math.prod(self.scale)
+        self.head = convolution(spatial_dims, in_channels, features)
+        self.body = nn.Sequential(
+            *(RRDB(spatial_dims, features, growth, dense_blocks, residual_scale) for _ in range(num_blocks)),
+            convolution(spatial_dims, features, features),
+        )
+        self.tail = nn.Sequential(
+            convolution(spatial_dims, features, features),
+            nn.LeakyReLU(0.2, inplace=True),
+            convolution(spatial_dims, features, out_channels * factor),
+            PixelShuffle(self.scale),
+        )
+        # Low-resolution voxels on each side that an output voxel can depend on: half a kernel per convolution of the
+        # longest chain, which here is all of them. The interpolation's radius of 1 is within it.
+        self.receptive_radius = sum(conv.kernel_size[0] // 2 for conv in self._convolutions())
+        self._initialise(factor)
+
+    def _convolutions(self) -> list[nn.Conv3d]:
+        return [m for m in self.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))]  # type: ignore[misc]
+
+    def _initialise(self, factor: int) -> None:
+        for conv in self._convolutions():
+            nn.init.kaiming_normal_(conv.weight, a=0.2)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+        for module in self.body.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+                module.weight.data.mul_(INITIAL_GAIN)
+        initialise_icnr_(self._convolutions()[-1].weight, factor, INITIAL_GAIN)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.head(image)
+        residual = self.tail(features + self.body(features))
+        base = functional.interpolate(
+            image[:, : self.out_channels], scale_factor=self.scale_factor, mode=self.interpolation, align_corners=False
+        )
+        return base + residual

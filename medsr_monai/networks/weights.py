@@ -1,0 +1,37 @@
+"""Trained weights into a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from medsr_monai.errors import InputError
+
+
+def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
+    """Load a state dict, tensors only, into a network.
+
+    Args:
+        network: changed in place.
+        path: what ``torch.save`` made of a ``state_dict``.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: no such file, a damaged one, or one for another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights; train them or give another 'checkpoint'")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and PyTorch raise what they like for a damaged file
+        raise InputError(f"{path}: cannot read the weights, the file is damaged or no state dict") from error
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"{path}: these weights are for another network than 'network_def'") from error
+    return network

@@ -1,0 +1,162 @@
+"""Where voxels lie: orientation, the upscaled grid, patches."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+
+from medsr_monai.errors import InputError
+from medsr_monai.geometry import Grid, reorient
+
+
+class ReorientToCanonicald(MapTransform):
+    """Bring images to the closest RAS orientation by flips and permutations only; the affine follows.
+
+    Args:
+        keys: images (C, *spatial) with an affine.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.keys:
+            image = result[key]
+            target, orientation = Grid(tuple(image.shape[1:]), np.asarray(image.affine)).canonical()
+            array = reorient(image.as_tensor(), orientation)
+            meta = {name: value for name, value in image.meta.items() if name != "affine"}
+            result[key] = MetaTensor(array, affine=torch.tensor(target.affine), meta=meta)
+        return result
+
+
+class UpscaledGridd(MapTransform):
+    """Give an upscaled image the grid that covers its source's field of view, in the orientation the file had.
+
+    Args:
+        keys: upscaled images (C, *spatial).
+        source: key of the low-resolution image, a MetaTensor brought to canonical orientation after loading.
+    """
+
+    def __init__(self, keys: KeysCollection, source: str) -> None:
+        super().__init__(keys)
+        self.source = source
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        source = result[self.source]
+        lr_grid = Grid(tuple(source.shape[1:]), np.asarray(source.affine))
+        as_loaded = Grid(tuple(source.shape[1:]), np.asarray(source.meta["original_affine"])).axcodes
+        for key in self.keys:
+            image = torch.as_tensor(result[key]).detach().cpu()
+            grid = lr_grid.resized(tuple(image.shape[1:]))
+            orientation = grid.orientation_to(as_loaded)
+            meta = {name: value for name, value in source.meta.items() if name != "affine"}
+            affine = torch.tensor(grid.reoriented(orientation).affine)
+            array = reorient(image.as_subclass(torch.Tensor), orientation)
+            result[key] = MetaTensor(array, affine=affine, meta=meta)
+        return result
+
+
+class CropToMultipled(MapTransform):
+    """Crop images at the high end of each axis to a multiple of the scale; the affine stays true.
+
+    Args:
+        keys: images (C, *spatial).
+        scale: integer factor per axis.
+    """
+
+    def __init__(self, keys: KeysCollection, scale: Sequence[int]) -> None:
+        super().__init__(keys)
+        self.scale = tuple(scale)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.keys:
+            image = result[key]
+            sizes = [n // factor * factor for n, factor in zip(image.shape[1:], self.scale, strict=True)]
+            if 0 in sizes:
+                raise InputError(f"{key}: {tuple(image.shape[1:])} voxels are too few for a scale of {self.scale}")
+            result[key] = image[(slice(None), *(slice(n) for n in sizes))]
+        return result
+
+
+class ForegroundIndexd(MapTransform):
+    """Remember where an image has foreground, under ``KEY_foreground``: flat voxel indices, int64.
+
+    Args:
+        keys: images (C, *spatial); the first channel counts.
+        threshold: foreground is above it.
+    """
+
+    def __init__(self, keys: KeysCollection, threshold: float = 0.05) -> None:
+        super().__init__(keys)
+        self.threshold = threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.keys:
+            result[f"{key}_foreground"] = np.flatnonzero(np.asarray(result[key][0]) > self.threshold)
+            if not result[f"{key}_foreground"].size:
+                raise InputError(f"{key}: nothing is brighter than {self.threshold} of the intensity range")
+        return result
+
+
+class RandForegroundCropd(Randomizable, MapTransform):
+    """Cut a patch around a random foreground voxel, shifted to lie inside the image.
+
+    MONAI's ``RandCropByPosNegLabeld`` does this too, but copies the whole volume for every patch.
+
+    Args:
+        keys: one key, an image (C, *spatial) that went through :class:`ForegroundIndexd`.
+        size: sides of the patch, no larger than the image's.
+    """
+
+    def __init__(self, keys: KeysCollection, size: Sequence[int]) -> None:
+        super().__init__(keys)
+        self.size = tuple(size)
+        self.drawn = 0
+
+    def randomize(self, data: Any = None) -> None:
+        self.drawn = int(self.R.randint(data))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        key = self.keys[0]
+        foreground = result.pop(f"{key}_foreground")
+        shape = result[key].shape[1:]
+        self.randomize(len(foreground))
+        centre = np.unravel_index(foreground[self.drawn], shape)
+        window = [slice(None)]
+        for axis, (voxel, n, side) in enumerate(zip(centre, shape, self.size, strict=True)):
+            if n < side:
+                raise InputError(f"{key}: axis {axis} has {n} voxels, but a patch needs {side}")
+            start = min(max(0, int(voxel) - side // 2), n - side)
+            window.append(slice(start, start + side))
+        result[key] = torch.as_tensor(np.asarray(result[key])[tuple(window)].copy())
+        return result
+
+
+class RandAxisPermuted(RandomizableTransform, MapTransform):
+    """Permute the spatial axes at random: with flips, all symmetries of the cube.
+
+    Args:
+        keys: images (C, *spatial) of equal sides.
+        prob: probability.
+    """
+
+    def __init__(self, keys: KeysCollection, prob: float = 1.0) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        self.randomize(None)
+        axes = self.R.permutation(result[self.keys[0]].ndim - 1)
+        if self._do_transform:
+            for key in self.keys:
+                result[key] = result[key].permute(0, *(int(axis) + 1 for axis in axes))
+        return result

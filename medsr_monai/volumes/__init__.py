@@ -1,0 +1,32 @@
+"""Reading and writing volumes with the grid they lie on."""
+
+from medsr_monai.volumes.dictionary import LoadVolumed, SaveVolumed
+from medsr_monai.volumes.example import write_example
+from medsr_monai.volumes.reading import read_info, read_volume
+from medsr_monai.volumes.volume import (
+    READABLE_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    Volume,
+    VolumeInfo,
+    find_volumes,
+    volume_stem,
+    volume_suffix,
+)
+from medsr_monai.volumes.writing import DTYPES, write_volume
+
+__all__ = [
+    "DTYPES",
+    "READABLE_SUFFIXES",
+    "WRITABLE_SUFFIXES",
+    "LoadVolumed",
+    "SaveVolumed",
+    "Volume",
+    "VolumeInfo",
+    "find_volumes",
+    "read_info",
+    "read_volume",
+    "volume_stem",
+    "volume_suffix",
+    "write_example",
+    "write_volume",
+]

@@ -1,0 +1,143 @@
+"""MONAI dictionary transforms that read and write volumes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils.enums import MetaKeys
+
+from medsr_monai.errors import InputError
+from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.volumes.reading import read_info, read_volume
+from medsr_monai.volumes.volume import WRITABLE_SUFFIXES, VolumeInfo, volume_stem
+from medsr_monai.volumes.writing import write_volume
+
+_FILE_NAME = "filename_or_obj"
+
+
+class LoadVolumed(MapTransform):
+    """Read a volume into a MetaTensor (C, X, Y, Z), C = 1 or the number of time points, affine in RAS mm.
+
+    Args:
+        keys: keys that hold a file name.
+        allow_missing_keys: skip a key that is absent.
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each file name by its volume.
+
+        Raises:
+            InputError: see `read_volume`.
+        """
+        result = dict(data)
+        for key in self.key_iterator(result):
+            volume = read_volume(result[key])
+            series = volume.data if volume.data.ndim > N_AXES else volume.data[..., np.newaxis]
+            affine = torch.from_numpy(volume.grid.affine.copy())
+            # Only strings, numbers and tensors, which MONAI's loader can collate; the header is read again on saving.
+            meta = {
+                _FILE_NAME: str(volume.path),
+                "original_dtype": str(volume.dtype),
+                MetaKeys.ORIGINAL_AFFINE.value: affine.clone(),
+                MetaKeys.ORIGINAL_CHANNEL_DIM.value: 0,
+                MetaKeys.SPATIAL_SHAPE.value: np.array(volume.grid.shape),
+                MetaKeys.SPACE.value: "RAS",
+            }
+            voxels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(series, -1, 0)))
+            result[key] = MetaTensor(voxels, affine=affine, meta=meta)
+        return result
+
+
+class SaveVolumed(MapTransform):
+    """Write MetaTensors (C, X, Y, Z) with their current affine; the data pass through unchanged.
+
+    Args:
+        keys: keys to write.
+        output_dir: folder for `<stem of the source>_<postfix><suffix>`; created where it is missing.
+        postfix: what to append to the stem; may be empty.
+        suffix: .nii, .nii.gz, .mha or .nrrd.
+        dtype: see `write_volume`.
+        output_file: the one file to write, instead of a name in `output_dir`.
+        allow_missing_keys: skip a key that is absent.
+
+    Raises:
+        InputError: an unknown suffix, or one output file for several keys.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | Path = ".",
+        postfix: str = "sr",
+        suffix: str = ".nii.gz",
+        dtype: str = "float32",
+        output_file: str | Path | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if suffix not in WRITABLE_SUFFIXES:
+            raise InputError(f"suffix {suffix}: supported are {', '.join(WRITABLE_SUFFIXES)}")
+        if output_file is not None and len(self.keys) > 1:
+            raise InputError(f"output_file {output_file}: one file cannot hold the {len(self.keys)} keys {self.keys}")
+        self.output_dir = Path(output_dir)
+        self.postfix = postfix
+        self.suffix = suffix
+        self.dtype = dtype
+        self.output_file = None if output_file is None else Path(output_file)
+        self._sources: dict[Path, tuple[Hashable, str]] = {}
+
+    def _output_path(self, key: Hashable, source: str) -> Path:
+        """Name the output, and refuse to replace the input or the output of another input."""
+        name = "_".join(part for part in (volume_stem(source), self.postfix) if part)
+        path = self.output_file or self.output_dir / f"{name}{self.suffix}"
+        both_exist = path.exists() and os.path.exists(source)
+        if os.path.realpath(path) == os.path.realpath(source) or (both_exist and os.path.samefile(path, source)):
+            raise InputError(f"{path}: would overwrite the input; choose another output_dir or postfix")
+        earlier = self._sources.setdefault(Path(os.path.realpath(path)), (key, source))
+        if earlier != (key, source):
+            raise InputError(
+                f"{path}: already written from {earlier[1]} ({earlier[0]}); give {source} another output_dir"
+            )
+        return path
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write each key's volume.
+
+        Raises:
+            InputError: no MetaTensor (C, X, Y, Z) with the name of its source, an output that is the input, or see
+                `write_volume`.
+        """
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = result[key]
+            if not isinstance(image, MetaTensor) or _FILE_NAME not in image.meta:
+                raise InputError(f"key {key}: no MetaTensor with '{_FILE_NAME}' in its meta; load it with LoadVolumed")
+            if image.ndim != N_AXES + 1:
+                raise InputError(f"key {key}: shape {tuple(image.shape)}; need (C, X, Y, Z), decollate batches first")
+            source = str(image.meta[_FILE_NAME])
+            path = self._output_path(key, source)
+            array = np.moveaxis(image.detach().cpu().numpy(), 0, -1)
+            array = array[..., 0] if array.shape[-1] == 1 else array
+            grid = Grid(array.shape[:N_AXES], image.affine.cpu().numpy())
+            write_volume(path, array, grid, like=_source_info(source), dtype=self.dtype)
+            image.meta[MetaKeys.SAVED_TO.value] = str(path)
+        return result
+
+
+def _source_info(source: str) -> VolumeInfo | None:
+    """Read the source's header again; a source that is no volume file (a DICOM folder, or gone) has none to offer."""
+    try:
+        return read_info(source)
+    except InputError:
+        return None

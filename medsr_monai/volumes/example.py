@@ -1,0 +1,29 @@
+"""A real scan that needs no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from medsr_monai.geometry import Grid
+from medsr_monai.volumes.writing import write_volume
+
+
+def write_example(path: str | Path) -> Path:
+    """Write the first volume of the EPI series that nibabel carries among its test data (128x96x24, 2.0x2.0x2.2 mm).
+
+    Args:
+        path: the file to write.
+
+    Returns:
+        The same path.
+    """
+    import nibabel
+    from nibabel.testing import data_path
+
+    series = nibabel.nifti1.load(Path(data_path) / "example4d.nii.gz")
+    first = series.slicer[..., 0]
+    data = np.asarray(first.dataobj, dtype=np.float32)
+    write_volume(path, data, Grid(data.shape, np.asarray(first.affine, dtype=np.float64)))
+    return Path(path)

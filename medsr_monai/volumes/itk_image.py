@@ -1,0 +1,211 @@
+"""MetaImage and NRRD files through SimpleITK, whose world is LPS where ours is RAS."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medsr_monai.errors import InputError
+from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.volumes.nifti import MAX_DEFLATE_RATIO
+from medsr_monai.volumes.volume import VolumeInfo
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_MAX_BZIP2_RATIO = 50_000
+_HEADER_BYTES = 1 << 16
+
+
+def _simpleitk() -> Any:
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise InputError(
+            "SimpleITK is not installed: .mha, .mhd and .nrrd need it; pip install SimpleITK, or use .nii.gz"
+        ) from error
+    return SimpleITK
+
+
+def _header_fields(path: Path) -> tuple[dict[str, str], int]:
+    """Parse "key: value" (NRRD) or "key = value" (MetaImage), keys in lower case; and find where the header ends."""
+    with open(path, "rb") as file:
+        lines = file.read(_HEADER_BYTES).decode("latin-1").splitlines(keepends=True)
+    parsed: dict[str, str] = {}
+    is_nrrd = path.suffix.lower() == ".nrrd"
+    n_bytes = 0
+    for line in lines:
+        key, found, value = line.partition(":" if is_nrrd else "=")
+        n_bytes += len(line)
+        if found:
+            parsed[key.strip().lower()] = value.strip()
+        if not line.strip() if is_nrrd else key.strip().lower() == "elementdatafile":
+            break
+    return parsed, n_bytes
+
+
+def _check_header(path: Path) -> None:
+    """Refuse what is no such file at all, about which the libraries would print lines of their own."""
+    parsed, _ = _header_fields(path)
+    needed = {"type", "dimension", "sizes"} if path.suffix.lower() == ".nrrd" else {"ndims", "dimsize", "elementtype"}
+    missing = sorted(needed - parsed.keys())
+    if missing:
+        raise InputError(
+            f"{path}: not a valid {path.suffix.lower()} file (no {missing[0]} in its header); export it again"
+        )
+
+
+def _check_length(path: Path, n_bytes: int) -> None:
+    """Refuse a header that claims more than its file can hold, before SimpleITK asks for memory."""
+    parsed, header_bytes = _header_fields(path)
+    if path.suffix.lower() == ".nrrd":
+        encoding = parsed.get("encoding", "raw").lower()
+        data_file = parsed.get("data file", parsed.get("datafile", ""))
+        ratio = {"raw": 1, "gzip": MAX_DEFLATE_RATIO, "gz": MAX_DEFLATE_RATIO, "bzip2": _MAX_BZIP2_RATIO}.get(
+            encoding, 8
+        )
+    else:
+        data_file = parsed.get("elementdatafile", "LOCAL")
+        data_file = "" if data_file.upper() == "LOCAL" else data_file
+        ratio = MAX_DEFLATE_RATIO if parsed.get("compresseddata", "").lower() in ("true", "1") else 1
+    if " " in data_file or "%" in data_file or data_file.upper().startswith("LIST"):
+        return  # one file per slice, each checked by SimpleITK
+    holder = path.parent / data_file if data_file else path
+    if not holder.is_file():
+        raise InputError(f"{path}: its data file {data_file} is missing; keep the two in one folder")
+    if n_bytes > (holder.stat().st_size - (0 if data_file else header_bytes)) * ratio:
+        raise InputError(
+            f"{path}: truncated, or a wrong header: it claims {n_bytes} bytes, and the file holds fewer; "
+            "copy or download it again"
+        )
+
+
+def _dtype(path: Path, reader: Any, sitk: Any) -> np.dtype:
+    name = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    if "complex" in name:
+        raise InputError(f"{path}: complex voxels; save magnitude (and phase) as separate real images")
+    if reader.GetNumberOfComponents() > 1:
+        n = reader.GetNumberOfComponents()
+        raise InputError(f"{path}: {n} values per voxel (RGB or vector); convert to one grey value, or to a 4D volume")
+    names = {
+        f"{bits}-bit {sign} integer": f"{short}{bits}"
+        for bits in (8, 16, 32, 64)
+        for sign, short in (("signed", "int"), ("unsigned", "uint"))
+    }
+    names |= {"32-bit float": "float32", "64-bit float": "float64"}
+    if name not in names:
+        raise InputError(f"{path}: voxels of an unsupported type; convert to float32")
+    return np.dtype(names[name])
+
+
+def _grid(path: Path, reader: Any) -> Grid:
+    n_dims = reader.GetDimension()
+    direction = np.array(reader.GetDirection()).reshape(n_dims, n_dims)
+    if n_dims > N_AXES and (direction[N_AXES, :N_AXES].any() or direction[:N_AXES, N_AXES].any()):
+        raise InputError(f"{path}: its time axis has a direction in space; export it again")
+    affine = np.eye(N_AXES + 1)
+    affine[:N_AXES, :N_AXES] = direction[:N_AXES, :N_AXES] * reader.GetSpacing()[:N_AXES]
+    affine[:N_AXES, N_AXES] = reader.GetOrigin()[:N_AXES]
+    try:
+        return Grid(reader.GetSize()[:N_AXES], _LPS_TO_RAS @ affine)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; correct direction or spacing") from None
+
+
+def open_itk(path: Path) -> tuple[VolumeInfo, Any]:
+    """Read and check the header of a MetaImage or NRRD file.
+
+    Args:
+        path: an existing .mha, .mhd or .nrrd file.
+
+    Returns:
+        What it says, and the SimpleITK reader, whose voxels are still on disk.
+
+    Raises:
+        InputError: see `read_info`.
+    """
+    sitk = _simpleitk()
+    _check_header(path)
+    reader = sitk.ImageFileReader()
+    try:
+        reader.SetFileName(str(path))
+        reader.SetImageIO("NrrdImageIO" if path.suffix.lower() == ".nrrd" else "MetaImageIO")
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        # SimpleITK's own text has many lines and may quote the header.
+        cause = "an affine that cannot be inverted" if "determinant" in str(error) else "bad header"
+        raise InputError(f"{path}: not a valid {path.suffix.lower()} file ({cause}); export it again") from error
+    shape = tuple(int(n) for n in reader.GetSize())
+    if len(shape) not in (N_AXES, N_AXES + 1):
+        raise InputError(f"{path}: {len(shape)}D image of shape {shape}; need a 3D or 4D volume")
+    dtype = _dtype(path, reader, sitk)
+    _check_length(path, math.prod(shape) * dtype.itemsize)
+    is_series = len(shape) > N_AXES and shape[N_AXES] > 1
+    info = VolumeInfo(
+        path=path,
+        grid=_grid(path, reader),
+        n_times=shape[N_AXES] if is_series else None,
+        dtype=dtype,
+        time_step=float(reader.GetSpacing()[N_AXES]) if is_series else None,
+    )
+    return info, reader
+
+
+def read_itk(path: Path) -> tuple[VolumeInfo, np.ndarray]:
+    """Read a MetaImage or NRRD file.
+
+    Args:
+        path: an existing .mha, .mhd or .nrrd file.
+
+    Returns:
+        What the header says, and the voxels as float32, (X, Y, Z) or (X, Y, Z, T).
+
+    Raises:
+        InputError: see `read_volume`.
+    """
+    info, reader = open_itk(path)
+    sitk = _simpleitk()
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            image = reader.Execute()
+            data = sitk.GetArrayViewFromImage(image).astype(np.float32).transpose()
+    except RuntimeError as error:
+        raise InputError(f"{path}: truncated or damaged data; copy or download it again") from error
+    except MemoryError as error:
+        raise InputError(f"{path}: does not fit into memory; crop it or use a machine with more") from error
+    return info, data.reshape(info.shape, order="F")
+
+
+def write_itk(path: Path, data: np.ndarray, grid: Grid, time_step: float | None = None) -> None:
+    """Write a .mha or .nrrd file, uncompressed, with nothing but the grid in its header.
+
+    Args:
+        path: the file; overwritten.
+        data: (X, Y, Z) or (X, Y, Z, T), the numbers to store.
+        grid: where the voxels lie.
+        time_step: spacing of the fourth axis.
+
+    Raises:
+        InputError: SimpleITK is not installed.
+        OSError: the file cannot be written.
+    """
+    sitk = _simpleitk()
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose()), isVector=False)
+    affine = _LPS_TO_RAS @ grid.affine
+    n_dims = data.ndim
+    direction, spacing, origin = np.eye(n_dims), np.ones(n_dims), np.zeros(n_dims)
+    spacing[:N_AXES] = grid.spacing_mm
+    spacing[N_AXES:] = time_step or 1.0
+    direction[:N_AXES, :N_AXES] = affine[:N_AXES, :N_AXES] / spacing[:N_AXES]
+    origin[:N_AXES] = affine[:N_AXES, N_AXES]
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(origin.tolist())
+    image.SetDirection(direction.ravel().tolist())
+    try:
+        # Uncompressed, so that a file cut short by a full disk shows in its size, whatever the library reports.
+        sitk.WriteImage(image, str(path), useCompression=False)
+    except RuntimeError as error:
+        raise OSError(f"SimpleITK could not write it{': disk full' if 'No space' in str(error) else ''}") from error
+    if path.stat().st_size < data.nbytes:
+        raise OSError("the file came out too short: disk full?")

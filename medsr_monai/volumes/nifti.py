@@ -1,0 +1,295 @@
+"""NIfTI files: reading with nibabel, and the header of a new file."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import cast
+
+import nibabel as nib
+import numpy as np
+from nibabel import imageglobals
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Header
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+
+from medsr_monai.errors import InputError
+from medsr_monai.geometry import N_AXES, Grid, corner_error_mm
+from medsr_monai.volumes.volume import VolumeInfo
+
+# deflate cannot shrink anything further than this, so a header that claims more voxels is wrong.
+MAX_DEFLATE_RATIO = 1032
+# Images compress less than this; of a file that claims more, the bytes are counted before memory is asked for.
+_USUAL_DEFLATE_RATIO = 30
+_CHUNK_BYTES = 1 << 22
+_SNIFFED_BYTES = 1 << 12  # at least what nibabel reads to tell the file type
+
+_MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units: metre, millimetre, micrometre
+_MM, _TIME_UNIT_BITS = 2, 0b111000
+# Intents that stay true of a super-resolved image: none, statistics, estimate, dimensionless; time series.
+_KEPT_INTENTS = {0, *range(2, 25), 1001, 1011, 2001}
+_SCANNER = 1
+MAX_SIDE = 32767  # NIfTI-1 counts voxels in int16
+
+# A qform whose corners miss the grid by more than this is marked absent: float32 quaternions of a scan that is tilted
+# by about a degree cannot do better. ITK prefers the qform unless the sform's code is "scanner", so then it must be exact.
+_QFORM_TOLERANCE_MM = 5e-3
+_PREFERRED_QFORM_TOLERANCE_MM = 1e-3
+_GZIP_LEVEL = 1  # 256^3 noisy float32: 3 s and 55 MB; level 6 takes 5 s for the same size
+
+_reading: ContextVar[bool] = ContextVar("reading", default=False)
+# nibabel reports header repairs on standard error; a filter per context is quiet for this thread's reading alone.
+imageglobals.logger.addFilter(lambda record: not _reading.get())
+
+
+@contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    """Turn what nibabel and zlib raise on a bad file into one line, without text from the header."""
+    token = _reading.set(True)
+    try:
+        yield
+    except InputError:
+        raise
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{path}: truncated or damaged gzip data; copy or download it again") from error
+    except gzip.BadGzipFile as error:
+        raise InputError(f"{path}: not gzip data; rename it to .nii if it is not compressed") from error
+    except MemoryError as error:
+        raise InputError(f"{path}: does not fit into memory; crop it or use a machine with more") from error
+    except (ImageFileError, HeaderDataError, HeaderTypeError) as error:
+        raise InputError(f"{path}: not a valid NIfTI file (bad header); export or download it again") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read or is truncated; copy or download it again") from error
+    except (ValueError, OverflowError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged NIfTI file (inconsistent header); export or download it again") from error
+    finally:
+        _reading.reset(token)
+
+
+def _check_kind(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if dtype.kind == "c":
+        raise InputError(f"{path}: complex voxels; save magnitude (and phase) as separate real images")
+    if dtype.kind not in "iufb":
+        raise InputError(f"{path}: colour (RGB) voxels; convert to one grey value per voxel")
+    if len(shape) < N_AXES:
+        raise InputError(f"{path}: {len(shape)}D image of shape {shape}; need a 3D or 4D volume")
+    if len(shape) > N_AXES + 1:
+        raise InputError(f"{path}: {len(shape)}D image of shape {shape}; split it into 3D or 4D volumes")
+    if min(shape) < 1:
+        raise InputError(f"{path}: shape {shape} holds no voxels; export or download it again")
+
+
+def _holds(path: Path, n_bytes: int) -> bool:
+    """Count decompressed bytes, keeping none, until there are enough."""
+    with gzip.open(path, "rb") as file:
+        while n_bytes > 0:
+            chunk = file.read(min(n_bytes, _CHUNK_BYTES))
+            if not chunk:
+                return False
+            n_bytes -= len(chunk)
+    return True
+
+
+def _check_length(path: Path, n_bytes: int) -> None:
+    """Refuse a header that claims more than the file holds, before memory is asked for."""
+    on_disk = path.stat().st_size
+    if path.name.lower().endswith(".gz"):
+        possible = n_bytes <= on_disk * MAX_DEFLATE_RATIO
+        if possible and n_bytes > on_disk * _USUAL_DEFLATE_RATIO:
+            possible = _holds(path, n_bytes)
+    else:
+        possible = n_bytes <= on_disk
+    if not possible:
+        raise InputError(
+            f"{path}: truncated, or a wrong header: it claims {n_bytes} bytes, and the file holds fewer; "
+            "copy or download it again"
+        )
+
+
+def _grid(path: Path, shape: tuple[int, ...], image: nib.Nifti1Image) -> Grid:
+    affine = np.array(image.affine, dtype=np.float64)
+    affine[:N_AXES] *= _MM_PER_UNIT.get(int(image.header["xyzt_units"]) & 0b111, 1.0)
+    try:
+        return Grid(shape[:N_AXES], affine)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; correct sform or qform (nibabel set_sform)") from None
+
+
+def open_nifti(path: Path) -> tuple[VolumeInfo, nib.Nifti1Image]:
+    """Read and check a NIfTI header.
+
+    Args:
+        path: an existing .nii or .nii.gz file.
+
+    Returns:
+        What it says, and the image, whose voxels are still on disk.
+
+    Raises:
+        InputError: see `read_info`.
+    """
+    with _errors_named(path):
+        if path.name.lower().endswith(".gz"):
+            _holds(path, _SNIFFED_BYTES)  # nibabel would call damaged gzip data a wrong file type
+        # No memory map: the file may be replaced while its voxels are in use.
+        image = nib.load(path, mmap=False)
+        if not isinstance(image, nib.Nifti1Image):
+            raise InputError(f"{path}: not a single-file NIfTI image; convert it to .nii or .nii.gz")
+        shape = tuple(int(n) for n in image.shape)
+        while len(shape) > N_AXES and shape[-1] == 1:
+            shape = shape[:-1]
+        dtype = image.get_data_dtype().newbyteorder("=")
+        _check_kind(path, shape, dtype)
+        stored = cast(ArrayProxy, image.dataobj)
+        _check_length(path, stored.offset + math.prod(shape) * dtype.itemsize)
+        time_step = float(image.header["pixdim"][4])
+        info = VolumeInfo(
+            path=path,
+            grid=_grid(path, shape, image),
+            n_times=shape[N_AXES] if len(shape) > N_AXES else None,
+            dtype=dtype,
+            slope=float(stored.slope),
+            inter=float(stored.inter),
+            header=image.header.copy(),
+            time_step=time_step if math.isfinite(time_step) and time_step > 0 else None,
+        )
+    return info, image
+
+
+def read_nifti(path: Path) -> tuple[VolumeInfo, np.ndarray]:
+    """Read a NIfTI file.
+
+    Args:
+        path: an existing .nii or .nii.gz file.
+
+    Returns:
+        What the header says, and the voxels as float32, (X, Y, Z) or (X, Y, Z, T).
+
+    Raises:
+        InputError: see `read_volume`.
+    """
+    info, image = open_nifti(path)
+    # Too large a float64 becomes Inf, which the caller reports with its count.
+    with _errors_named(path), np.errstate(over="ignore", invalid="ignore"):
+        data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged")).reshape(info.shape, order="F")
+    return info, data
+
+
+def _xform_codes(like: VolumeInfo | None) -> tuple[int, int]:
+    """Choose (qform_code, sform_code): the source's, where they are true of the affine that is written."""
+    if like is None or like.header is None:
+        return _SCANNER, _SCANNER
+    qform, sform = (
+        int(like.header[name]) if 0 < int(like.header[name]) <= 5 else 0 for name in ("qform_code", "sform_code")
+    )
+    if qform and sform:
+        try:
+            grids = [Grid(like.grid.shape, affine) for affine in (like.header.get_qform(), like.header.get_sform())]
+            agree = corner_error_mm(grids[0], grids[1]) < 0.1 * min(grids[1].spacing_mm)
+        except (ValueError, HeaderDataError):
+            agree = False
+        # The grid comes from the sform. A qform into another space (scanner beside template) is gone.
+        qform = qform if agree else sform
+    known = sform or qform or _SCANNER
+    return qform or known, known
+
+
+def _stored_quaternion(bcd: np.ndarray) -> np.ndarray:
+    """Choose the float32 numbers (3,) from which a reader gets closest to a rotation's b, c, d (3,) and its a.
+
+    A reader computes a = sqrt(1 - b^2 - c^2 - d^2), which near half turns (any oblique scan in LPS order) turns plain
+    rounding into as much as a quarter of a millimetre. So the largest component is rounded, both ways, and the other
+    two, whose float32 numbers lie denser, are stretched so that the error falls on all of them alike.
+    """
+    a = math.sqrt(max(0.0, 1 - bcd @ bcd))
+    largest = int(np.abs(bcd).argmax())
+    rounded = bcd.astype(np.float32)
+    candidates = [rounded.astype(np.float64)]
+    for step in range(-2, 3):
+        kept = float(np.float32(rounded[largest] + step * np.spacing(rounded[largest])))
+        if abs(kept) < 1 and abs(bcd[largest]) < 1:
+            stretched = bcd * math.sqrt((1 - kept**2) / (1 - bcd[largest] ** 2))
+            stretched[largest] = kept
+            candidates.append(stretched.astype(np.float32).astype(np.float64))
+    errors = [max(np.abs(c - bcd).max(), abs(math.sqrt(max(0.0, 1 - c @ c)) - a)) for c in candidates]
+    return candidates[int(np.argmin(errors))]
+
+
+def _set_forms(header: Nifti1Header, grid: Grid, qform_code: int, sform_code: int) -> None:
+    """Set the sform, and the qform if it can hold the grid; else mark the qform as absent."""
+    header.set_sform(grid.affine, sform_code)
+    exact = nib.Nifti2Header()  # its quaternion is float64
+    exact.set_qform(grid.affine)
+    bcd = np.array([float(exact[f"quatern_{name}"]) for name in "bcd"])
+    header.set_qform(grid.affine, qform_code)
+    for name, value in zip("bcd", _stored_quaternion(bcd), strict=True):
+        header[f"quatern_{name}"] = value
+    tolerance_mm = _QFORM_TOLERANCE_MM if sform_code == _SCANNER else _PREFERRED_QFORM_TOLERANCE_MM
+    tolerance_mm = min(tolerance_mm, 0.01 * min(grid.spacing_mm))
+    if corner_error_mm(Grid(grid.shape, header.get_qform()), grid) > tolerance_mm:
+        header["qform_code"] = 0  # sheared, or within the rounding of a half turn: the sform alone says where it lies
+
+
+def _copy_true_fields(header: Nifti1Header, grid: Grid, like: VolumeInfo, data_range: tuple[float, float]) -> None:
+    """Take over what stays true of the source; its extensions, which may describe its grid, are dropped."""
+    source = like.header
+    if source is None:
+        return
+    for name in ("descrip", "aux_file", "toffset"):
+        header[name] = source[name]
+    if int(source["intent_code"]) in _KEPT_INTENTS:
+        for name in ("intent_code", "intent_name", "intent_p1", "intent_p2", "intent_p3"):
+            header[name] = source[name]
+    low, high = float(source["cal_min"]), float(source["cal_max"])
+    if math.isfinite(low) and math.isfinite(high) and low < high and low < data_range[1] and high > data_range[0]:
+        header["cal_min"], header["cal_max"] = low, high
+    header["xyzt_units"] = _MM | (int(source["xyzt_units"]) & _TIME_UNIT_BITS)
+    slice_axis = (int(source["dim_info"]) >> 4) & 0b11
+    slice_axis = slice_axis - 1 if slice_axis else N_AXES - 1
+    cosines = [g.affine[:N_AXES, :N_AXES] / g.spacing_mm for g in (grid, like.grid)]
+    same_slices = grid.shape[slice_axis] == like.grid.shape[slice_axis] and np.allclose(
+        cosines[0], cosines[1], atol=1e-3
+    )
+    if same_slices:
+        for name in ("dim_info", "slice_start", "slice_end", "slice_code", "slice_duration"):
+            header[name] = source[name]
+
+
+def write_nifti(
+    path: Path, data: np.ndarray, grid: Grid, like: VolumeInfo | None, scaling: tuple[float, float]
+) -> None:
+    """Write a NIfTI-1 file; .nii.gz bytes depend on the content alone (no name, no time).
+
+    Args:
+        path: the file, .nii or .nii.gz; overwritten.
+        data: (X, Y, Z) or (X, Y, Z, T), the numbers to store; no side past `MAX_SIDE`.
+        grid: where the voxels lie.
+        like: the source, for the header fields that stay true.
+        scaling: (slope, inter), intensity = slope * data + inter.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    header = Nifti1Header()
+    header.set_data_shape(data.shape)
+    header.set_data_dtype(data.dtype)
+    header.set_xyzt_units("mm")
+    _set_forms(header, grid, *_xform_codes(like))
+    if like is not None:
+        limits = sorted(float(x) * scaling[0] + scaling[1] for x in (data.min(), data.max()))
+        _copy_true_fields(header, grid, like, (limits[0], limits[1]))
+        if like.time_step is not None:
+            header["pixdim"][4] = like.time_step
+    image = nib.Nifti1Image(data, None, header)
+    image.header.set_slope_inter(*scaling)  # the image's own copy of the header starts without a scaling
+    with open(path, "wb") as file:
+        if path.name.lower().endswith(".gz"):
+            with gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0) as compressed:
+                image.to_stream(compressed)
+        else:
+            image.to_stream(file)

@@ -1,0 +1,133 @@
+"""Write a volume completely or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from medsr_monai.errors import InputError
+from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.volumes import itk_image, nifti
+from medsr_monai.volumes.volume import NIFTI_SUFFIXES, WRITABLE_SUFFIXES, VolumeInfo, volume_suffix
+
+DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "int32", "same")
+
+_UNSCALED = (1.0, 0.0)
+
+
+@contextmanager
+def _replacing(path: Path, suffix: str) -> Iterator[Path]:
+    """Yield a hidden name beside `path`; what is written there takes its place at the end, or vanishes on error."""
+    temporary = path.with_name(f".medsr-{secrets.token_hex(6)}{suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # KeyboardInterrupt too must leave nothing behind
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _storage(dtype: str, like: VolumeInfo | None, is_nifti: bool) -> tuple[np.dtype, tuple[float, float]]:
+    """Choose the type on disk and (slope, inter)."""
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype}: choose one of {', '.join(DTYPES)}")
+    if dtype != "same":
+        return np.dtype(dtype), _UNSCALED
+    if like is None:
+        raise InputError("dtype same: needs the source volume (like); name a type instead")
+    if like.dtype.kind not in "iu":
+        return np.dtype(np.float64 if like.dtype.itemsize > 4 else np.float32), _UNSCALED
+    scaling = (like.slope, like.inter)
+    if scaling == _UNSCALED or is_nifti:
+        return like.dtype, scaling
+    # Without a scale in the header, rounding would reduce intensities such as 0 ... 1 to two values.
+    return np.dtype(np.float32), _UNSCALED
+
+
+def _converted(data: np.ndarray, dtype: np.dtype, scaling: tuple[float, float]) -> np.ndarray:
+    """Convert to what is stored: integers are rounded (halves to even) and clipped to the type's range."""
+    if data.dtype == dtype and scaling == _UNSCALED:
+        return data
+    if dtype.kind not in "iu":
+        with np.errstate(over="ignore"):
+            return data.astype(dtype, copy=False)
+    slope, inter = scaling
+    limits = np.iinfo(dtype)
+    # The largest 64-bit integers have no float64 of their own and would round up, out of the range.
+    low, high = float(limits.min), float(limits.max)
+    high = high if int(high) <= limits.max else float(np.nextafter(high, 0))
+    stored = np.empty(data.shape, dtype, order="F")
+    for k in range(data.shape[-1]):  # slice by slice, since float64 copies of the whole would not fit where the data do
+        exact = (data[..., k].astype(np.float64) - inter) / slope
+        stored[..., k] = np.clip(np.rint(exact), low, high).astype(dtype)
+    return stored
+
+
+def write_volume(
+    path: str | Path,
+    data: np.ndarray,
+    grid: Grid,
+    like: VolumeInfo | None = None,
+    dtype: str = "float32",
+) -> None:
+    """Write a volume under its name when it is complete, or not at all.
+
+    NIfTI: qform and sform both hold the grid, in mm; where a quaternion cannot (e.g. sheared axes), the qform is marked
+    absent. From `like` come the codes of the transforms and the fields that stay true: description, auxiliary file,
+    intent unless it marks labels, display range, time step, and slice timing while the number of slices is the same.
+    Extensions are dropped. The other formats hold the grid alone.
+
+    Args:
+        path: .nii, .nii.gz, .mha or .nrrd; its folder is created where it is missing.
+        data: (X, Y, Z) or (X, Y, Z, T), real and finite.
+        grid: where the voxels lie.
+        like: the source, from `read_volume` or `read_info`.
+        dtype: one of `DTYPES`. Integers are rounded and clipped to the type's range. "same" is the source's type, in
+            NIfTI with its intensity scaling; where another format cannot hold that scaling, float32.
+
+    Raises:
+        InputError: wrong shape, values that are not finite, unknown suffix or dtype, or a file that cannot be written.
+    """
+    path = Path(path)
+    suffix = volume_suffix(path)
+    if suffix not in WRITABLE_SUFFIXES:
+        raise InputError(f"{path}: unknown output suffix; supported are {', '.join(WRITABLE_SUFFIXES)}")
+    data = np.asarray(data)
+    if data.ndim not in (N_AXES, N_AXES + 1) or data.shape[:N_AXES] != grid.shape:
+        raise InputError(
+            f"{path}: data of shape {data.shape} on a grid of {grid.shape}; need (X, Y, Z) or (X, Y, Z, T)"
+        )
+    if data.dtype.kind not in "iufb":
+        raise InputError(f"{path}: data of type {data.dtype}; need real numbers")
+    if suffix in NIFTI_SUFFIXES and max(data.shape) > nifti.MAX_SIDE:
+        raise InputError(f"{path}: shape {data.shape}; a side of NIfTI-1 ends at {nifti.MAX_SIDE}, write .mha or .nrrd")
+    if data.size == 0:
+        raise InputError(f"{path}: data of shape {data.shape} hold no voxels")
+    n_bad = data.size - int(np.isfinite(data).sum())
+    if n_bad:
+        raise InputError(f"{path}: {n_bad} voxels to write are NaN or Inf; the computation before went wrong")
+    storage, scaling = _storage(dtype, like, suffix in NIFTI_SUFFIXES)
+    stored = _converted(data, storage, scaling)
+    if storage.kind == "f" and storage.itemsize < data.dtype.itemsize and not np.isfinite(stored).all():
+        raise InputError(f"{path}: values too large for {storage}; write float64")
+    # A link keeps pointing where it did, and what it points to is replaced.
+    target = Path(os.path.realpath(path))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _replacing(target, suffix) as temporary:
+            if suffix in NIFTI_SUFFIXES:
+                nifti.write_nifti(temporary, stored, grid, like, scaling)
+            else:
+                itk_image.write_itk(temporary, stored, grid, None if like is None else like.time_step)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); check folder and free space"
+        ) from error

@@ -1,0 +1,32 @@
+"""What every test may ask for: real images, a seeded generator, and a machine that stays usable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with real images that MEDSR_DATA names."""
+    named = os.environ.get("MEDSR_DATA")
+    if not named:
+        pytest.skip("MEDSR_DATA is not set: it names the folder with real images")
+    folder = Path(named).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"MEDSR_DATA names {named!r}, which is not a folder")
+    return folder
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator that draws the same numbers in every run."""
+    return np.random.default_rng(20240229)
