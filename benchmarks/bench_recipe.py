@@ -2,9 +2,10 @@
 
     python benchmarks/bench_recipe.py --dataset_dir $MEDSR_DATA/mri --variants base,lr_2e-3 --iterations 300
 
-Prints a Markdown table row per variant: foreground PSNR on the validation subject (central crop) for three ways to make the
-low-resolution input, above cubic B-spline, and the time per iteration. A variant marked "same time" trains as many iterations
-as the base does in the same time.
+Prints a Markdown table row per variant: foreground PSNR on the validation subject (central crop) for three ways to
+make the
+low-resolution input, above cubic B-spline, and the time per iteration. A variant marked "same time" trains as many
+iterations as the base does in the same time.
 """
 
 from __future__ import annotations
@@ -33,12 +34,20 @@ VARIANTS: dict[str, dict] = {
     "patch_32_batch_8": {"patch_size": 32, "batch_size": 8},
     "patch_56_batch_2": {"patch_size": 56, "margin_size": 80, "batch_size": 2},
     "features_48_growth_32": {"network_def#features": 48, "network_def#growth": 32},
-    "features_64_growth_32_dense_1": {"network_def#features": 64, "network_def#growth": 32, "network_def#dense_blocks": 1},
+    "features_64_growth_32_dense_1": {
+        "network_def#features": 64,
+        "network_def#growth": 32,
+        "network_def#dense_blocks": 1,
+    },
     "features_32_growth_32_dense_2": {"network_def#growth": 32, "network_def#dense_blocks": 2},
     "blocks_2": {"network_def#num_blocks": 2},
     "no_affine": {"affine_prob": 0.0},
     "no_intensity": {"intensity_prob": 0.0},
-    "box_only": {"acquisition#profiles": {"box": 1.0}, "acquisition#noise_prob": 0.0, "acquisition#box_width_prob": 0.0},
+    "box_only": {
+        "acquisition#profiles": {"box": 1.0},
+        "acquisition#noise_prob": 0.0,
+        "acquisition#box_width_prob": 0.0,
+    },
     "denoised": {"denoise_steps": 2},
 }
 TESTS = {"box": ("box", 0.0), "gaussian 1 %": ("gaussian", 0.01), "k-space": ("kspace", 0.0)}
@@ -69,7 +78,9 @@ def train(dataset_dir: str, variant: str, iterations: int) -> tuple[ConfigParser
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "epoch_length": 50, "num_workers": 0})
     parser.update({"max_epochs": iterations // 50, "warmup": 50, "train#handlers": parser["train"]["handlers"][:1]})
     parser.update({"validate#preprocessing#transforms": parser["validate"]["preprocessing"]["transforms"][:4]})
-    parser["validate"]["preprocessing"]["transforms"].append({"_target_": "CopyItemsd", "keys": "hr", "names": "full_hr"})
+    parser["validate"]["preprocessing"]["transforms"].append(
+        {"_target_": "CopyItemsd", "keys": "hr", "names": "full_hr"}
+    )
     parser["ema"]["momentum"] = 0.01
     parser.update(VARIANTS[variant])
     parser.parse()
@@ -81,7 +92,9 @@ def train(dataset_dir: str, variant: str, iterations: int) -> tuple[ConfigParser
     return parser, (time.perf_counter() - start) / iterations
 
 
-def main(dataset_dir: str, variants: str | tuple = "base", iterations: int = 300, seconds: float = 0, threads: int = 2) -> None:
+def main(
+    dataset_dir: str, variants: str | tuple = "base", iterations: int = 300, seconds: float = 0, threads: int = 2
+) -> None:
     """Train and measure the variants, one after the other.
 
     Args:

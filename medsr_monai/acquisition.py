@@ -1,12 +1,14 @@
 """The physics of a separable acquisition: one matrix per axis maps a high-resolution image to what a scanner measures.
 
-A volumetric scan at low resolution is modelled as ``lr = (A_0 x A_1 x A_2) hr``: along every axis a slice profile (box or
-Gaussian) or a truncation of k-space, sampled at the centres of the low-resolution voxels. Both grids cover the same field of
-view, so low-resolution voxel ``i`` is centred at ``(i + 0.5) * n_hr / n_lr - 0.5`` in high-resolution voxel indices. Rows sum
-to one: a constant image stays what it is.
+A volumetric scan at low resolution is modelled as ``lr = (A_0 x A_1 x A_2) hr``: along every axis a slice profile
+(box or
+Gaussian) or a truncation of k-space, sampled at the centres of the low-resolution voxels. Both grids cover the same
+field of
+view, so low-resolution voxel ``i`` is centred at ``(i + 0.5) * n_hr / n_lr - 0.5`` in high-resolution voxel indices.
+Rows sum to one: a constant image stays what it is.
 
-Being separable, the operator has a separable singular value decomposition; its pseudo-inverse and the Tikhonov-damped one
-cost a few small matrix products and no iterations.
+Being separable, the operator has a separable singular value decomposition; its pseudo-inverse and the Tikhonov-damped
+one cost a few small matrix products and no iterations.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from medsr_monai.errors import InputError
 
 PROFILES = ("box", "gaussian", "kspace")
 FWHM_TO_SIGMA = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
-# Singular values below this share of the largest one are not measured: their inverse would only amplify rounding errors.
+# Singular values below this share of the largest one are not measured: their inverse would only amplify rounding
+# errors.
 RELATIVE_CUTOFF = 1e-6
 
 
@@ -47,8 +50,8 @@ def box_matrix(n_hr: int, n_lr: int, width: float | None = None) -> np.ndarray:
     Args:
         n_hr: voxels along the axis at high resolution.
         n_lr: voxels along the axis at low resolution; the factor ``n_hr / n_lr`` need not be an integer.
-        width: slab width in high-resolution voxels; default is the whole low-resolution voxel. Smaller leaves a slice gap,
-            larger lets slices overlap.
+        width: slab width in high-resolution voxels; default is the whole low-resolution voxel. Smaller leaves a slice
+            gap, larger lets slices overlap.
 
     Returns:
         (n_lr, n_hr) float64 matrix whose rows sum to one.
@@ -257,8 +260,8 @@ class SeparableAcquisition:
 
         Args:
             lr: (B, C, *lr_shape).
-            regularisation: Tikhonov parameter relative to the largest singular value squared, one for all or (B,); 0 gives
-                the Moore-Penrose inverse.
+            regularisation: Tikhonov parameter relative to the largest singular value squared, one for all or (B,); 0
+                gives the Moore-Penrose inverse.
 
         Returns:
             (B, C, *hr_shape).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -37,13 +38,17 @@ def bundle_root(bundle: str) -> Path:
         return known[bundle]
     if (Path(bundle) / "configs" / "metadata.json").is_file():
         return Path(bundle)
-    raise InputError(f"bundle '{bundle}': not found; known are {', '.join(sorted(known)) or 'none'} (see MEDSR_BUNDLES)")
+    raise InputError(
+        f"bundle '{bundle}': not found; known are {', '.join(sorted(known)) or 'none'} (see MEDSR_BUNDLES)"
+    )
 
 
 def run_inference(root: Path, **overrides: Any) -> None:
     """Run a bundle's inference workflow with some of its top-level keys replaced."""
     from monai.bundle import ConfigWorkflow
 
+    # It would warn that no logging file is configured, which is how a command line wants it.
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     workflow = ConfigWorkflow(
         config_file=str(root / "configs" / "inference.json"),
         meta_file=str(root / "configs" / "metadata.json"),
@@ -80,15 +85,7 @@ def upscale(
         output_dtype: ``float32``, ``float64``, ``int16``, ``uint16``, ``int32``, ``uint8``, or ``same`` as the input.
         progress: show a progress bar.
     """
-    from medsr_monai.volumes import find_volumes, volume_suffix
-
-    files = find_volumes(str(input))
-    target = Path(str(output)).expanduser()
-    overrides: dict[str, Any] = {"output_dir": str(target)}
-    if volume_suffix(target) is not None:
-        if len(files) > 1:
-            raise InputError(f"{output}: {len(files)} inputs need a folder to write to")
-        overrides = {"output_dir": str(target.parent), "output_file": str(target)}
+    overrides = output_overrides(str(input), str(output))
     if device is not None:
         overrides["device"] = checked_device(device)
     run_inference(
@@ -100,6 +97,28 @@ def upscale(
         progress=progress,
         **overrides,
     )
+
+
+def output_overrides(input: str, output: str) -> dict[str, str]:
+    """The bundle's keys that name one output file, or the folder for many."""
+    from medsr_monai.volumes import WRITABLE_SUFFIXES, find_volumes, volume_suffix
+
+    files = find_volumes(input)
+    target = Path(output).expanduser()
+    if target.is_dir() or output.endswith(os.sep) or not target.suffix:
+        return {"output_dir": str(target)}
+    if len(files) > 1:
+        raise InputError(f"{output}: {len(files)} inputs need a folder to write to")
+    if volume_suffix(target) not in WRITABLE_SUFFIXES:
+        raise InputError(f"{output}: unknown suffix; supported are {', '.join(WRITABLE_SUFFIXES)}, or a folder")
+    return {"output_dir": str(target.parent), "output_file": str(target)}
+
+
+def check_numbers(**values: Any) -> None:
+    """Options that must be numbers; the command line passes anything on."""
+    for name, value in values.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InputError(f"--{name} {value}: must be a number")
 
 
 def checked_device(device: str) -> Any:
@@ -136,6 +155,7 @@ def degrade(
         seed: of the noise.
         output_dtype: type of the voxels written.
     """
+    check_numbers(noise=noise, fwhm_mm=fwhm_mm, gap_mm=gap_mm, seed=seed)
     from medsr_monai.transforms import Acquired
     from medsr_monai.volumes import LoadVolumed, SaveVolumed
 

@@ -103,8 +103,8 @@ def _apportion(total: int, fractions: Sequence[float]) -> list[int]:
 class RandomPatchDataset(Dataset):
     """Random patches of a few cached images: patch ``i`` of epoch ``e`` is always the same patch.
 
-    Every item seeds the transform's random state from (seed, epoch, index), so that neither the number of worker processes
-    nor an interruption changes what the network sees.
+    Every item seeds the transform's random state from (seed, epoch, index), so that neither the number of worker
+    processes nor an interruption changes what the network sees.
 
     Args:
         images: indexable, e.g. a MONAI ``CacheDataset`` of whole images.

@@ -46,7 +46,8 @@ def prepare_acquired_batch(
 def warmup_stable_decay(warmup: int, total: int, decay: int, floor: float = 0.01) -> Callable[[int], float]:
     """A learning-rate factor that rises, stays, and falls along a cosine at the end.
 
-    While it stays, training can go on for as long as there is time: only the end of the run must know that it is the end.
+    While it stays, training can go on for as long as there is time: only the end of the run must know that it is the
+    end.
 
     Args:
         warmup: iterations of linear rise.
@@ -73,7 +74,8 @@ def warmup_stable_decay(warmup: int, total: int, decay: int, floor: float = 0.01
 class FidelityTrainer(SupervisedTrainer):
     """Train a generator on its consistency-projected output.
 
-    The loss is ``L(project(sr), hr) + unprojected_weight * L(sr, hr)``: the projection already supplies what was measured,
+    The loss is ``L(project(sr), hr) + unprojected_weight * L(sr, hr)``: the projection already supplies what was
+    measured,
     so the network spends itself on what was not; the small second term keeps the output sensible for other projections
     than the one of its training sample, or none.
 
@@ -103,10 +105,10 @@ class FidelityTrainer(SupervisedTrainer):
         self.clip_norm = clip_norm
         self.amp_dtype = amp_dtype
         dataset = getattr(self.data_loader, "dataset", None)
-        if hasattr(dataset, "set_epoch"):
+        if dataset is not None and hasattr(dataset, "set_epoch"):
             self.add_event_handler(Events.EPOCH_STARTED, lambda engine: dataset.set_epoch(engine.state.epoch))
 
-    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict:  # type: ignore[override]
+    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict:
         lr, hr, _, measured = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)
         # The dictionary in the state is the one returned: MONAI's decollation replaces it there.
         output = self.state.output = {Keys.IMAGE: lr, Keys.LABEL: hr}
@@ -152,7 +154,7 @@ class VolumeUpscaler(SupervisedEvaluator):
         # An error reaches the caller as an exception; ignite's log line of it would only be a second one.
         self.logger.setLevel(logging.CRITICAL)
 
-    def run(self, global_epoch: int = 1) -> None:
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Upscale every volume of the dataset.
 
         Raises:
@@ -187,4 +189,5 @@ def prepare_measured_batch(
     batch: Mapping[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:
     """Move a simulated measurement ``lr`` and its reference ``hr`` to the device."""
-    return tuple(batch[key].to(device, non_blocking=non_blocking, **kwargs) for key in ("lr", "hr"))  # type: ignore
+    lr, hr = (batch[key].to(device, non_blocking=non_blocking, **kwargs) for key in ("lr", "hr"))
+    return lr, hr

@@ -63,7 +63,7 @@ def _per_axis(scale: Scale) -> tuple[float, ...]:
     if len(factors) != N_AXES:
         raise InputError(f"scale {factors}: need one number or {N_AXES}")
     for axis, factor in enumerate(factors):
-        if not (math.isfinite(factor) and factor > 0):
+        if not (isinstance(factor, int | float | np.number) and math.isfinite(factor) and factor > 0):
             raise InputError(f"axis {axis}: scale {factor} must be a positive number")
     return tuple(float(factor) for factor in factors)
 

@@ -22,7 +22,8 @@ CHECKPOINT_NAME = "checkpoint_epoch={epoch}.pt"
 
 
 def save_atomically(objects: Any, path: str | Path) -> Path:
-    """``torch.save`` under a temporary name beside, then rename: a crash leaves the old file or the new one, never a half.
+    """``torch.save`` under a temporary name beside, then rename: a crash leaves the old file or the new one, never a
+    half.
 
     Raises:
         InputError: the folder cannot be written.
@@ -51,9 +52,11 @@ class ResumableCheckpoint:
 
     Args:
         directory: where the files lie.
-        objects: what has a ``state_dict``: network, EMA network, optimizer, schedule. The trainer is added by ``attach``.
+        objects: what has a ``state_dict``: network, EMA network, optimizer, schedule. The trainer is added by
+            ``attach``.
         keep: how many files to keep.
-        weights: name of one of the objects, whose state is also saved alone as ``model.pt``, the file that a bundle ships.
+        weights: name of one of the objects, whose state is also saved alone as ``model.pt``, the file that a bundle
+            ships.
     """
 
     def __init__(
@@ -116,7 +119,8 @@ class ResumableCheckpoint:
 class CaseTable:
     """Fidelity per case, beside cubic B-spline interpolation of the same measurement, as a CSV file.
 
-    Columns: ``case``, ``profile`` and ``noise`` of the simulated acquisition; foreground PSNR in dB and SSIM (conventions:
+    Columns: ``case``, ``profile`` and ``noise`` of the simulated acquisition; foreground PSNR in dB and SSIM
+        (conventions:
     :mod:`medsr_monai.metrics`) of both; ``consistency_max``, the largest ``|A(sr) - lr|`` as a share of the reference's
     range. The last row is the mean.
 
@@ -141,8 +145,9 @@ class CaseTable:
         evaluator.add_event_handler(Events.COMPLETED, self.write)
 
     def add(self, evaluator: Engine) -> None:
-        """Measure the cases of one iteration: decollated items with ``image`` (the measurement), ``pred``, ``label``."""
-        for item, output in zip(evaluator.state.batch, evaluator.state.output, strict=True):
+        """Measure the cases of one iteration, decollated: ``image`` (the measurement), ``pred`` and ``label``."""
+        state: Any = evaluator.state
+        for item, output in zip(state.batch, state.output, strict=True):
             lr, sr, hr = (output[key][None].as_subclass(Tensor) for key in ("image", "pred", "label"))
             row = {"case": item["case"], "profile": self.profile, "noise": self.noise, **self.score(lr, sr, hr)}
             self.rows.append(row)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from monai.inferers import Inferer
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from medsr_monai.acquisition import SeparableAcquisition
@@ -90,12 +91,28 @@ def plan_tiles(shape: Sequence[int], halo: int, max_voxels: int) -> list[list[tu
     return list(best[1])
 
 
+@contextmanager
+def layer_progress(network: Callable[..., Tensor], runs: int, enabled: bool) -> Iterator[None]:
+    """Show a bar that advances with every convolution: even a volume that is a single tile shows how far it is."""
+    if not (enabled and isinstance(network, nn.Module)):
+        yield
+        return
+    layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))]
+    with tqdm(total=runs * len(layers), unit="layer", desc="upscaling", leave=False) as bar:
+        hooks = [layer.register_forward_hook(lambda *_: bar.update() and None) for layer in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
 class TiledInferer(Inferer):
     """Run a convolutional generator tile by tile with a halo as wide as its receptive field: exact, no seams.
 
     Args:
         max_voxels: low-resolution voxels of the largest tile, halo included: the limit of the memory used.
-        progress: show a progress bar.
+        progress: show a progress bar of the convolutions done.
     """
 
     def __init__(self, max_voxels: int = 2_500_000, progress: bool = False) -> None:
@@ -111,21 +128,34 @@ class TiledInferer(Inferer):
         shape = inputs.shape[2:]
         scale, halo = network.scale, network.receptive_radius  # type: ignore[attr-defined]
         if math.prod(shape) <= self.max_voxels:
-            return network(inputs, *args, **kwargs)
-        output: Tensor | None = None
+            with layer_progress(network, 1, self.progress):
+                return network(inputs, *args, **kwargs)
         tiles = list(itertools.product(*plan_tiles(shape, halo, self.max_voxels)))
-        for tile in tqdm(tiles, desc="tiles", unit="tile", disable=not self.progress or len(tiles) == 1):
-            views, owns = zip(*tile, strict=True)
-            result = network(inputs[(..., *views)], *args, **kwargs)
+        with layer_progress(network, len(tiles), self.progress):
+            return self._run_tiles(inputs, tiles, network, scale, *args, **kwargs)
+
+    def _run_tiles(
+        self,
+        inputs: Tensor,
+        tiles: Sequence[Sequence[tuple[slice, slice]]],
+        network: Callable[..., Tensor],
+        scale: Sequence[int],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        output: Tensor | None = None
+        for tile in tiles:
+            views, owns = [view for view, _ in tile], [own for _, own in tile]
+            result = network(inputs[cast(Any, (Ellipsis, *views))], *args, **kwargs)
             if output is None:
-                size = [n * factor for n, factor in zip(shape, scale, strict=True)]
+                size = [n * factor for n, factor in zip(inputs.shape[2:], scale, strict=True)]
                 output = result.new_empty((*result.shape[:2], *size))
             source = [slice(o.start * s, o.stop * s) for o, s in zip(owns, scale, strict=True)]
             target = [
                 slice((v.start + o.start) * s, (v.start + o.stop) * s)
                 for v, o, s in zip(views, owns, scale, strict=True)
             ]
-            output[(..., *target)] = result[(..., *source)]
+            output[cast(Any, (Ellipsis, *target))] = result[cast(Any, (Ellipsis, *source))]
         assert output is not None
         return output
 

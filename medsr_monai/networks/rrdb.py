@@ -19,8 +19,8 @@ class RRDBNet(nn.Module):
     """Residual-in-residual dense network whose output is a residual on the interpolated input.
 
     ``sr = interpolate(lr) + shuffle(tail(f + body(f)))`` with ``f = head(lr)``: every convolution runs on the
-    low-resolution grid, an N-D pixel shuffle comes last. No normalisation layers, so the output depends on no statistics
-    of the patch: a network that can be cut into tiles exactly.
+    low-resolution grid, an N-D pixel shuffle comes last. No normalisation layers, so the output depends on no
+    statistics of the patch: a network that can be cut into tiles exactly.
 
     Args:
         spatial_dims: 2 or 3.
@@ -61,7 +61,9 @@ class RRDBNet(nn.Module):
         super().__init__()
         self.scale = scale_per_axis(scale, spatial_dims)
         if not 1 <= out_channels <= in_channels:
-            raise InputError(f"out_channels {out_channels}: need 1 to in_channels ({in_channels}), it adds to the input")
+            raise InputError(
+                f"out_channels {out_channels}: need 1 to in_channels ({in_channels}), it adds to the input"
+            )
         for name, value in {"features": features, "growth": growth, "num_blocks": num_blocks}.items():
             if value < 1:
                 raise InputError(f"{name} {value}: must be at least 1")

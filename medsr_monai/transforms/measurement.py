@@ -45,6 +45,8 @@ class Acquired(MapTransform):
         gap_mm: float = 0.0,
     ) -> None:
         super().__init__(keys)
+        if not 0 <= noise < float("inf"):
+            raise InputError(f"noise {noise}: must be a share of the intensity range, 0 or more")
         self.lr_key = lr_key
         self.scale = scale
         self.profile = profile
@@ -94,7 +96,8 @@ class AcquisitionRange:
     Attributes:
         profiles: probability of each profile's name.
         mixed: probability that the axes draw their profiles independently.
-        box_width: width of the box in low-resolution voxels, lowest and highest, used with probability ``box_width_prob``.
+        box_width: width of the box in low-resolution voxels, lowest and highest, used with probability
+            ``box_width_prob``.
         box_width_prob: probability of another width than the whole voxel.
         gaussian_width: FWHM of the Gaussian in low-resolution voxels, lowest and highest.
         noise: standard deviation of Rician noise, lowest and highest.
@@ -103,10 +106,10 @@ class AcquisitionRange:
 
     profiles: Mapping[str, float] = field(default_factory=lambda: {"box": 0.6, "gaussian": 0.2, "kspace": 0.2})
     mixed: float = 0.2
-    box_width: Sequence[float] = (0.7, 1.3)
+    box_width: tuple[float, float] = (0.7, 1.3)
     box_width_prob: float = 0.15
-    gaussian_width: Sequence[float] = (0.6, 1.3)
-    noise: Sequence[float] = (0.0, 0.03)
+    gaussian_width: tuple[float, float] = (0.6, 1.3)
+    noise: tuple[float, float] = (0.0, 0.03)
     noise_prob: float = 0.3
 
     def __post_init__(self) -> None:
@@ -173,7 +176,8 @@ class RandAcquired(Randomizable, MapTransform):
         lr_key: where to write the measurement.
         scale: integer factor per axis.
         noise_to_prior: damping is (noise / this)^2: the standard deviation of what the network leaves unexplained.
-        gaussian_floor: noise assumed behind a Gaussian profile at least, whose inverse amplifies what hardly was measured.
+        gaussian_floor: noise assumed behind a Gaussian profile at least, whose inverse amplifies what hardly was
+            measured.
         ranges: fields of :class:`AcquisitionRange`.
     """
 

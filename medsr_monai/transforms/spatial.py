@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 
 from medsr_monai.errors import InputError
-from medsr_monai.geometry import Grid, reorient
+from medsr_monai.geometry import Grid, inverse_orientation, reorient
 
 
 class ReorientToCanonicald(MapTransform):
@@ -49,11 +49,13 @@ class UpscaledGridd(MapTransform):
         result = dict(data)
         source = result[self.source]
         lr_grid = Grid(tuple(source.shape[1:]), np.asarray(source.affine))
-        as_loaded = Grid(tuple(source.shape[1:]), np.asarray(source.meta["original_affine"])).axcodes
+        # Undo the very turn of loading: halfway between two orientations (45 degrees), the closest one is a matter of
+        # rounding, and may not be found again from the canonical affine.
+        as_loaded = Grid(tuple(source.shape[1:]), np.asarray(source.meta["original_affine"]))
+        orientation = inverse_orientation(as_loaded.orientation_to("RAS"))
         for key in self.keys:
             image = torch.as_tensor(result[key]).detach().cpu()
             grid = lr_grid.resized(tuple(image.shape[1:]))
-            orientation = grid.orientation_to(as_loaded)
             meta = {name: value for name, value in source.meta.items() if name != "affine"}
             affine = torch.tensor(grid.reoriented(orientation).affine)
             array = reorient(image.as_subclass(torch.Tensor), orientation)

@@ -12,7 +12,7 @@ from medsr_monai.volumes.volume import (
     volume_stem,
     volume_suffix,
 )
-from medsr_monai.volumes.writing import DTYPES, write_volume
+from medsr_monai.volumes.writing import DTYPES, prepare_folder, write_volume
 
 __all__ = [
     "DTYPES",
@@ -23,6 +23,7 @@ __all__ = [
     "Volume",
     "VolumeInfo",
     "find_volumes",
+    "prepare_folder",
     "read_info",
     "read_volume",
     "volume_stem",

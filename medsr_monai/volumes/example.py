@@ -22,7 +22,7 @@ def write_example(path: str | Path) -> Path:
     import nibabel
     from nibabel.testing import data_path
 
-    series = nibabel.nifti1.load(Path(data_path) / "example4d.nii.gz")
+    series = nibabel.nifti1.load(Path(str(data_path)) / "example4d.nii.gz")
     first = series.slicer[..., 0]
     data = np.asarray(first.dataobj, dtype=np.float32)
     write_volume(path, data, Grid(data.shape, np.asarray(first.affine, dtype=np.float64)))

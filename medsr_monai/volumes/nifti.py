@@ -38,9 +38,9 @@ _SCANNER = 1
 MAX_SIDE = 32767  # NIfTI-1 counts voxels in int16
 
 # A qform whose corners miss the grid by more than this is marked absent: float32 quaternions of a scan that is tilted
-# by about a degree cannot do better. ITK prefers the qform unless the sform's code is "scanner", so then it must be exact.
+# by about a degree cannot do better. Where the sform's code is not "scanner", ITK prefers the qform: less is allowed.
 _QFORM_TOLERANCE_MM = 5e-3
-_PREFERRED_QFORM_TOLERANCE_MM = 1e-3
+_PREFERRED_QFORM_TOLERANCE_MM = 5e-4
 _GZIP_LEVEL = 1  # 256^3 noisy float32: 3 s and 55 MB; level 6 takes 5 s for the same size
 
 _reading: ContextVar[bool] = ContextVar("reading", default=False)
@@ -206,7 +206,7 @@ def _stored_quaternion(bcd: np.ndarray) -> np.ndarray:
     rounding into as much as a quarter of a millimetre. So the largest component is rounded, both ways, and the other
     two, whose float32 numbers lie denser, are stretched so that the error falls on all of them alike.
     """
-    a = math.sqrt(max(0.0, 1 - bcd @ bcd))
+    a = math.sqrt(max(0.0, 1 - float(bcd @ bcd)))
     largest = int(np.abs(bcd).argmax())
     rounded = bcd.astype(np.float32)
     candidates = [rounded.astype(np.float64)]
@@ -216,7 +216,7 @@ def _stored_quaternion(bcd: np.ndarray) -> np.ndarray:
             stretched = bcd * math.sqrt((1 - kept**2) / (1 - bcd[largest] ** 2))
             stretched[largest] = kept
             candidates.append(stretched.astype(np.float32).astype(np.float64))
-    errors = [max(np.abs(c - bcd).max(), abs(math.sqrt(max(0.0, 1 - c @ c)) - a)) for c in candidates]
+    errors = [max(np.abs(c - bcd).max(), abs(math.sqrt(max(0.0, 1 - float(c @ c))) - a)) for c in candidates]
     return candidates[int(np.argmin(errors))]
 
 

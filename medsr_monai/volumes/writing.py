@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,6 +70,29 @@ def _converted(data: np.ndarray, dtype: np.dtype, scaling: tuple[float, float]) 
         exact = (data[..., k].astype(np.float64) - inter) / slope
         stored[..., k] = np.clip(np.rint(exact), low, high).astype(dtype)
     return stored
+
+
+def prepare_folder(path: str | Path) -> Path:
+    """Make a folder where it is missing and try to write there, before hours of work are spent on what cannot be saved.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        The same path.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written to ({error.strerror or error}); choose another folder"
+        ) from error
 
 
 def write_volume(
