@@ -58,7 +58,7 @@ def box_matrix(n_hr: int, n_lr: int, width: float | None = None) -> np.ndarray:
     """
     _check_sizes(n_hr, n_lr)
     width = n_hr / n_lr if width is None else width
-    if width <= 0:
+    if not width > 0:
         raise InputError(f"slice thickness {width} voxels: must be positive")
     centres = _centres(n_hr, n_lr)[:, None]
     edges = np.arange(n_hr + 1)[None, :] - 0.5
@@ -78,7 +78,7 @@ def gaussian_matrix(n_hr: int, n_lr: int, fwhm: float) -> np.ndarray:
         (n_lr, n_hr) float64 matrix whose rows sum to one.
     """
     _check_sizes(n_hr, n_lr)
-    if fwhm < 0:
+    if not fwhm >= 0:
         raise InputError(f"slice profile FWHM {fwhm} voxels: must not be negative")
     sigma = max(fwhm * FWHM_TO_SIGMA, 1e-6)
     edges = np.arange(n_hr + 1)[None, :] - 0.5
@@ -121,6 +121,7 @@ def profile_matrix(profile: str, n_hr: int, n_lr: int, fwhm: float | None = None
     Returns:
         (n_lr, n_hr) float64 matrix.
     """
+    _check_sizes(n_hr, n_lr)
     if gap < 0 or gap * n_lr >= n_hr:
         raise InputError(f"slice gap {gap} voxels: must be at least 0 and below the slice spacing {n_hr / n_lr:g}")
     width = n_hr / n_lr - gap if fwhm is None else fwhm
@@ -148,6 +149,14 @@ def apply_matrix(matrix: Tensor, image: Tensor, axis: int) -> Tensor:
     dim = axis + 2
     if image.shape[dim] != matrix.shape[-1]:
         raise InputError(f"axis {axis}: {image.shape[dim]} voxels, but the operator was made for {matrix.shape[-1]}")
+    if matrix.ndim == 3 and matrix.shape[0] != image.shape[0]:
+        raise InputError(f"axis {axis}: {image.shape[0]} images, but the operator has matrices for {matrix.shape[0]}")
+    # Autocast would round the products to half precision: the physics is a constraint, not a layer.
+    with torch.autocast(image.device.type, enabled=False):
+        return _multiply(matrix, image, dim)
+
+
+def _multiply(matrix: Tensor, image: Tensor, dim: int) -> Tensor:
     shape = image.shape
     after = math.prod(shape[dim + 1 :])
     if matrix.ndim == 3:
@@ -172,7 +181,9 @@ class SeparableAcquisition:
     """
 
     def __init__(self, matrices: Sequence[Tensor | np.ndarray]) -> None:
-        self.matrices = [torch.as_tensor(m) for m in matrices]
+        # Tensors made in inference mode cannot take part in training later.
+        with torch.inference_mode(False):
+            self.matrices = [torch.as_tensor(m).clone() for m in matrices]
         for axis, matrix in enumerate(self.matrices):
             if matrix.ndim not in (2, 3) or matrix.shape[-2] > matrix.shape[-1]:
                 raise InputError(f"axis {axis}: matrix of shape {tuple(matrix.shape)}, need (n_lr, n_hr), n_lr <= n_hr")
@@ -207,10 +218,16 @@ class SeparableAcquisition:
         spacing = [1.0] * axes if spacing_mm is None else list(spacing_mm)
         fwhms = list(fwhm_mm) if isinstance(fwhm_mm, Sequence) else [fwhm_mm] * axes
         gaps = list(gap_mm) if isinstance(gap_mm, Sequence) else [gap_mm] * axes
+        given = {"lr_shape": lr_shape, "profile": profiles, "spacing_mm": spacing, "fwhm_mm": fwhms, "gap_mm": gaps}
+        for argument, values in given.items():
+            if len(values) != axes:
+                raise InputError(f"{argument} {tuple(values)}: need {axes}, one per axis of {tuple(hr_shape)}")
         matrices = []
         for axis, (n_hr, n_lr, name, mm, fwhm, gap) in enumerate(
             zip(hr_shape, lr_shape, profiles, spacing, fwhms, gaps, strict=True)
         ):
+            if not mm > 0:
+                raise InputError(f"axis {axis}: spacing_mm {mm} must be positive")
             if n_hr == n_lr:
                 matrices.append(np.eye(n_hr))
                 continue
@@ -232,14 +249,20 @@ class SeparableAcquisition:
         """The matrices, U, S and V^T in the image's type and device, decomposed once in float64."""
         if image.ndim != len(self.matrices) + 2:
             raise InputError(f"image of shape {tuple(image.shape)}: need (B, C) and {len(self.matrices)} spatial axes")
+        if not image.is_floating_point():
+            raise InputError(f"image of type {image.dtype}: need a floating-point image")
         key = (image.dtype, image.device)
         if key not in self._on:
-            if self._decomposition is None:
-                parts = [torch.linalg.svd(m.double(), full_matrices=False) for m in self.matrices]
-                self._decomposition = tuple(list(part) for part in zip(*parts, strict=True))  # type: ignore[assignment]
-            groups = [self.matrices, *self._decomposition]  # type: ignore[misc]
-            self._on[key] = [[m.to(dtype=image.dtype, device=image.device) for m in group] for group in groups]
+            with torch.inference_mode(False):
+                self._on[key] = self._decomposed(image)
         return self._on[key]
+
+    def _decomposed(self, image: Tensor) -> list[list[Tensor]]:
+        if self._decomposition is None:
+            parts = [torch.linalg.svd(m.double(), full_matrices=False) for m in self.matrices]
+            self._decomposition = tuple(list(part) for part in zip(*parts, strict=True))  # type: ignore[assignment]
+        groups = [self.matrices, *self._decomposition]  # type: ignore[misc]
+        return [[m.to(dtype=image.dtype, device=image.device) for m in group] for group in groups]
 
     def forward(self, hr: Tensor) -> Tensor:
         """Measure: ``A hr``. Args: hr (B, C, *hr_shape). Returns: (B, C, *lr_shape)."""
@@ -305,4 +328,6 @@ class SeparableAcquisition:
         Reference:
             Range-null space decomposition, as in Wang et al., arXiv:2212.00490.
         """
+        if tuple(lr.shape[2:]) != self.lr_shape:
+            raise InputError(f"measurement of {tuple(lr.shape[2:])} voxels, but the operator gives {self.lr_shape}")
         return sr + self.pseudo_inverse(lr - self.forward(sr), regularisation)

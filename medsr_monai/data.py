@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.transforms import Compose
 from torch.utils.data import Dataset
 
@@ -19,8 +21,8 @@ BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 
 def subject_of(path: str | Path) -> str:
     """The subject of an image by its name: BIDS ``sub-XX`` anywhere in the path, else what precedes the first ``_``."""
-    match = BIDS_SUBJECT.search(str(path))
-    return match.group() if match else Path(path).name.split(".")[0].split("_")[0]
+    matches = BIDS_SUBJECT.findall(str(path))  # the last: a folder above the data may be named sub-something too
+    return matches[-1] if matches else Path(path).name.split(".")[0].split("_")[0]
 
 
 def group_by_subject(
@@ -72,10 +74,15 @@ def split_by_subject(
     names = ("train", "val", "test")
     if fixed is not None:
         chosen = [subject for name in names for subject in fixed.get(name, ())]
-        unknown = sorted(set(chosen) - set(groups))
-        if unknown or len(set(chosen)) < len(chosen):
-            raise InputError(f"split: subjects {unknown or chosen} unknown or in two sets; known are {sorted(groups)}")
+        if unknown_sets := sorted(set(fixed) - set(names)):
+            raise InputError(f"split: no set is named {', '.join(unknown_sets)}; choose among {', '.join(names)}")
+        if unknown := sorted(set(chosen) - set(groups)):
+            raise InputError(f"split: unknown subjects {unknown}; known are {sorted(groups)}")
+        if twice := sorted(subject for subject, count in Counter(chosen).items() if count > 1):
+            raise InputError(f"split: subjects {twice} are named twice")
         return {name: [file for subject in fixed.get(name, ()) for file in groups[subject]] for name in names}
+    if len(fractions) != len(names) or min(fractions) < 0 or sum(fractions) <= 0:
+        raise InputError(f"fractions {tuple(fractions)}: need one share of at least 0 for each of {', '.join(names)}")
     wanted = [name for name, share in zip(names, fractions, strict=True) if share > 0]
     if len(groups) < len(wanted):
         raise InputError(
@@ -120,11 +127,15 @@ class RandomPatchDataset(Dataset):
         self.transform = transform
         self.length = length
         self.seed = seed
-        self.epoch = 0
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers must see it change
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose patches are drawn; the trainer calls it before each one."""
-        self.epoch = epoch
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return self.length

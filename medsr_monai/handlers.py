@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from medsr_monai.acquisition import SeparableAcquisition
+from medsr_monai.atomic import replacing
 from medsr_monai.errors import InputError
 from medsr_monai.interpolation import cubic_bspline
 from medsr_monai.metrics import foreground_mask, foreground_percentile, psnr, ssim
@@ -29,21 +28,11 @@ def save_atomically(objects: Any, path: str | Path) -> Path:
         InputError: the folder cannot be written.
     """
     path = Path(path)
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            torch.save(objects, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        with replacing(path) as temporary:
+            torch.save(objects, temporary)
+    except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as a RuntimeError
+        raise InputError(f"{path}: cannot write: {error}") from error
     return path
 
 
@@ -173,15 +162,10 @@ class CaseTable:
     def write(self, evaluator: Engine) -> None:
         """Write the table under a temporary name beside, then rename."""
         mean = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in self.SCORES}
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "w", newline="") as file:
+            with replacing(self.path) as temporary, open(temporary, "w", newline="") as file:
                 writer = csv.DictWriter(file, ["case", "profile", "noise", *self.SCORES])
                 writer.writeheader()
                 writer.writerows([*self.rows, {"case": "mean", "profile": self.profile, "noise": self.noise, **mean}])
-            temporary.replace(self.path)
         except OSError as error:
             raise InputError(f"{self.path}: cannot write: {error.strerror or error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medsr_monai.atomic import replacing
 from medsr_monai.errors import InputError
 
 if TYPE_CHECKING:
@@ -255,17 +254,11 @@ def _draw(columns: list[Column], title: str | None) -> Figure:
 
 
 def _write(figure: Figure, path: Path) -> None:
-    """Write beside, then rename: a reader finds the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="png", dpi=DPI, facecolor=BACKGROUND)
-        temporary.replace(path)
+        with replacing(path, ".png") as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI, facecolor=BACKGROUND)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def save_three_planes(

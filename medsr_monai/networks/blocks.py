@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +31,11 @@ def scale_per_axis(scale: int | Sequence[int], spatial_dims: int) -> tuple[int, 
     Raises:
         InputError: not one integer of 1 to 8 per spatial axis.
     """
-    scales = [scale] * spatial_dims if isinstance(scale, int) else list(scale)
+    scales = list(scale) if isinstance(scale, Iterable) else [scale] * spatial_dims
     if len(scales) != spatial_dims:
         raise InputError(f"scale {scale}: need one integer, or {spatial_dims}, one per axis")
     for axis, factor in enumerate(scales):
-        if int(factor) != factor or not 1 <= factor <= MAX_SCALE:
+        if factor not in range(1, MAX_SCALE + 1):
             raise InputError(f"scale {scale}: axis {axis} has {factor}, need an integer of 1 to {MAX_SCALE}")
     return tuple(int(factor) for factor in scales)
 

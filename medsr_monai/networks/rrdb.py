@@ -64,7 +64,8 @@ class RRDBNet(nn.Module):
             raise InputError(
                 f"out_channels {out_channels}: need 1 to in_channels ({in_channels}), it adds to the input"
             )
-        for name, value in {"features": features, "growth": growth, "num_blocks": num_blocks}.items():
+        sizes = {"features": features, "growth": growth, "num_blocks": num_blocks, "dense_blocks": dense_blocks}
+        for name, value in sizes.items():
             if value < 1:
                 raise InputError(f"{name} {value}: must be at least 1")
         self.spatial_dims = spatial_dims

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
+from medsr_monai.atomic import replacing
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.volumes import itk_image, nifti
@@ -19,21 +16,6 @@ from medsr_monai.volumes.volume import NIFTI_SUFFIXES, WRITABLE_SUFFIXES, Volume
 DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "int32", "same")
 
 _UNSCALED = (1.0, 0.0)
-
-
-@contextmanager
-def _replacing(path: Path, suffix: str) -> Iterator[Path]:
-    """Yield a hidden name beside `path`; what is written there takes its place at the end, or vanishes on error."""
-    temporary = path.with_name(f".medsr-{secrets.token_hex(6)}{suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:  # KeyboardInterrupt too must leave nothing behind
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
 
 
 def _storage(dtype: str, like: VolumeInfo | None, is_nifti: bool) -> tuple[np.dtype, tuple[float, float]]:
@@ -142,11 +124,8 @@ def write_volume(
     stored = _converted(data, storage, scaling)
     if storage.kind == "f" and storage.itemsize < data.dtype.itemsize and not np.isfinite(stored).all():
         raise InputError(f"{path}: values too large for {storage}; write float64")
-    # A link keeps pointing where it did, and what it points to is replaced.
-    target = Path(os.path.realpath(path))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(target, suffix) as temporary:
+        with replacing(path, suffix) as temporary:
             if suffix in NIFTI_SUFFIXES:
                 nifti.write_nifti(temporary, stored, grid, like, scaling)
             else:
