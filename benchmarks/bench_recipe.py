@@ -21,11 +21,14 @@ from monai.bundle import ConfigParser
 from medsr_monai.inferers import ConsistentInferer
 from medsr_monai.interpolation import cubic_bspline
 from medsr_monai.metrics import foreground_mask, psnr
-from medsr_monai.transforms import Acquired
+from medsr_monai.transforms import Acquired, NormaliseIntensityd
 
 BUNDLE = Path(__file__).parent.parent / "bundles" / "brain_mri_super_resolution"
 VARIANTS: dict[str, dict] = {
     "base": {},
+    "gain_0.1": {"network_def#initial_gain": 0.1},
+    "gain_0.1_clip_0.1": {"network_def#initial_gain": 0.1, "train#trainer#clip_norm": 0.1},
+    "clip_0.1": {"train#trainer#clip_norm": 0.1},
     "residual_1": {"network_def#residual_scale": 1.0},
     "residual_half": {"network_def#residual_scale": 0.5},
     "lr_2e-3": {"learning_rate": 0.002},
@@ -57,7 +60,7 @@ CROP = 128
 def measure(parser: ConfigParser) -> dict[str, float]:
     """Gain over cubic B-spline in dB by kind of input, on the central crop of the validation subject."""
     network = parser.get_parsed_content("ema").ema_model.eval()
-    hr = parser.get_parsed_content("validate#dataset")[0]["full_hr"]
+    hr = NormaliseIntensityd("hr")(parser.get_parsed_content("validate#dataset")[0])["hr"]
     start = [(n - CROP) // 2 for n in hr.shape[1:]]
     crop = hr[(slice(None), *(slice(a, a + CROP) for a in start))]
     mask = foreground_mask(crop[None])
@@ -77,10 +80,8 @@ def train(dataset_dir: str, variant: str, iterations: int) -> tuple[ConfigParser
     parser.read_config([BUNDLE / "configs" / "train.json", BUNDLE / "configs" / "shipped_weights.json"])
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "epoch_length": 50, "num_workers": 0})
     parser.update({"max_epochs": iterations // 50, "warmup": 50, "train#handlers": parser["train"]["handlers"][:1]})
-    parser.update({"validate#preprocessing#transforms": parser["validate"]["preprocessing"]["transforms"][:4]})
-    parser["validate"]["preprocessing"]["transforms"].append(
-        {"_target_": "CopyItemsd", "keys": "hr", "names": "full_hr"}
-    )
+    # Load, orient and crop the validation volume; the low-resolution inputs are made here.
+    parser.update({"validate#preprocessing#transforms": parser["validate"]["preprocessing"]["transforms"][:3]})
     parser["ema"]["momentum"] = 0.01
     parser.update(VARIANTS[variant])
     parser.parse()

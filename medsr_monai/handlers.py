@@ -32,8 +32,13 @@ def save_atomically(objects: Any, path: str | Path) -> Path:
         with replacing(path) as temporary:
             torch.save(objects, temporary)
     except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as a RuntimeError
-        raise InputError(f"{path}: cannot write: {error}") from error
+        raise InputError(f"{path}: cannot write: {_first_line(error)}") from error
     return path
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, without the stack that PyTorch appends."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class ResumableCheckpoint:
@@ -78,7 +83,7 @@ class ResumableCheckpoint:
             old.unlink()
 
     def resume(self, trainer: Engine) -> int:
-        """Load the latest checkpoint, if there is one.
+        """Load the latest checkpoint, if there is one; after that of the last epoch there is nothing left to run.
 
         Returns:
             The epoch reached, 0 without a checkpoint.
@@ -95,13 +100,16 @@ class ResumableCheckpoint:
                 item.load_state_dict(state[name])
             epoch, length = state["trainer"]["epoch"], state["trainer"]["epoch_length"]
         except Exception as error:
-            cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(f"{found[-1]}: cannot resume: {cause}; remove it or set 'resume' to false") from error
+            message = f"{found[-1]}: cannot resume: {_first_line(error)}; remove it or set 'resume' to false"
+            raise InputError(message) from error
         if length != trainer.state.epoch_length:
             raise InputError(f"{found[-1]}: epochs of {length} iterations, now {trainer.state.epoch_length}")
         # Only the position is restored: the run may have been given more epochs than the one that was interrupted.
         trainer.state.epoch = epoch
         trainer.state.iteration = epoch * length
+        if trainer.state.max_epochs is not None and epoch >= trainer.state.max_epochs:
+            # Asked to run past its end, ignite would start anew at epoch 0, with these weights.
+            trainer.add_event_handler(Events.STARTED, lambda engine: engine.terminate())
         return epoch
 
 

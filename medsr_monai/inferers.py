@@ -73,22 +73,24 @@ def plan_tiles(shape: Sequence[int], halo: int, max_voxels: int) -> list[list[tu
         InputError: even the smallest tile, which is its halo, is larger.
     """
 
-    def seen(cuts: list[tuple[slice, slice]]) -> list[int]:
-        return [view.stop - view.start for view, _ in cuts]
-
-    def options(size: int) -> list[list[tuple[slice, slice]]]:
-        counts = sorted({min(size, count) for count in (*range(1, 9), 12, 16, 24, 32, 48, 64)})
-        return [cut_axis(size, count, halo) for count in counts]
+    def options(size: int) -> list[tuple[int, int, list[tuple[slice, slice]]]]:
+        """The largest view, the sum of all views, and the cuts, for some numbers of tiles up to one per voxel."""
+        counts = sorted({min(size, count) for count in (*range(1, 9), 12, 16, 24, 32, 48, 64, size)})
+        found = []
+        for cuts in (cut_axis(size, count, halo) for count in counts):
+            seen = [view.stop - view.start for view, _ in cuts]
+            found.append((max(seen), sum(seen), cuts))
+        return found
 
     best = None
-    for cuts in itertools.product(*(options(size) for size in shape)):
-        if math.prod(max(seen(axis)) for axis in cuts) <= max_voxels:
-            cost = math.prod(sum(seen(axis)) for axis in cuts)
+    for axes in itertools.product(*(options(size) for size in shape)):
+        if math.prod(largest for largest, _, _ in axes) <= max_voxels:
+            cost = math.prod(total for _, total, _ in axes)
             if best is None or cost < best[0]:
-                best = (cost, cuts)
+                best = (cost, [cuts for _, _, cuts in axes])
     if best is None:
         raise InputError(f"tiles of {max_voxels} voxels are too small for a receptive radius of {halo}; allow more")
-    return list(best[1])
+    return best[1]
 
 
 @contextmanager

@@ -292,5 +292,5 @@ def test_consistency_is_none_exact_or_a_damping(consistency, expected):
 
 @pytest.mark.parametrize("consistency", [-1, "-0.1", math.nan, "nan", math.inf, "inf", "exactly", "", "0,1", [0.1]])
 def test_consistency_of_another_kind_is_refused(consistency):
-    with pytest.raises(InputError, match="consistency '.*': must be none, exact, or a damping of 0 or more"):
+    with pytest.raises(InputError, match=r"consistency '.*': must be none, exact, or a damping of 0 or more"):
         consistency_regularisation(consistency)

@@ -11,8 +11,8 @@ from torch.nn import functional
 from medsr_monai.errors import InputError
 from medsr_monai.networks.blocks import RRDB, PixelShuffle, convolution, initialise_icnr_, scale_per_axis
 
-# ESRGAN starts its residual branches small (Kaiming x 0.1), so that a deep network begins near the identity.
-INITIAL_GAIN = 0.1
+# The network starts near its interpolation: the last convolution is small.
+TAIL_GAIN = 0.1
 
 
 class RRDBNet(nn.Module):
@@ -32,6 +32,8 @@ class RRDBNet(nn.Module):
         num_blocks: residual-in-residual dense blocks.
         dense_blocks: dense blocks of five convolutions in each of them.
         residual_scale: weight of each residual branch.
+        initial_gain: multiplies the Kaiming initialisation of the body. ESRGAN starts its 23 blocks at 0.1; with few blocks
+            and a learning rate of 1e-3, weights that small are unstable.
 
     Attributes:
         receptive_radius: low-resolution voxels on each side that an output voxel can depend on.
@@ -57,6 +59,7 @@ class RRDBNet(nn.Module):
         num_blocks: int = 1,
         dense_blocks: int = 3,
         residual_scale: float = 0.2,
+        initial_gain: float = 0.5,
     ) -> None:
         super().__init__()
         self.scale = scale_per_axis(scale, spatial_dims)
@@ -69,6 +72,7 @@ class RRDBNet(nn.Module):
             if value < 1:
                 raise InputError(f"{name} {value}: must be at least 1")
         self.spatial_dims = spatial_dims
+        self.initial_gain = initial_gain
         self.out_channels = out_channels
         self.interpolation = "bilinear" if spatial_dims == 2 else "trilinear"
         self.scale_factor = [float(s) for s in self.scale]
@@ -99,8 +103,8 @@ class RRDBNet(nn.Module):
                 nn.init.zeros_(conv.bias)
         for module in self.body.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
-                module.weight.data.mul_(INITIAL_GAIN)
-        initialise_icnr_(self._convolutions()[-1].weight, factor, INITIAL_GAIN)
+                module.weight.data.mul_(self.initial_gain)
+        initialise_icnr_(self._convolutions()[-1].weight, factor, TAIL_GAIN)
 
     def forward(self, image: Tensor) -> Tensor:
         features = self.head(image)
