@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from monai.data import CacheDataset
 from monai.transforms import Compose
 from torch.utils.data import Dataset
 
@@ -114,17 +115,27 @@ class RandomPatchDataset(Dataset):
     processes nor an interruption changes what the network sees.
 
     Args:
-        images: indexable, e.g. a MONAI ``CacheDataset`` of whole images.
-        transform: random transforms that turn one image into one patch.
+        data: one item per image.
+        augmentation: random transforms that turn one image into one patch.
         length: patches per epoch.
         seed: of all randomness.
+        transform: deterministic transforms, applied once to each image and kept in memory; None leaves the data as is.
     """
 
-    def __init__(self, images: Sequence[Any], transform: Compose, length: int, seed: int = 0) -> None:
-        if len(images) == 0:
+    def __init__(
+        self,
+        data: Sequence[Any],
+        augmentation: Compose,
+        length: int,
+        seed: int = 0,
+        transform: Callable[[Any], Any] | None = None,
+    ) -> None:
+        if len(data) == 0:
             raise InputError("no training image: check 'dataset_dir' and the split")
-        self.images = images
+        self.data = data
         self.transform = transform
+        self.images = data if transform is None else CacheDataset(data, transform, num_workers=1, copy_cache=False)
+        self.augmentation = augmentation
         self.length = length
         self.seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers must see it change
@@ -144,6 +155,6 @@ class RandomPatchDataset(Dataset):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        self.transform.set_random_state(seed=int(rng.integers(2**31)))
+        self.augmentation.set_random_state(seed=int(rng.integers(2**31)))
         # Images take turns, so that every epoch shows all of them equally often.
-        return self.transform(self.images[(index + self.epoch * self.length) % len(self.images)])
+        return self.augmentation(self.images[(index + self.epoch * self.length) % len(self.images)])

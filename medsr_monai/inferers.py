@@ -31,7 +31,7 @@ def consistency_regularisation(consistency: str | float | None) -> float | None:
     if str(consistency).lower() == "exact":
         return 0.0
     try:
-        value = float(consistency)
+        value = math.nan if isinstance(consistency, bool) else float(consistency)
     except (TypeError, ValueError):
         value = math.nan
     if not 0 <= value < math.inf:

@@ -32,8 +32,7 @@ class RRDBNet(nn.Module):
         num_blocks: residual-in-residual dense blocks.
         dense_blocks: dense blocks of five convolutions in each of them.
         residual_scale: weight of each residual branch.
-        initial_gain: multiplies the Kaiming initialisation of the body. ESRGAN starts its 23 blocks at 0.1; with few blocks
-            and a learning rate of 1e-3, weights that small are unstable.
+        initial_gain: multiplies the Kaiming initialisation of the body. ESRGAN starts its 23 blocks at 0.1.
 
     Attributes:
         receptive_radius: low-resolution voxels on each side that an output voxel can depend on.

@@ -343,12 +343,10 @@ def test_training_runs_validates_and_saves(trained):
     assert not any(name.startswith(".medsr") or name.endswith(".tmp") for name in names)
 
 
-@pytest.mark.xfail(strict=True, reason="train#dataset#transform is train#augmentation, not train#preprocessing")
 def test_monai_finds_all_it_needs_for_training(trained):
     assert trained["workflow"].check_properties() == []
 
 
-@pytest.mark.xfail(strict=True, reason="train#images#data has them: monai.fl's statistics look up train#dataset#data")
 def test_federated_statistics_find_the_training_images(trained):
     assert len(trained["workflow"].train_dataset_data) == 1
 
@@ -457,7 +455,6 @@ def test_inference_is_consistent_and_on_the_right_grid(bundle, tiny_weights, tmp
     assert np.abs(untouched).max() > 1e-3 * np.ptp(lr.data), "the network must have had its say"
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="inference.json has no dataset_dir, which MONAI requires")
 def test_monai_finds_all_it_needs_for_inference(bundle, tiny_weights, tmp_path):
     write_volume(tmp_path / "lr.nii", scan(1, (4, 5, 4)), Grid((4, 5, 4), np.eye(4)))
     workflow = inference_of(bundle, tiny_weights, input=str(tmp_path / "lr.nii"), output_dir=str(tmp_path / "sr"))
