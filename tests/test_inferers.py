@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from medsr_monai.acquisition import PROFILES, SeparableAcquisition
 from medsr_monai.errors import InputError
-from medsr_monai.inferers import ConsistentInferer, TiledInferer, consistency_regularisation, cut_axis, plan_tiles
+from medsr_monai.inferers import (
+    ConsistentInferer,
+    FlipEnsembleInferer,
+    TiledInferer,
+    consistency_regularisation,
+    cut_axis,
+    plan_tiles,
+)
 from medsr_monai.networks import RRDBNet
 from medsr_monai.networks.blocks import PixelShuffle, convolution
 
@@ -294,3 +301,28 @@ def test_consistency_is_none_exact_or_a_damping(consistency, expected):
 def test_consistency_of_another_kind_is_refused(consistency):
     with pytest.raises(InputError, match=r"consistency '.*': must be none, exact, or a damping of 0 or more"):
         consistency_regularisation(consistency)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_every_mirroring_is_there_once(axes):
+    mirrorings = FlipEnsembleInferer.mirrorings(axes)
+    assert len(mirrorings) == len({tuple(dims) for dims in mirrorings}) == 2**axes
+    assert mirrorings[0] == []
+
+
+def test_a_whole_ensemble_commutes_with_mirroring():
+    torch.manual_seed(0)
+    network = RRDBNet(3, features=4, growth=4).eval()
+    inferer = FlipEnsembleInferer(TiledInferer(), 8)
+    image = torch.rand(1, 1, 5, 6, 4)
+    with torch.no_grad():
+        direct, mirrored = inferer(image, network), inferer(image.flip(2, 4), network).flip(2, 4)
+        single = TiledInferer()(image, network)
+    assert (direct - mirrored).abs().max() < 1e-6
+    assert (direct - single).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, True, "two"])
+def test_an_ensemble_of_no_whole_size_is_refused(size):
+    with pytest.raises(InputError, match="ensemble"):
+        FlipEnsembleInferer(TiledInferer(), size)
