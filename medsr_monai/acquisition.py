@@ -214,7 +214,7 @@ class SeparableAcquisition:
             InputError: an unknown profile, a lower than low resolution, or a negative width, naming the axis.
         """
         axes = len(hr_shape)
-        profiles = [profile] * axes if isinstance(profile, str) else list(profile)
+        profiles = list(profile) if isinstance(profile, (list, tuple)) else [str(profile)] * axes
         spacing = [1.0] * axes if spacing_mm is None else list(spacing_mm)
         fwhms = list(fwhm_mm) if isinstance(fwhm_mm, Sequence) else [fwhm_mm] * axes
         gaps = list(gap_mm) if isinstance(gap_mm, Sequence) else [gap_mm] * axes

@@ -81,6 +81,8 @@ def split_by_subject(
             raise InputError(f"split: unknown subjects {unknown}; known are {sorted(groups)}")
         if twice := sorted(subject for subject, count in Counter(chosen).items() if count > 1):
             raise InputError(f"split: subjects {twice} are named twice")
+        if not fixed.get("train"):
+            raise InputError("split: no subject to train on; name some under 'train'")
         return {name: [file for subject in fixed.get(name, ()) for file in groups[subject]] for name in names}
     if len(fractions) != len(names) or min(fractions) < 0 or sum(fractions) <= 0:
         raise InputError(f"fractions {tuple(fractions)}: need one share of at least 0 for each of {', '.join(names)}")
@@ -134,7 +136,7 @@ class RandomPatchDataset(Dataset):
             raise InputError("no training image: check 'dataset_dir' and the split")
         self.data = data
         self.transform = transform
-        self.images = data if transform is None else CacheDataset(data, transform, num_workers=1, copy_cache=False)
+        self.images: Sequence[Any] | Dataset | None = data if transform is None else None
         self.augmentation = augmentation
         self.length = length
         self.seed = seed
@@ -143,6 +145,15 @@ class RandomPatchDataset(Dataset):
     @property
     def epoch(self) -> int:
         return int(self._epoch)
+
+    def prepare(self) -> None:
+        """Load and transform all images once, before the first epoch; worker processes share them.
+
+        Raises:
+            InputError: an image that cannot be read or is too small, named.
+        """
+        if self.images is None:
+            self.images = CacheDataset(self.data, self.transform, num_workers=1, copy_cache=False)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose patches are drawn; the trainer calls it before each one."""
@@ -154,7 +165,9 @@ class RandomPatchDataset(Dataset):
     def __getitem__(self, index: int) -> Any:
         if not 0 <= index < self.length:
             raise IndexError(index)
+        self.prepare()
+        assert self.images is not None
         rng = np.random.default_rng((self.seed, self.epoch, index))
         self.augmentation.set_random_state(seed=int(rng.integers(2**31)))
         # Images take turns, so that every epoch shows all of them equally often.
-        return self.augmentation(self.images[(index + self.epoch * self.length) % len(self.images)])
+        return self.augmentation(self.images[(index + self.epoch * self.length) % len(self.data)])

@@ -108,6 +108,17 @@ class FidelityTrainer(SupervisedTrainer):
         if dataset is not None and hasattr(dataset, "set_epoch"):
             self.add_event_handler(Events.EPOCH_STARTED, lambda engine: dataset.set_epoch(engine.state.epoch))
 
+    def run(self) -> None:  # type: ignore[override]
+        """Load the images, then train.
+
+        Raises:
+            InputError: an image that cannot be read or is too small, named.
+        """
+        dataset = getattr(self.data_loader, "dataset", None)
+        if dataset is not None and hasattr(dataset, "prepare"):
+            dataset.prepare()
+        super().run()
+
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict:
         lr, hr, _, measured = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)
         # The dictionary in the state is the one returned: MONAI's decollation replaces it there.
