@@ -426,6 +426,32 @@ def test_training_without_images_is_one_line_and_status_2(bundle, tmp_path, caps
 # ---- inference
 
 
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:60]), "truncated"),
+        (
+            lambda path: write_volume(path, np.stack([scan(0), scan(1)], axis=-1), Grid((24, 24, 24), np.eye(4))),
+            "2 volumes in one file",
+        ),
+    ],
+    ids=["truncated", "series"],
+)
+def test_a_training_image_that_does_not_serve_is_one_line_and_status_2(bundle, tmp_path, capsys, spoil, said):
+    grid = Grid((24, 24, 24), np.eye(4))
+    for index, name in enumerate(SUBJECTS):
+        write_volume(tmp_path / "data" / f"{name}_T1w.nii.gz", scan(index), grid)
+    known = those_known(parser_of(bundle, "train"), TINY_TRAINING)
+    split = {"train": [SUBJECTS[0]], "val": [SUBJECTS[1]]}
+    settings = {**known, "dataset_dir": str(tmp_path / "data"), "ckpt_dir": str(tmp_path / "runs"), "split": split}
+    spoil(tmp_path / "data" / f"{SUBJECTS[0]}_T1w.nii.gz")
+    with pytest.raises(SystemExit) as caught:
+        workflow_of(bundle, "train", **settings).run()
+    assert caught.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 and said in lines[0]
+
+
 @pytest.fixture(scope="module")
 def tiny_weights(bundle, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "model.pt"
