@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fire
+from fire.decorators import SetParseFns
 
 from medsr_monai.errors import InputError, exit_with, find_input_error
 
@@ -62,6 +63,7 @@ def run_inference(root: Path, **overrides: Any) -> None:
     workflow.finalize()
 
 
+@SetParseFns(input=str, output=str, bundle=str, device=str)
 def upscale(
     input: str,
     output: str,
@@ -71,6 +73,7 @@ def upscale(
     device: str | None = None,
     output_dtype: str = "float32",
     progress: bool = True,
+    *extra: Any,
     **unknown: Any,
 ) -> None:
     """Upscale a volume, a folder of volumes, or what a glob pattern finds.
@@ -86,13 +89,13 @@ def upscale(
         output_dtype: ``float32``, ``float64``, ``int16``, ``uint16``, ``int32``, ``uint8``, or ``same`` as the input.
         progress: show a progress bar.
     """
-    refuse_unknown(unknown)
+    refuse_unknown(extra, unknown)
     overrides = output_overrides(str(input), str(output))
     if device is not None:
         overrides["device"] = str(device)
     run_inference(
         bundle_root(str(bundle)),
-        input=str(input),
+        input=str(absolute(str(input))),
         consistency=consistency if consistency is not None else "none",
         profile=profile,
         output_dtype=output_dtype,
@@ -101,12 +104,19 @@ def upscale(
     )
 
 
+def absolute(path: str) -> Path:
+    """An absolute path: MONAI's parser takes a value that begins with ``$``, ``@`` or ``%`` as code or a reference."""
+    if "#" in path:
+        raise InputError(f"{path}: MONAI reads '#' in a path as a reference of its own; rename the file or folder")
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
 def output_overrides(input: str, output: str) -> dict[str, str]:
     """The bundle's keys that name one output file, or the folder for many."""
     from medsr_monai.volumes import WRITABLE_SUFFIXES, find_volumes, volume_suffix
 
     files = find_volumes(input)
-    target = Path(output).expanduser()
+    target = absolute(output)
     if target.is_dir() or output.endswith(os.sep) or not target.suffix:
         return {"output_dir": str(target)}
     if len(files) > 1:
@@ -116,11 +126,13 @@ def output_overrides(input: str, output: str) -> dict[str, str]:
     return {"output_dir": str(target.parent), "output_file": str(target)}
 
 
-def refuse_unknown(options: dict[str, Any]) -> None:
-    """A misspelt option; fire alone would run the command without it first, and complain afterwards."""
+def refuse_unknown(extra: tuple, options: dict[str, Any]) -> None:
+    """What a command does not take; fire alone would run the command without it first, and complain afterwards."""
     if options:
         names = ", ".join(f"--{name}" for name in options)
         raise InputError(f"unknown option {names}; see medsr --help")
+    if extra:
+        raise InputError(f"too many arguments: {', '.join(map(str, extra))}; see medsr --help")
 
 
 def check_numbers(**values: Any) -> None:
@@ -130,6 +142,7 @@ def check_numbers(**values: Any) -> None:
             raise InputError(f"--{name} {value}: must be a number")
 
 
+@SetParseFns(hr=str, lr=str)
 def degrade(
     hr: str,
     lr: str,
@@ -140,6 +153,7 @@ def degrade(
     gap_mm: float = 0.0,
     seed: int = 0,
     output_dtype: str = "float32",
+    *extra: Any,
     **unknown: Any,
 ) -> None:
     """Make a low-resolution volume from a high-resolution one by a simulated acquisition.
@@ -155,7 +169,7 @@ def degrade(
         seed: of the noise.
         output_dtype: type of the voxels written.
     """
-    refuse_unknown(unknown)
+    refuse_unknown(extra, unknown)
     check_numbers(noise=noise, fwhm_mm=fwhm_mm, gap_mm=gap_mm, seed=seed)
     from medsr_monai.transforms import Acquired
     from medsr_monai.volumes import LoadVolumed, SaveVolumed
@@ -168,18 +182,22 @@ def degrade(
 def bundles() -> None:
     """List the bundles found, with version and what each is for."""
     for name, root in sorted(find_bundles().items()):
-        metadata = json.loads((root / "configs" / "metadata.json").read_text())
-        print(f"{name}  {metadata['version']}  {metadata['task']}\n    {root}")
+        try:
+            metadata = json.loads((root / "configs" / "metadata.json").read_text())
+            print(f"{name}  {metadata['version']}  {metadata['task']}\n    {root}")
+        except (OSError, ValueError, KeyError, TypeError):
+            print(f"{name}  (damaged metadata.json)\n    {root}")
 
 
-def demo(output_dir: str = "results/demo", input: str | None = None, **unknown: Any) -> None:
+@SetParseFns(input=str, output_dir=str)
+def demo(output_dir: str = "results/demo", input: str | None = None, *extra: Any, **unknown: Any) -> None:
     """Upscale a real scan and picture it: the given one, or the first volume of nibabel's example EPI.
 
     Args:
         output_dir: where ``input.nii.gz`` (the example), ``sr.nii.gz`` and ``comparison.png`` are written.
         input: a volume of your own.
     """
-    refuse_unknown(unknown)
+    refuse_unknown(extra, unknown)
     from medsr_monai.report import save_comparison
     from medsr_monai.volumes import write_example
 
@@ -192,6 +210,8 @@ def demo(output_dir: str = "results/demo", input: str | None = None, **unknown: 
 
 def main() -> None:
     """Entry point: bad input is one line on standard error and status 2."""
+    if {"--help", "-h"} & set(sys.argv[2:]):
+        sys.argv[2:] = ["--", "--help"]
     commands = {"upscale": upscale, "degrade": degrade, "bundles": bundles, "demo": demo}
     try:
         fire.Fire(commands, name="medsr")

@@ -25,7 +25,7 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 
 def exit_with(error: InputError) -> NoReturn:
     """Print the one line and leave with status 2."""
-    print(f"error: {error}", file=sys.stderr)
+    print("error:", *str(error).splitlines(), file=sys.stderr)
     raise SystemExit(EXIT_STATUS)
 
 

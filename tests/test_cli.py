@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -176,6 +177,23 @@ def test_degrade_refuses_what_is_no_number(
         assert medsr(monkeypatch, "degrade", scan, tmp_path / "lr.nii.gz", option, value) == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "lr.nii.gz").exists()
+
+
+@pytest.mark.usefixtures("small_network")
+def test_a_file_name_is_a_name_and_not_code(scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert medsr(monkeypatch, "upscale", scan, "scan#1.nii.gz") == 2
+    for name in ("$print(1).nii.gz", "@input.nii.gz", "1_0.nii.gz"):
+        (tmp_path / name).write_bytes(scan.read_bytes())
+        assert medsr(monkeypatch, "upscale", name, "out/") == 0
+        assert (tmp_path / "out" / name.replace(".nii.gz", "_sr.nii.gz")).is_file()
+
+
+def test_the_example_needs_no_pytest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medsr_monai.volumes import write_example
+
+    monkeypatch.setitem(sys.modules, "nibabel.testing", None)
+    assert write_example(tmp_path / "example.nii.gz").is_file()
 
 
 def test_bundles_lists_the_checkout_and_a_folder_named_by_the_environment(

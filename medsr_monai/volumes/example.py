@@ -20,9 +20,9 @@ def write_example(path: str | Path) -> Path:
         The same path.
     """
     import nibabel
-    from nibabel.testing import data_path
 
-    series = nibabel.nifti1.load(Path(str(data_path)) / "example4d.nii.gz")
+    # nibabel.testing knows this folder too, but imports pytest.
+    series = nibabel.nifti1.load(Path(nibabel.__file__).parent / "tests" / "data" / "example4d.nii.gz")
     first = series.slicer[..., 0]
     data = np.asarray(first.dataobj, dtype=np.float32)
     write_volume(path, data, Grid(data.shape, np.asarray(first.affine, dtype=np.float64)))
