@@ -101,10 +101,6 @@ class ForegroundIndexd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.keys:
-            if result[key].shape[0] != 1:
-                raise InputError(
-                    f"{key}: {result[key].shape[0]} volumes in one file; training takes one, split the series"
-                )
             result[f"{key}_foreground"] = np.flatnonzero(np.asarray(result[key][0]) > self.threshold)
             if not result[f"{key}_foreground"].size:
                 raise InputError(f"{key}: nothing is brighter than {self.threshold} of the intensity range")

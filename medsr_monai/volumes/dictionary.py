@@ -29,20 +29,24 @@ class LoadVolumed(MapTransform):
     Args:
         keys: keys that hold a file name.
         allow_missing_keys: skip a key that is absent.
+        allow_series: read 4D files too; training takes 3D volumes only.
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, allow_series: bool = True) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.allow_series = allow_series
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace each file name by its volume.
 
         Raises:
-            InputError: see `read_volume`.
+            InputError: see `read_volume`, or a series where none is allowed.
         """
         result = dict(data)
         for key in self.key_iterator(result):
             volume = read_volume(result[key])
+            if not self.allow_series and volume.n_times is not None:
+                raise InputError(f"{volume.path}: a series of {volume.n_times} volumes; need a 3D volume, split it")
             series = volume.data if volume.data.ndim > N_AXES else volume.data[..., np.newaxis]
             affine = torch.from_numpy(volume.grid.affine.copy())
             # Only strings, numbers and tensors, which MONAI's loader can collate; the header is read again on saving.

@@ -432,7 +432,7 @@ def test_training_without_images_is_one_line_and_status_2(bundle, tmp_path, caps
         (lambda path: path.write_bytes(path.read_bytes()[:60]), "truncated"),
         (
             lambda path: write_volume(path, np.stack([scan(0), scan(1)], axis=-1), Grid((24, 24, 24), np.eye(4))),
-            "2 volumes in one file",
+            "a series of 2 volumes",
         ),
     ],
     ids=["truncated", "series"],
