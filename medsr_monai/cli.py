@@ -12,9 +12,7 @@ from typing import Any
 import fire
 from fire.decorators import SetParseFns
 
-from medsr_monai.errors import InputError, exit_with, find_input_error
-
-INTERRUPTED = 130
+from medsr_monai.errors import INTERRUPTED, InputError, exit_with, find_input_error
 
 
 def bundle_folders() -> list[Path]:
@@ -171,6 +169,8 @@ def degrade(
     """
     refuse_unknown(extra, unknown)
     check_numbers(noise=noise, fwhm_mm=fwhm_mm, gap_mm=gap_mm, seed=seed)
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"--seed {seed}: must be a whole number, 0 or more")
     from medsr_monai.transforms import Acquired
     from medsr_monai.volumes import LoadVolumed, SaveVolumed
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 EXIT_STATUS = 2
+INTERRUPTED = 130
 Result = TypeVar("Result")
 
 
@@ -36,6 +37,9 @@ def or_exit(function: Callable[..., Result], *args: object, **kwargs: object) ->
     """
     try:
         return function(*args, **kwargs)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         cause = find_input_error(error)
         if cause is None:

@@ -173,7 +173,14 @@ def test_degrade_measures_on_the_coarser_grid(
 def test_degrade_refuses_what_is_no_number(
     scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for option, value in (("--scale", "abc"), ("--noise", "loud"), ("--scale", 0), ("--gap_mm", -1), ("--noise", -0.1)):
+    for option, value in (
+        ("--scale", "abc"),
+        ("--noise", "loud"),
+        ("--scale", 0),
+        ("--gap_mm", -1),
+        ("--noise", -0.1),
+        ("--seed", -1),
+    ):
         assert medsr(monkeypatch, "degrade", scan, tmp_path / "lr.nii.gz", option, value) == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "lr.nii.gz").exists()

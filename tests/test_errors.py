@@ -82,3 +82,13 @@ def test_exit_with_prints_and_leaves(capsys):
     with pytest.raises(SystemExit) as caught:
         exit_with(InputError("axis 2: too few voxels"))
     assert caught.value.code == 2 and capsys.readouterr().err == "error: axis 2: too few voxels\n"
+
+
+def test_an_interruption_is_one_line_and_status_130(capsys):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        or_exit(interrupt)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
