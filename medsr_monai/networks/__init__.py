@@ -1,6 +1,6 @@
 """Networks: one paper, one file."""
 
 from medsr_monai.networks.rrdb import RRDBNet
-from medsr_monai.networks.weights import load_weights
+from medsr_monai.networks.weights import initial_network, load_interpolated_weights, load_weights
 
-__all__ = ["RRDBNet", "load_weights"]
+__all__ = ["RRDBNet", "initial_network", "load_interpolated_weights", "load_weights"]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from medsr_monai.errors import InputError
 
@@ -99,6 +100,9 @@ class ResidualDenseBlock(nn.Module):
         layers: convolutions in the block.
         residual_scale: weight of the block's output.
 
+    Attributes:
+        checkpoint_activations: compute the inside again in the backward pass instead of keeping it; in training only.
+
     Shape:
         (B, features, *spatial) -> the same
 
@@ -116,8 +120,17 @@ class ResidualDenseBlock(nn.Module):
         )
         self.activation = nn.LeakyReLU(0.2, inplace=True)
         self.residual_scale = residual_scale
+        self.checkpoint_activations = False
 
     def forward(self, image: Tensor) -> Tensor:
+        # Alone, so that TorchScript leaves out the branch.
+        if not torch.jit.is_scripting():  # noqa: SIM102
+            if self.checkpoint_activations and self.training:
+                return checkpoint(self.dense, image, use_reentrant=False)
+        return self.dense(image)
+
+    def dense(self, image: Tensor) -> Tensor:
+        """The block itself; its activations are kept for the backward pass or computed again there."""
         maps = image
         last = len(self.convolutions) - 1
         for i, conv in enumerate(self.convolutions):

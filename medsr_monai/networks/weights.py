@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medsr_monai.errors import InputError
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict, tensors only.
+
+    Raises:
+        InputError: no such file, or a damaged one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights; train them or give another 'checkpoint'")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and PyTorch raise what they like for a damaged file
+        raise InputError(f"{path}: cannot read the weights, the file is damaged or no state dict") from error
+
+
+def place_weights(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    name: str | Path,
+    device: str | torch.device = "cpu",
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> nn.Module:
+    """Put a state dict into a network and move it to a device.
+
+    Raises:
+        InputError: the weights, called ``name``, are for another network; or there is no such device.
+    """
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise InputError(f"{name}: these weights are for another network than 'network_def'") from error
+    try:
+        torch.zeros(1, device=device).item()  # "meta" is a device too, but computes nothing
+        return network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device '{device}': not available here; use cpu or leave it out") from error
 
 
 def load_weights(
@@ -30,19 +69,53 @@ def load_weights(
     Raises:
         InputError: no such file, a damaged one, one for another network, or no such device.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such weights; train them or give another 'checkpoint'")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and PyTorch raise what they like for a damaged file
-        raise InputError(f"{path}: cannot read the weights, the file is damaged or no state dict") from error
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"{path}: these weights are for another network than 'network_def'") from error
-    try:
-        torch.zeros(1, device=device).item()  # "meta" is a device too, but computes nothing
-        return network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device '{device}': not available here; use cpu or leave it out") from error
+    return place_weights(network, read_weights(path), path, device, memory_format)
+
+
+def initial_network(
+    network: nn.Module,
+    path: str | Path | None,
+    device: str | torch.device = "cpu",
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> nn.Module:
+    """The network that training starts with: as it was initialised when ``path`` is None, else with these weights."""
+    state, name = (network.state_dict(), "network_def") if path is None else (read_weights(path), path)
+    return place_weights(network, state, name, device, memory_format)
+
+
+def load_interpolated_weights(
+    network: nn.Module,
+    path: str | Path,
+    perceptual_path: str | Path,
+    perception: float = 0.0,
+    device: str | torch.device = "cpu",
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> nn.Module:
+    """Load a point between two sets of weights: ``(1 - perception) * fidelity + perception * perceptual``.
+
+    Args:
+        network: changed in place.
+        path: the weights of the fidelity stage.
+        perceptual_path: the weights that adversarial training made of them; not read when ``perception`` is 0.
+        perception: 0 (fidelity) to 1 (perceptual).
+        device: where to.
+        memory_format: of the weights.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: ``perception`` out of range; or as :func:`load_weights`.
+
+    Reference:
+        Wang et al., ESRGAN, section 3.4, network interpolation, doi:10.1007/978-3-030-11021-5_5
+    """
+    if isinstance(perception, bool) or not isinstance(perception, int | float) or not 0 <= perception <= 1:
+        raise InputError(f"perception '{perception}': must be a number from 0 (fidelity) to 1 (perceptual)")
+    if perception == 0:
+        return load_weights(network, path, device, memory_format)
+    place_weights(network, read_weights(path), path)
+    fidelity = {name: value.clone() for name, value in network.state_dict().items()}
+    place_weights(network, read_weights(perceptual_path), perceptual_path)
+    mixed = {name: torch.lerp(fidelity[name], value, perception) for name, value in network.state_dict().items()}
+    return place_weights(network, mixed, perceptual_path, device, memory_format)

@@ -20,6 +20,7 @@ from medsr_monai.transforms.spatial import (
     RandAxisPermuted,
     RandForegroundCropd,
     ReorientToCanonicald,
+    RequireSized,
     UpscaledGridd,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "RandAxisPermuted",
     "RandForegroundCropd",
     "ReorientToCanonicald",
+    "RequireSized",
     "RestoreIntensityd",
     "UpscaledGridd",
     "add_rician_noise",

@@ -86,6 +86,30 @@ class CropToMultipled(MapTransform):
         return result
 
 
+class RequireSized(MapTransform):
+    """Refuse images that are smaller than a training patch: what padding would add is not anatomy.
+
+    Args:
+        keys: images (C, *spatial) with metadata.
+        size: voxels that every axis needs.
+    """
+
+    def __init__(self, keys: KeysCollection, size: int) -> None:
+        super().__init__(keys)
+        self.size = size
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.keys:
+            for axis, n in enumerate(data[key].shape[1:]):
+                if n < self.size:
+                    name = data[key].meta.get("filename_or_obj", key)
+                    raise InputError(
+                        f"{name}: axis {axis} has {n} voxels in canonical orientation, but a patch has {self.size}; "
+                        "leave the file out ('subjects') or lower 'patch_size'"
+                    )
+        return dict(data)
+
+
 class ForegroundIndexd(MapTransform):
     """Remember where an image has foreground, under ``KEY_foreground``: flat voxel indices, int64.
 

@@ -1,0 +1,57 @@
+"""The engine that applies a network to volumes, one by one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from monai.data.utils import list_data_collate
+from monai.engines import SupervisedEvaluator
+from torch import nn
+from tqdm import tqdm
+
+from medsr_monai.engines.batches import prepare_volume
+from medsr_monai.errors import InputError, find_input_error
+
+
+class VolumeUpscaler(SupervisedEvaluator):
+    """Upscale volumes one by one; a volume that cannot be read is reported, and the others are done all the same.
+
+    Args:
+        dataset: of loaded and preprocessed volumes under ``image``, MetaTensors (C, X, Y, Z); it loads when indexed.
+        network: the generator.
+        progress: show a progress bar over the volumes.
+        kwargs: of MONAI's ``SupervisedEvaluator``: inferer, postprocessing, device, handlers.
+    """
+
+    def __init__(self, *, dataset: Sequence[Any], network: nn.Module, progress: bool = True, **kwargs: Any) -> None:
+        kwargs.setdefault("prepare_batch", prepare_volume)
+        super().__init__(val_data_loader=[], epoch_length=1, network=network.eval(), **kwargs)
+        self.dataset = dataset
+        self.progress = progress
+        # An error reaches the caller as an exception; ignite's log line of it would only be a second one.
+        self.logger.setLevel(logging.CRITICAL)
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
+        """Upscale every volume of the dataset.
+
+        Raises:
+            InputError: one or more volumes could not be read or written; the message names each.
+        """
+        failures = []
+        for index in tqdm(range(len(self.dataset)), unit="scan", disable=not self.progress or len(self.dataset) == 1):
+            try:
+                self.data_loader = [list_data_collate([self.dataset[index]])]
+                super().run(global_epoch)
+            except Exception as error:
+                cause = find_input_error(error)
+                if cause is None:
+                    raise
+                failures.append(str(cause))
+            finally:
+                # What ignite keeps of one volume would lie beside the next one.
+                self.state.output = self.state.batch = None
+                self.data_loader = []
+        if failures:
+            raise InputError("; ".join(failures))
