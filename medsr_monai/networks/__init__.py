@@ -1,6 +1,21 @@
 """Networks: one paper, one file."""
 
+from medsr_monai.networks.discriminators import (
+    DCGANDiscriminator,
+    Discriminator,
+    MultiScalePatchDiscriminator,
+    UNetDiscriminator,
+    VGGDiscriminator,
+)
 from medsr_monai.networks.rrdb import RRDBNet
 from medsr_monai.networks.weights import load_weights
 
-__all__ = ["RRDBNet", "load_weights"]
+__all__ = [
+    "DCGANDiscriminator",
+    "Discriminator",
+    "MultiScalePatchDiscriminator",
+    "RRDBNet",
+    "UNetDiscriminator",
+    "VGGDiscriminator",
+    "load_weights",
+]
