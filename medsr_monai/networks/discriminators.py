@@ -1,0 +1,318 @@
+"""Discriminators behind one interface: an image in, verdicts and features out, in two and three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
+
+from medsr_monai.errors import InputError
+from medsr_monai.networks.blocks import CONVOLUTIONS
+
+NORMALISATIONS: dict[str, dict[int, type[nn.Module]]] = {
+    "batch": {2: nn.BatchNorm2d, 3: nn.BatchNorm3d},
+    "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
+    "none": {2: nn.Identity, 3: nn.Identity},
+}
+NEGATIVE_SLOPE = 0.2
+MAX_WIDENING = 8
+HIDDEN_FEATURES = 100  # of the two linear layers at the end, as in ESRGAN's released code
+
+Judgement = tuple[list[Tensor], list[Tensor]]
+
+
+class Discriminator(nn.Module):
+    """What every discriminator has in common: its interface, and the size it refuses.
+
+    Args:
+        spatial_dims: 2 or 3.
+        min_size: smallest number of voxels along each axis.
+        norm: "batch", "instance" or "none".
+        sizes: other arguments that must be at least 1, by name, for the error.
+
+    Attributes:
+        min_size: smallest number of voxels along each axis.
+        batch_dependent: whether an image's verdict depends on the other images of its batch, as it does with batch
+            normalisation. A penalty per image, as in WGAN-GP, is then not defined.
+
+    Shape:
+        (B, in_channels, *spatial) -> (verdicts, features): logits (no sigmoid), one tensor (B, ...) per scale; and the
+        intermediate activations, shallow to deep
+
+    Raises:
+        InputError: an argument out of range; in ``forward`` an image of other dimensions, or smaller than ``min_size``.
+    """
+
+    def __init__(self, spatial_dims: int, min_size: int, norm: str = "none", **sizes: int) -> None:
+        super().__init__()
+        if spatial_dims not in CONVOLUTIONS:
+            raise InputError(f"spatial_dims {spatial_dims}: must be 2 or 3")
+        if norm not in NORMALISATIONS:
+            raise InputError(f"norm {norm!r}: must be one of {', '.join(NORMALISATIONS)}")
+        for name, value in sizes.items():
+            if value < 1:
+                raise InputError(f"{name} {value}: must be at least 1")
+        self.spatial_dims = spatial_dims
+        self.min_size = min_size
+        self.batch_dependent = norm == "batch"
+
+    def forward(self, image: Tensor) -> Judgement:
+        self._check(image.shape)
+        return self._judge(image)
+
+    def _check(self, shape: Sequence[int]) -> None:
+        name = type(self).__name__
+        if len(shape) != self.spatial_dims + 2:
+            raise InputError(f"{name}: image of shape {tuple(shape)}, need (B, C) and {self.spatial_dims} spatial axes")
+        for axis, size in enumerate(shape[2:]):
+            if size < self.min_size:
+                raise InputError(
+                    f"{name}: image axis {axis} has {size} voxels, need at least {self.min_size}; "
+                    "use larger patches or fewer stages, layers or scales"
+                )
+
+    def _judge(self, image: Tensor) -> Judgement:
+        raise NotImplementedError
+
+
+def normalised_convolution(
+    spatial_dims: int, in_channels: int, out_channels: int, norm: str, kernel_size: int = 4, stride: int = 2
+) -> nn.Sequential:
+    """Convolution, normalisation, leaky ReLU. With kernel 4 and stride 2 an axis of n voxels has n // 2 afterwards."""
+    conv = CONVOLUTIONS[spatial_dims](
+        in_channels, out_channels, kernel_size, stride=stride, padding=(kernel_size - 1) // 2, bias=norm == "none"
+    )
+    layers: list[nn.Module] = [conv]
+    if norm != "none":
+        layers.append(NORMALISATIONS[norm][spatial_dims](out_channels, affine=True))
+    return nn.Sequential(*layers, nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
+
+
+def smallest_size(halvings: int, norm: str) -> int:
+    """Voxels along an axis that leave one after the halvings, or two where a normalisation needs some statistics."""
+    return 2**halvings if norm == "none" else 2 ** (halvings + 1)
+
+
+def initialise_(network: nn.Module) -> None:
+    """Kaiming weights for leaky ReLUs and zero biases, which fit any width, unlike a fixed deviation of 0.02."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def run_stages(stages: nn.ModuleList, image: Tensor) -> list[Tensor]:
+    """What each stage of a chain puts out."""
+    features = []
+    for stage in stages:
+        image = stage(image)
+        features.append(image)
+    return features
+
+
+class VGGDiscriminator(Discriminator):
+    """Pairs of convolutions that halve the image, and two linear layers: the discriminator of SRGAN and ESRGAN.
+
+    The papers flatten the last map and so fix the patch size; here its average over space goes into the linear
+    layers, so that patches of any size from ``min_size`` on can be judged.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        features: channels of the first stage; each stage doubles them, to 8 times at most.
+        stages: halvings.
+        norm: "batch" as in the papers, "instance" or "none". The first convolution has none.
+
+    Shape:
+        (B, in_channels, *spatial) -> ([(B, 1)], one feature map per stage)
+
+    Raises:
+        InputError: as :class:`Discriminator`.
+
+    Reference:
+        Ledig et al., SRGAN, doi:10.1109/CVPR.2017.19; Wang et al., ESRGAN, doi:10.1007/978-3-030-11021-5_5
+    """
+
+    def __init__(
+        self, spatial_dims: int, in_channels: int = 1, features: int = 64, stages: int = 4, norm: str = "batch"
+    ) -> None:
+        super().__init__(
+            spatial_dims,
+            smallest_size(stages, norm),
+            norm,
+            in_channels=in_channels,
+            features=features,
+            stages=stages,
+        )
+        self.stages = nn.ModuleList()
+        width = in_channels
+        for i in range(stages):
+            wider = features * min(2**i, MAX_WIDENING)
+            self.stages.append(
+                nn.Sequential(
+                    normalised_convolution(spatial_dims, width, wider, "none" if i == 0 else norm, 3, stride=1),
+                    normalised_convolution(spatial_dims, wider, wider, norm),
+                )
+            )
+            width = wider
+        self.verdict = nn.Sequential(
+            nn.Linear(width, HIDDEN_FEATURES), nn.LeakyReLU(NEGATIVE_SLOPE), nn.Linear(HIDDEN_FEATURES, 1)
+        )
+        initialise_(self)
+
+    def _judge(self, image: Tensor) -> Judgement:
+        features = run_stages(self.stages, image)
+        return [self.verdict(features[-1].flatten(2).mean(dim=-1))], features
+
+
+class DCGANDiscriminator(Discriminator):
+    """Four strided convolutions and a verdict map, whose mean is the one verdict on the image.
+
+    The paper ends in a convolution as large as its last map and so fixes the patch size; here a 3-voxel convolution
+    and an average follow, so that patches of any size from ``min_size`` on can be judged.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        features: channels after the first convolution; each of the three others doubles them.
+        norm: "batch" as in the paper, "instance" or "none". The first convolution has none.
+
+    Shape:
+        (B, in_channels, *spatial) -> ([(B, 1)], four feature maps)
+
+    Raises:
+        InputError: as :class:`Discriminator`.
+
+    Reference:
+        Radford et al., DCGAN, arXiv:1511.06434
+    """
+
+    def __init__(self, spatial_dims: int, in_channels: int = 1, features: int = 64, norm: str = "batch") -> None:
+        super().__init__(spatial_dims, smallest_size(4, norm), norm, in_channels=in_channels, features=features)
+        widths = [in_channels, *(features * 2**i for i in range(4))]
+        self.stages = nn.ModuleList(
+            normalised_convolution(spatial_dims, widths[i], widths[i + 1], "none" if i == 0 else norm) for i in range(4)
+        )
+        self.verdict = CONVOLUTIONS[spatial_dims](widths[-1], 1, 3, padding=1)
+        initialise_(self)
+
+    def _judge(self, image: Tensor) -> Judgement:
+        features = run_stages(self.stages, image)
+        return [self.verdict(features[-1]).flatten(2).mean(dim=-1)], features
+
+
+def activate(maps: Tensor) -> Tensor:
+    return functional.leaky_relu(maps, NEGATIVE_SLOPE)
+
+
+class UNetDiscriminator(Discriminator):
+    """A U-Net with spectral normalisation that judges every voxel: the discriminator of Real-ESRGAN.
+
+    Three strided convolutions down, three interpolations up to the size of the skip connection, which is added: so an
+    axis of any size from ``min_size`` on, odd ones too, gets a verdict for each of its voxels.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        features: channels at full resolution; each of the three levels below doubles them.
+
+    Shape:
+        (B, in_channels, *spatial) -> ([(B, 1, *spatial)], four feature maps down and three up)
+
+    Raises:
+        InputError: as :class:`Discriminator`.
+
+    Reference:
+        Wang et al., Real-ESRGAN, doi:10.1109/ICCVW54120.2021.00217; Miyato et al., spectral normalisation,
+        arXiv:1802.05957
+    """
+
+    def __init__(self, spatial_dims: int, in_channels: int = 1, features: int = 64) -> None:
+        super().__init__(spatial_dims, smallest_size(3, "none"), in_channels=in_channels, features=features)
+        conv = CONVOLUTIONS[spatial_dims]
+        widths = [features * 2**i for i in range(4)]
+        self.interpolation = "bilinear" if spatial_dims == 2 else "trilinear"
+        self.head = conv(in_channels, features, 3, padding=1)
+        self.down = nn.ModuleList(conv(widths[i], widths[i + 1], 4, stride=2, padding=1, bias=False) for i in range(3))
+        self.up = nn.ModuleList(conv(widths[i + 1], widths[i], 3, padding=1, bias=False) for i in reversed(range(3)))
+        self.refine = nn.ModuleList(conv(features, features, 3, padding=1, bias=False) for _ in range(2))
+        self.verdict = conv(features, 1, 3, padding=1)
+        initialise_(self)
+        for module in (*self.down, *self.up, *self.refine):
+            spectral_norm(module)  # after the weights are drawn: it starts from their singular vectors
+
+    def _judge(self, image: Tensor) -> Judgement:
+        down = [activate(self.head(image))]
+        for conv in self.down:
+            down.append(activate(conv(down[-1])))
+        maps, up = down[-1], []
+        for conv, skip in zip(self.up, down[-2::-1], strict=True):
+            maps = functional.interpolate(maps, size=skip.shape[2:], mode=self.interpolation, align_corners=False)
+            maps = activate(conv(maps)) + skip
+            up.append(maps)
+        for conv in self.refine:
+            maps = activate(conv(maps))
+        return [self.verdict(maps)], [*down, *up]
+
+
+class MultiScalePatchDiscriminator(Discriminator):
+    """MONAI's patch discriminators of several depths, each judging patches of its own size.
+
+    Wraps ``monai.networks.nets.MultiScalePatchDiscriminator``: scale i has ``layers * (i + 1)`` convolutions after the
+    first one, all scales look at the full image. pix2pixHD instead shows one depth to smaller and smaller images.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        features: channels after the first convolution; each further one doubles them.
+        scales: patch discriminators.
+        layers: convolutions after the first one in the shallowest of them.
+        norm: "instance" as in pix2pixHD, "batch" or "none". The first convolution has none.
+
+    Shape:
+        (B, in_channels, *spatial) -> (one verdict map (B, 1, *smaller) per scale, the feature maps of one scale after
+        the other's)
+
+    Raises:
+        InputError: as :class:`Discriminator`; ``min_size`` grows with ``2 ** (layers * scales)``.
+
+    Reference:
+        Wang et al., pix2pixHD, doi:10.1109/CVPR.2018.00917
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int = 1,
+        features: int = 32,
+        scales: int = 2,
+        layers: int = 2,
+        norm: str = "instance",
+    ) -> None:
+        # The deepest scale halves the image layers * scales times, then a kernel of 4 takes one voxel more: two are
+        # left for the verdict to be one, or three for the normalisation before it to see more than one.
+        min_size = (2 if norm == "none" else 3) * 2 ** (layers * scales)
+        super().__init__(
+            spatial_dims, min_size, norm, in_channels=in_channels, features=features, scales=scales, layers=layers
+        )
+        from monai.networks.nets.patchgan_discriminator import MultiScalePatchDiscriminator as Patches  # slow to import
+
+        self.patches = Patches(
+            num_d=scales,
+            num_layers_d=layers,
+            spatial_dims=spatial_dims,
+            channels=features,
+            in_channels=in_channels,
+            activation=("LEAKYRELU", {"negative_slope": NEGATIVE_SLOPE}),
+            norm=None if norm == "none" else (norm.upper(), {"affine": True}),
+            bias=norm == "none",
+            minimum_size_im=min_size,
+        )
+        initialise_(self)
+
+    def _judge(self, image: Tensor) -> Judgement:
+        verdicts, features = self.patches(image)
+        return verdicts, [maps for scale in features for maps in scale]
