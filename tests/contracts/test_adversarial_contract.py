@@ -114,7 +114,7 @@ def test_discriminator_gains_by_being_right_and_the_generator_by_looking_real(lo
     shapes = [(2, 1), (2, 1, 3, 4), (2, 1, 2, 2, 2)]
     yes, no = ([torch.full(shape, value) for shape in shapes] for value in (0.8, -0.8))
     assert loss.discriminator(yes, no) < loss.discriminator(no, no) < loss.discriminator(no, yes)
-    assert loss.generator(yes, no) < loss.generator(no, no) < loss.generator(no, yes)
+    assert loss.generator(yes, no) < loss.generator(no, no) <= loss.generator(no, yes)  # few look at the real ones
 
 
 def test_descent_moves_the_verdicts_the_right_way(loss):
