@@ -10,6 +10,7 @@ from medsr_monai.losses.adversarial import (
 )
 from medsr_monai.losses.feature_matching import FeatureMatchingLoss
 from medsr_monai.losses.frequency import FrequencyLoss
+from medsr_monai.losses.perceptual import PerceptualLoss
 from medsr_monai.losses.pixel import CharbonnierLoss, GradientLoss
 from medsr_monai.losses.weighted import WeightedSum
 
@@ -22,6 +23,7 @@ __all__ = [
     "Hinge",
     "LeastSquares",
     "NonSaturating",
+    "PerceptualLoss",
     "RelativisticAverage",
     "WassersteinGradientPenalty",
     "WeightedSum",

@@ -233,7 +233,7 @@ def _gradient_of_verdicts(discriminator: Judge, image: Tensor) -> Tensor:
     image = full_precision(image.detach().as_subclass(Tensor)).requires_grad_()
     with torch.autocast(image.device.type, enabled=False):  # gradients underflow in float16
         verdicts, _ = discriminator(image)
-        per_image = torch.stack([d.flatten(1).mean(dim=1) for d in verdicts]).mean(dim=0)
+        per_image = torch.stack([d.reshape(len(d), -1).mean(dim=1) for d in verdicts]).mean(dim=0)
         (gradient,) = torch.autograd.grad(per_image.sum(), image, create_graph=True)
     return gradient.flatten(1)
 

@@ -7,15 +7,20 @@ from medsr_monai.networks.discriminators import (
     UNetDiscriminator,
     VGGDiscriminator,
 )
+from medsr_monai.networks.features import ConvolutionalFeatures, MedicalNetFeatures, OnSlices, VGG19Features
 from medsr_monai.networks.rrdb import RRDBNet
 from medsr_monai.networks.weights import initial_network, load_interpolated_weights, load_weights
 
 __all__ = [
+    "ConvolutionalFeatures",
     "DCGANDiscriminator",
     "Discriminator",
+    "MedicalNetFeatures",
     "MultiScalePatchDiscriminator",
+    "OnSlices",
     "RRDBNet",
     "UNetDiscriminator",
+    "VGG19Features",
     "VGGDiscriminator",
     "initial_network",
     "load_interpolated_weights",

@@ -1,0 +1,307 @@
+"""Feature networks for perceptual losses: frozen, from local files only, nothing is ever downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from medsr_monai.errors import InputError
+from medsr_monai.networks.blocks import CONVOLUTIONS
+from medsr_monai.optional import require
+
+# torchvision's vgg19: convolutions per block, and their channels
+VGG19_BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+MEDICALNET_DEPTHS = (10, 18, 34, 50, 101, 152, 200)
+NEGATIVE_SLOPE = 0.2
+
+
+def read_state(path: str | Path, way_out: str) -> dict[str, Tensor]:
+    """A file's tensors by name, without the wrappings ``state_dict`` and ``module.`` of released files.
+
+    Raises:
+        InputError: no such file, or one that holds anything else; ``way_out`` ends the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights; {way_out}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and PyTorch raise what they like for a damaged file
+        raise InputError(f"{path}: cannot read the weights, the file is damaged or no state dict; {way_out}") from error
+    if isinstance(state, dict):
+        state = state.get("state_dict", state)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: no state dict; {way_out}")
+    return {str(name).removeprefix("module."): value for name, value in state.items()}
+
+
+def fill_(network: nn.Module, path: str | Path, way_out: str) -> None:
+    """Load what a network has from a file that may hold more: a classifier behind the features, say.
+
+    Raises:
+        InputError: the file is missing, damaged or for another network.
+    """
+    state = read_state(path, way_out)
+    known = network.state_dict().keys()
+    try:
+        network.load_state_dict({name: value for name, value in state.items() if name in known})
+    except RuntimeError as error:
+        raise InputError(f"{path}: these weights are not for {type(network).__name__}; {way_out}") from error
+
+
+def freeze_(network: nn.Module) -> None:
+    network.requires_grad_(False).eval()
+
+
+def draw_(network: nn.Module, seed: int) -> None:
+    """Kaiming weights and zero biases from a seed of their own."""
+    rng = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE, generator=rng)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+class VGG19Features(nn.Module):
+    """Features of VGG-19, trained on photographs, before the activation: the perceptual loss of ESRGAN.
+
+    One channel is repeated to three and normalised as ImageNet was; intensities are in units where 1 is the robust
+    maximum. The keys of the state dict are torchvision's, whose file loads here without torchvision.
+
+    Args:
+        weights: a local file of torchvision's vgg19; "torchvision" for the one in the torch hub's cache, whose name
+            the extra ``perceptual`` knows; None for random weights from ``seed``.
+        layer: "convB_N", the N-th convolution of block B.
+        seed: of the random weights.
+
+    Attributes:
+        min_size: smallest number of voxels along each axis: 32 for a layer of the fifth block.
+
+    Shape:
+        (B, 1 or 3, H, W) -> one (B, C, H / 2^(block - 1), W / 2^(block - 1)) in a list
+
+    Raises:
+        InputError: no such layer, weights that are missing or for another network; an image that is not 2D, too small,
+            or of other than 1 or 3 channels.
+
+    Reference:
+        Simonyan and Zisserman, arXiv:1409.1556; Wang et al., ESRGAN, doi:10.1007/978-3-030-11021-5_5
+    """
+
+    def __init__(self, weights: str | Path | None = "torchvision", layer: str = "conv5_4", seed: int = 0) -> None:
+        super().__init__()
+        block = _block_of(layer)
+        self.min_size = 2**block
+        with torch.random.fork_rng(devices=[]):
+            self.features = _vgg19_until(layer)
+        draw_(self, seed)
+        if weights == "torchvision":
+            weights = _torchvision_file()
+        if weights is not None:
+            fill_(self, weights, "give a state dict of torchvision's vgg19")
+        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
+            self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
+        freeze_(self)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        if image.dim() != 4 or image.size(1) not in (1, 3):
+            raise InputError(
+                f"VGG19Features: image of shape {tuple(image.shape)}, need (B, 1 or 3, H, W); OnSlices shows it volumes"
+            )
+        if min(image.shape[2:]) < self.min_size:
+            raise InputError(
+                f"VGG19Features: image of {tuple(image.shape[2:])} voxels, need at least {self.min_size} per axis; "
+                "use larger patches or an earlier layer"
+            )
+        mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
+        return [self.features((image.expand(-1, 3, -1, -1) - mean) / deviation)]
+
+
+def _block_of(layer: str) -> int:
+    names = [f"conv{b}_{n}" for b, (count, _) in enumerate(VGG19_BLOCKS, 1) for n in range(1, count + 1)]
+    if layer not in names:
+        raise InputError(f"layer {layer!r}: must be one of {', '.join(names)}")
+    return int(layer[4])
+
+
+def _vgg19_until(last: str) -> nn.Sequential:
+    """The layers up to and with one convolution; their numbers are the keys of torchvision's files."""
+    layers: list[nn.Module] = []
+    width = 3
+    for block, (count, channels) in enumerate(VGG19_BLOCKS, 1):
+        for number in range(1, count + 1):
+            layers.append(nn.Conv2d(width, channels, 3, padding=1))
+            if f"conv{block}_{number}" == last:
+                return nn.Sequential(*layers)
+            layers.append(nn.ReLU(inplace=True))
+            width = channels
+        layers.append(nn.MaxPool2d(2))
+    raise AssertionError(last)
+
+
+def _torchvision_file() -> Path:
+    """Where torchvision would have put its weights; they are not fetched from here."""
+    url = require("torchvision.models", "perceptual").VGG19_Weights.IMAGENET1K_V1.url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such weights; put the file of {url} there, or give its path as 'weights', or use "
+            "ConvolutionalFeatures, which needs none"
+        )
+    return path
+
+
+class OnSlices(nn.Module):
+    """Shows a 2D feature network slices of a volume along all three axes: 2.5 dimensions.
+
+    The slices are evenly spaced, the same in every call, so that sr and hr are compared slice by slice.
+
+    Args:
+        network: maps (N, C, H, W) to feature maps.
+        slices_per_axis: slices along each axis, or all where an axis has fewer; None for all.
+
+    Shape:
+        (B, C, D, H, W) -> the network's feature maps for each of the three axes, one after the other's
+
+    Raises:
+        InputError: less than one slice; an image that is no volume.
+    """
+
+    def __init__(self, network: nn.Module, slices_per_axis: int | None = 8) -> None:
+        super().__init__()
+        if slices_per_axis is not None and slices_per_axis < 1:
+            raise InputError(f"slices_per_axis {slices_per_axis}: must be at least 1, or None for all")
+        self.network = network
+        self.slices_per_axis = slices_per_axis
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        if image.dim() != 5:
+            raise InputError(f"OnSlices: image of shape {tuple(image.shape)}, need a volume (B, C, D, H, W)")
+        features: list[Tensor] = []
+        for axis in (2, 3, 4):
+            slices = image.index_select(axis, self._positions(image.size(axis), image.device))
+            maps = self.network(slices.movedim(axis, 1).flatten(0, 1))
+            features += [maps] if isinstance(maps, Tensor) else maps
+        return features
+
+    def _positions(self, size: int, device: torch.device) -> Tensor:
+        """The middle slice of each of so many equal parts of the axis."""
+        count = min(size, self.slices_per_axis or size)
+        return ((torch.arange(count, device=device) * 2 + 1) * size) // (2 * count)
+
+
+class MedicalNetFeatures(nn.Module):
+    """Features of a 3D ResNet that was trained to segment 23 medical data sets.
+
+    MONAI's network, whose last two stages halve the image where the released one is dilated: the weights fit, the
+    features lie on coarser grids. MedicalNet was trained on images of zero mean and unit deviation over the
+    foreground; fixed numbers stand for both here, so that a change of brightness does not go unseen.
+
+    Args:
+        path: a released file, e.g. ``resnet_10_23dataset.pth``.
+        depth: 10, 18, 34, 50, 101, 152 or 200, as the file.
+        stages: how many of the four stages to use.
+        mean: subtracted from the image, in intensity units where 1 is the robust maximum.
+        deviation: then divides it.
+
+    Shape:
+        (B, 1, D, H, W) -> one feature map per stage, the first on a quarter of the grid, each further one on half
+
+    Raises:
+        InputError: an argument out of range, a missing file or one for another network; an image of other dimensions.
+
+    Reference:
+        Chen et al., arXiv:1904.00625
+    """
+
+    def __init__(
+        self, path: str | Path, depth: int = 10, stages: int = 3, mean: float = 0.4, deviation: float = 0.25
+    ) -> None:
+        super().__init__()
+        if depth not in MEDICALNET_DEPTHS:
+            raise InputError(f"depth {depth}: must be one of {', '.join(map(str, MEDICALNET_DEPTHS))}")
+        if stages not in range(1, 5):
+            raise InputError(f"stages {stages}: must be 1 to 4")
+        if not deviation > 0:
+            raise InputError(f"deviation {deviation}: must be positive")
+        from monai.networks.nets.resnet import ResNetFeatures  # slow to import
+
+        with torch.random.fork_rng(devices=[]):
+            self.network = ResNetFeatures(f"resnet{depth}", pretrained=False, spatial_dims=3, in_channels=1)
+        self.stages, self.mean, self.deviation = stages, mean, deviation
+        fill_(
+            self.network, path, f"give the released MedicalNet file resnet_{depth}_23dataset.pth or resnet_{depth}.pth"
+        )
+        freeze_(self)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        if image.dim() != 5 or image.size(1) != 1:
+            raise InputError(f"MedicalNetFeatures: image of shape {tuple(image.shape)}, need (B, 1, D, H, W)")
+        return self.network((image - self.mean) / self.deviation)[1 : self.stages + 1]
+
+
+class ConvolutionalFeatures(nn.Module):
+    """Two convolutions per level and a stride between levels, with random weights or trained ones.
+
+    Random weights are no mistake: features of an untrained 3D network work as a perceptual loss in denoising, need no
+    file and know no anatomy that they could prefer.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image, in intensity units where 1 is the robust maximum.
+        widths: channels of each level.
+        weights: a state dict of this class; None for random weights from ``seed``.
+        seed: of the random weights; the global generator stays as it is.
+
+    Shape:
+        (B, in_channels, *spatial) -> one feature map per level, each on half the grid of the one before, rounded up
+
+    Raises:
+        InputError: an argument out of range, or weights that are missing or for another network.
+
+    Reference:
+        arXiv:2411.05884
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 3,
+        in_channels: int = 1,
+        widths: Sequence[int] = (16, 32, 64),
+        weights: str | Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in CONVOLUTIONS:
+            raise InputError(f"spatial_dims {spatial_dims}: must be 2 or 3")
+        if not widths or min(in_channels, *widths) < 1:
+            raise InputError(f"in_channels {in_channels}, widths {list(widths)}: need channels of at least 1 each")
+        conv = CONVOLUTIONS[spatial_dims]
+        self.levels = nn.ModuleList()
+        with torch.random.fork_rng(devices=[]):
+            for level, (before, width) in enumerate(zip((in_channels, *widths), widths, strict=False)):
+                self.levels.append(
+                    nn.Sequential(
+                        conv(before, width, 3, stride=1 if level == 0 else 2, padding=1),
+                        nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+                        conv(width, width, 3, padding=1),
+                        nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+                    )
+                )
+        draw_(self, seed)
+        if weights is not None:
+            fill_(self, weights, "leave 'weights' out for random ones")
+        freeze_(self)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = []
+        for level in self.levels:
+            image = level(image)
+            features.append(image)
+        return features

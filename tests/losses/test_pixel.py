@@ -1,0 +1,33 @@
+"""Charbonnier and gradient loss against numbers; their properties are in test_image_losses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from medsr_monai.errors import InputError
+from medsr_monai.losses import CharbonnierLoss, GradientLoss
+
+
+def test_charbonnier_by_hand():
+    sr, hr = torch.tensor([[[[0.3, 0.0]]]]), torch.tensor([[[[0.0, 0.0]]]])
+    assert CharbonnierLoss(0.4)(sr, hr).item() == pytest.approx((0.5 + 0.4) / 2)
+    for epsilon in (0.0, -1.0, math.nan):
+        with pytest.raises(InputError, match="epsilon"):
+            CharbonnierLoss(epsilon)
+
+
+def test_gradient_by_hand_each_axis_alike():
+    hr = torch.zeros(1, 1, 2, 3, 4)
+    sr = hr.clone()
+    sr[..., 2:] = 0.6  # one edge among three along the last axis
+    assert GradientLoss()(sr, hr).item() == pytest.approx(0.6 / 3 / 3)
+    assert GradientLoss()(sr.transpose(2, 4), hr.transpose(2, 4)).item() == pytest.approx(0.6 / 3 / 3)
+
+
+def test_an_axis_without_neighbours_is_named():
+    image = torch.zeros(1, 1, 4, 1)
+    with pytest.raises(InputError, match="axis 1 has 1 voxel"):
+        GradientLoss()(image, image)
