@@ -15,7 +15,14 @@ from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.atomic import replacing
 from medsr_monai.errors import InputError
 from medsr_monai.interpolation import cubic_bspline
-from medsr_monai.metrics import foreground_mask, foreground_percentile, psnr, ssim
+from medsr_monai.metrics import (
+    foreground_mask,
+    foreground_percentile,
+    gradient_magnitude_distance,
+    psnr,
+    spectrum_distance,
+    ssim,
+)
 
 CHECKPOINT_NAME = "checkpoint_epoch={epoch}.pt"
 
@@ -116,10 +123,10 @@ class ResumableCheckpoint:
 class CaseTable:
     """Fidelity per case, beside cubic B-spline interpolation of the same measurement, as a CSV file.
 
-    Columns: ``case``, ``profile`` and ``noise`` of the simulated acquisition; foreground PSNR in dB and SSIM
-        (conventions:
-    :mod:`medsr_monai.metrics`) of both; ``consistency_max``, the largest ``|A(sr) - lr|`` as a share of the reference's
-    range. The last row is the mean.
+    Columns: ``case``, ``profile`` and ``noise`` of the simulated acquisition; of both, over the foreground
+    (conventions: :mod:`medsr_monai.metrics`), PSNR in dB, SSIM, and the distances of gradient magnitudes (no unit) and
+    of spectra (dB), which are 0 for equal texture; ``consistency_max``, the largest ``|A(sr) - lr|`` as a share of the
+    reference's range. The last row is the mean.
 
     Args:
         path: the CSV file; written when the evaluation is complete.
@@ -127,7 +134,13 @@ class CaseTable:
         noise: its noise.
     """
 
-    SCORES = ("psnr_cubic", "psnr_sr", "ssim_cubic", "ssim_sr", "consistency_max")
+    MEASURES = {
+        "psnr": psnr,
+        "ssim": ssim,
+        "gradient_distance": gradient_magnitude_distance,
+        "spectrum_distance": spectrum_distance,
+    }
+    SCORES = (*(f"{measure}_{image}" for measure in MEASURES for image in ("cubic", "sr")), "consistency_max")
 
     def __init__(self, path: str | Path, profile: str = "box", noise: float = 0.0) -> None:
         self.path = Path(path)
@@ -164,7 +177,7 @@ class CaseTable:
         cubic = cubic_bspline(lr, hr.shape[2:])
         acquisition = SeparableAcquisition.from_profile(hr.shape[2:], lr.shape[2:], self.profile)
         residual = (acquisition.forward(sr) - lr).abs().max() / (hr.max() - hr.min())
-        values = [measure(image / unit, reference, mask) for measure in (psnr, ssim) for image in (cubic, sr)]
+        values = [measure(image / unit, reference, mask) for measure in self.MEASURES.values() for image in (cubic, sr)]
         return {name: float(value) for name, value in zip(self.SCORES, [*values, residual], strict=True)}
 
     def write(self, evaluator: Engine) -> None:

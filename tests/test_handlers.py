@@ -24,7 +24,7 @@ from medsr_monai.engines import FidelityTrainer, warmup_stable_decay
 from medsr_monai.errors import InputError
 from medsr_monai.handlers import CaseTable, ResumableCheckpoint, save_atomically
 from medsr_monai.interpolation import cubic_bspline
-from medsr_monai.metrics import ForegroundPSNR, ForegroundSSIM
+from medsr_monai.metrics import ForegroundPSNR, ForegroundSSIM, GradientMagnitudeDistance, SpectrumDistance
 from medsr_monai.networks import RRDBNet, load_weights
 from medsr_monai.transforms import RandAcquired
 
@@ -281,7 +281,11 @@ def test_others_may_read_what_is_saved(tmp_path):
 
 # ---- the table
 
-COLUMNS = ["case", "profile", "noise", "psnr_cubic", "psnr_sr", "ssim_cubic", "ssim_sr", "consistency_max"]
+COLUMNS = [
+    *("case", "profile", "noise", "psnr_cubic", "psnr_sr", "ssim_cubic", "ssim_sr"),
+    *("gradient_distance_cubic", "gradient_distance_sr", "spectrum_distance_cubic", "spectrum_distance_sr"),
+    "consistency_max",
+]
 
 
 def cases(count: int, rng: np.random.Generator, size: int = 16) -> list[dict]:
@@ -333,6 +337,10 @@ def test_table_says_what_the_metrics_say(profile, tmp_path, rng):
             "psnr_sr": ForegroundPSNR()(sr, hr).item(),
             "ssim_cubic": ForegroundSSIM()(cubic, hr).item(),
             "ssim_sr": ForegroundSSIM()(sr, hr).item(),
+            "gradient_distance_cubic": GradientMagnitudeDistance()(cubic, hr).item(),
+            "gradient_distance_sr": GradientMagnitudeDistance()(sr, hr).item(),
+            "spectrum_distance_cubic": SpectrumDistance()(cubic, hr).item(),
+            "spectrum_distance_sr": SpectrumDistance()(sr, hr).item(),
             "consistency_max": float((acquisition.forward(sr) - lr).abs().max() / (hr.max() - hr.min())),
         }
         for column, value in expected.items():
