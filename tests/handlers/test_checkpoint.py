@@ -286,9 +286,8 @@ def test_only_the_first_process_writes(tmp_path, monkeypatch):
 
 
 def test_a_wrapped_network_is_saved_and_loaded_without_its_wrapper(tmp_path):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1, timeout=timedelta(seconds=60)
-    )
+    meeting = f"file://{tmp_path / 'meeting'}"
+    idist.initialize("gloo", init_method=meeting, rank=0, world_size=1, timeout=timedelta(seconds=60))
     try:
         run = run_of(tmp_path / "runs", 1)
         run.checkpoint.objects["network"] = nn.parallel.DistributedDataParallel(run.network)
@@ -300,4 +299,4 @@ def test_a_wrapped_network_is_saved_and_loaded_without_its_wrapper(tmp_path):
         again.checkpoint.resume(again.trainer)
         assert_equal(dict(again.network.state_dict()), dict(run.network.state_dict()))
     finally:
-        torch.distributed.destroy_process_group()
+        idist.finalize()
