@@ -87,7 +87,6 @@ def draw_middle_planes(images: Mapping[str, np.ndarray], reference: str, judged:
     Raises:
         InputError: an image that is not 3D, or two to compare that differ in shape.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     for name, image in images.items():
@@ -103,7 +102,6 @@ def draw_middle_planes(images: Mapping[str, np.ndarray], reference: str, judged:
     width = (len(images) + 1) * (PANEL_PX + GAP_PX)
     height = HEAD_PX + sum(heights) + len(planes) * GAP_PX
     figure = Figure((width / DPI, height / DPI), dpi=DPI, facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
     shown = [(name, image, window, "gray") for name, image in images.items()]
     shown.append((f"error, to {error_range[1]:.3g}", np.abs(sr - hr), error_range, "inferno"))
     for column, (name, image, limits, colours) in enumerate(shown):
@@ -119,6 +117,8 @@ def draw_middle_planes(images: Mapping[str, np.ndarray], reference: str, judged:
 
 def pixels(figure: Figure) -> np.ndarray:
     """What a figure looks like, (height, width, 3) uint8."""
-    canvas = figure.canvas
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class CaseTable:
         noise: its noise.
     """
 
-    MEASURES = {
+    MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         "psnr": psnr,
         "ssim": ssim,
         "gradient_distance": gradient_magnitude_distance,

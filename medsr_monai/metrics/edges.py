@@ -32,7 +32,8 @@ def gradient_magnitude(image: Tensor) -> Tensor:
     for dim in range(2, image.ndim):
         if image.shape[dim] < 2:
             raise InputError(f"axis {dim - 2}: one voxel, but a gradient needs at least two")
-        squares.addcmul_(*torch.gradient(image, dim=dim) * 2)
+        (slope,) = torch.gradient(image, dim=dim)
+        squares.addcmul_(slope, slope)
     return squares.sqrt_()
 
 
