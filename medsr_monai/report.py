@@ -11,38 +11,17 @@ import numpy as np
 
 from medsr_monai.atomic import replacing
 from medsr_monai.errors import InputError
+from medsr_monai.figures import ACCENT, BACKGROUND, DPI, FAINT, PLANES, TEXT, Plane, grey_window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 100
 FIGURE_WIDTH_PX = 1600
 NARROWEST_COLUMN_PX, WIDEST_COLUMN_PX = 400, 800
 MARGIN_PX, GAP_PX, COLUMN_GAP_PX, TITLE_PX, HEAD_PX, FOOT_PX = 28, 8, 22, 30, 48, 28
 OVERVIEW_SHARE = 0.53
 DETAIL_SHARE_OF_VIEW = 0.28
-WINDOW_PERCENTILES = (0.5, 99.8)
-BACKGROUND, TEXT, FAINT, ACCENT = "#101214", "#e8eaed", "#9aa0a6", "#ffb74d"
-
-
-@dataclass(frozen=True)
-class Plane:
-    """Which axes of a RAS array a plane shows, and the letters at its left, right, lower and upper border."""
-
-    name: str
-    normal: int
-    across: int
-    up: int
-    letters: tuple[str, str, str, str]
-
-
-# Seen as radiologists do: the patient faces the viewer or, from the side, looks to the left.
-PLANES = (
-    Plane("sagittal", 0, 1, 2, ("A", "P", "I", "S")),
-    Plane("coronal", 1, 0, 2, ("R", "L", "I", "S")),
-    Plane("axial", 2, 0, 1, ("R", "L", "P", "A")),
-)
 
 
 @dataclass(frozen=True)
@@ -90,14 +69,6 @@ def _columns(images: Mapping[str, Any], spacing_mm: Mapping[str, Sequence[float]
                     f"{axis}: need the same field of view"
                 )
     return columns
-
-
-def _grey_window(image: np.ndarray) -> tuple[float, float]:
-    finite = image[np.isfinite(image)]
-    if finite.size == 0:
-        raise InputError("the first image has no finite voxel")
-    low, high = (float(v) for v in np.percentile(finite, WINDOW_PERCENTILES))
-    return (low, high) if high > low else (low, low + 1.0)
 
 
 def _foreground_centre_mm(column: Column, window: tuple[float, float]) -> np.ndarray:
@@ -223,7 +194,7 @@ class _Sheet:
 def _draw(columns: list[Column], title: str | None) -> Figure:
     from matplotlib.patches import Rectangle
 
-    window = _grey_window(columns[0].image)
+    window = grey_window(columns[0].image)
     centre = _foreground_centre_mm(columns[0], window)
     everything = (columns[0].start_mm, columns[0].end_mm)
     detail_mm = _detail_box_mm(columns[0], centre)

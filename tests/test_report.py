@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from medsr_monai import report
+from medsr_monai import figures, report
 from medsr_monai.errors import InputError
 from medsr_monai.report import PLANES, save_three_planes
 
@@ -63,7 +63,7 @@ def test_all_columns_show_the_same_millimetres_at_the_right_aspect(scene):
 def test_all_columns_share_the_first_images_grey_window(scene):
     images, spacing = scene
     limits = {axes.images[0].get_clim() for row in panels(images, spacing) for cell in row for axes in cell}
-    assert limits == {tuple(np.percentile(images["input"], report.WINDOW_PERCENTILES))}
+    assert limits == {tuple(np.percentile(images["input"], figures.WINDOW_PERCENTILES))}
 
 
 @pytest.mark.parametrize(("axis", "side"), [(0, "R"), (1, "A"), (2, "S")])
@@ -85,7 +85,7 @@ def test_letters_stand_where_the_body_is(axis, side):
 
 def test_planes_go_through_the_foreground_in_every_grid(scene):
     columns = report._columns(*scene)
-    centre = report._foreground_centre_mm(columns[0], report._grey_window(columns[0].image))
+    centre = report._foreground_centre_mm(columns[0], report.grey_window(columns[0].image))
     # the box spans voxels 10 to 40, 8 to 30, 4 to 18 of a field of view centred on zero
     expected = (np.array([25, 19, 11]) - np.array([24, 20, 10])) * SPACING
     assert np.abs(centre - expected).max() <= 2 * max(SPACING)

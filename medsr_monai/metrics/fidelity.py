@@ -16,11 +16,11 @@ import math
 
 import numpy as np
 import torch
-from monai.metrics.regression import RegressionMetric
-from monai.utils import MetricReduction
 from torch import Tensor
 
 from medsr_monai.errors import InputError
+from medsr_monai.metrics.foreground import ForegroundMetric
+from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask, mean_inside
 
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 # SSIM holds about eight float maps of one slab at a time: a small slab needs little memory and stays near the cache.
@@ -28,58 +28,16 @@ SLAB_VOXELS = 2**21
 SHORTEST_SLAB = 16
 
 
-def _plain(image: Tensor) -> Tensor:
-    """Without gradient and without MONAI's meta data, which would slow every operation down."""
-    return image.detach().as_subclass(Tensor)
-
-
-def _pair(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
-    if sr.shape != hr.shape:
-        raise InputError(f"sr has shape {tuple(sr.shape)} and hr {tuple(hr.shape)}: they must be equal")
-    if sr.ndim not in (4, 5) or sr.numel() == 0:
-        raise InputError(f"images of shape {tuple(sr.shape)}: need (B, C) and two or three spatial axes, none empty")
-    dtype = torch.promote_types(torch.promote_types(sr.dtype, hr.dtype), torch.float32)
-    images = {"sr": _plain(sr).to(dtype), "hr": _plain(hr).to(dtype)}
-    for name, image in images.items():
-        finite = torch.isfinite(image).flatten(1).all(dim=1)
-        if not finite.all():
-            raise InputError(f"{name}: image {int((~finite).nonzero()[0])} of the batch has NaN or infinite voxels")
-    return images["sr"], images["hr"]
-
-
-def _expand(mask: Tensor, shape: torch.Size) -> Tensor:
-    """The mask as booleans of the images' shape; a view where it can be one."""
-    fits = mask.ndim == len(shape) and mask.shape[2:] == shape[2:]
-    if not fits or any(m not in (1, n) for m, n in zip(mask.shape[:2], shape[:2], strict=True)):
-        raise InputError(f"mask of shape {tuple(mask.shape)} does not fit images of shape {tuple(shape)}")
-    return _plain(mask).bool().expand(shape)
-
-
-def _check_count(count: Tensor, where: str = "") -> None:
-    if (count == 0).any():
-        raise InputError(f"mask of image {int((count == 0).nonzero()[0])} of the batch is empty{where}")
-
-
-def _mean_inside(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of (B, C, *spatial) over the voxels of each image that the mask keeps, (B,)."""
-    if mask is None:
-        return values.flatten(1).mean(dim=1)
-    mask = _expand(mask, values.shape)
-    count = mask.flatten(1).sum(dim=1)
-    _check_count(count)
-    return torch.where(mask, values, 0).flatten(1).sum(dim=1) / count
-
-
 def mse(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean squared error. Args and errors as for `psnr`. Returns: (B,)."""
-    sr, hr = _pair(sr, hr)
-    return _mean_inside((sr - hr).square_(), mask)
+    sr, hr = checked_pair(sr, hr)
+    return mean_inside((sr - hr).square_(), mask)
 
 
 def mae(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean absolute error. Args and errors as for `psnr`. Returns: (B,)."""
-    sr, hr = _pair(sr, hr)
-    return _mean_inside((sr - hr).abs_(), mask)
+    sr, hr = checked_pair(sr, hr)
+    return mean_inside((sr - hr).abs_(), mask)
 
 
 def _check_range(data_range: float) -> None:
@@ -177,16 +135,16 @@ def ssim(
     """
     _check_range(data_range)
     weights = _window_weights(window, sigma)
-    sr, hr = _pair(sr, hr)
+    sr, hr = checked_pair(sr, hr)
     for axis, size in enumerate(sr.shape[2:]):
         if size < window:
             raise InputError(f"axis {axis}: {size} voxels, but the SSIM window needs at least {window}")
     inside = torch.ones((1,) * sr.ndim, dtype=torch.bool, device=sr.device).expand(sr.shape)
-    inside = inside if mask is None else _expand(mask, sr.shape)
+    inside = inside if mask is None else expanded_mask(mask, sr.shape)
     for dim in range(2, sr.ndim):
         inside = inside.narrow(dim, window // 2, sr.shape[dim] - window + 1)
     count = inside.flatten(1).sum(dim=1)
-    _check_count(count, f" further than {window // 2} voxels from the image's border")
+    check_count(count, f" further than {window // 2} voxels from the image's border")
     total = torch.zeros_like(count, dtype=sr.dtype)
     rows = inside.shape[2]
     step = max(SHORTEST_SLAB, SLAB_VOXELS // max(1, sr[:, :, 0].numel()))
@@ -196,107 +154,6 @@ def ssim(
         values = _ssim_map(sr_slab, hr_slab, weights, data_range)
         total += torch.where(inside.narrow(2, start, size), values, 0).flatten(1).sum(dim=1)
     return total / count
-
-
-def foreground_percentile(image: Tensor, percentile: float = 99.5) -> Tensor:
-    """The intensity that foreground figures are relative to: a percentile of the voxels that are not exactly zero.
-
-    Args:
-        image: (B, C, *spatial).
-        percentile: from 0 to 100.
-
-    Returns:
-        (B,), in the unit of the image.
-
-    Raises:
-        InputError: an image that is zero everywhere, or whose percentile is not positive.
-    """
-    if not 0 <= percentile <= 100:
-        raise InputError(f"percentile {percentile}: must be between 0 and 100")
-    values = []
-    for index, one in enumerate(_plain(image)):
-        # numpy selects voxels several times as fast as torch does
-        voxels = one.float().cpu().numpy()
-        voxels = voxels[voxels != 0]
-        value = float(np.percentile(voxels, percentile)) if voxels.size else 0.0
-        if not value > 0:
-            raise InputError(
-                f"image {index} of the batch: percentile {percentile:g} of its nonzero voxels is not positive"
-            )
-        values.append(value)
-    return torch.tensor(values, device=image.device)
-
-
-def foreground_mask(hr: Tensor, threshold: float = 0.05, dilation: int = 2) -> Tensor:
-    """Where a reference shows tissue: brighter than the threshold, dilated, without voxels that are exactly zero.
-
-    A dilation adds the six neighbours of a voxel (four in 2D), so that the object's border counts. Exact zeros are what
-    defacing or the scanner's own masking left; they are removed after the dilation and are no anatomy to reproduce.
-
-    Args:
-        hr: (B, C, *spatial), divided by its 99.5th percentile (`foreground_percentile`).
-        threshold: share of that intensity above which a voxel is foreground.
-        dilation: how many times the foreground grows by a voxel.
-
-    Returns:
-        (B, C, *spatial) bool.
-    """
-    if dilation < 0:
-        raise InputError(f"dilation {dilation}: must not be negative")
-    hr = _plain(hr)
-    mask = hr > threshold
-    for _ in range(dilation):
-        grown = mask.clone()
-        for dim in range(2, hr.ndim):
-            size = hr.shape[dim] - 1
-            grown.narrow(dim, 1, size).logical_or_(mask.narrow(dim, 0, size))
-            grown.narrow(dim, 0, size).logical_or_(mask.narrow(dim, 1, size))
-        mask = grown
-    return mask.logical_and_(hr != 0)
-
-
-class ForegroundMetric(RegressionMetric):
-    """A MONAI metric over the reference's foreground; engines take it in a ``monai.handlers.IgniteMetricHandler``.
-
-    ``y_pred`` and ``y`` are batches (B, C, *spatial) or lists of (C, *spatial), which may differ in size. Every image
-    counts once in the mean.
-
-    Args:
-        percentile: both images are divided by this percentile of the reference's nonzero voxels, so that the figure
-            does not depend on the pipeline's scale; None takes them as they are.
-        threshold: see `foreground_mask`.
-        dilation: see `foreground_mask`.
-        data_range: after that division.
-        reduction: MONAI's mode of reduction over images.
-    """
-
-    def __init__(
-        self,
-        percentile: float | None = 99.5,
-        threshold: float = 0.05,
-        dilation: int = 2,
-        data_range: float = 1.0,
-        reduction: MetricReduction | str = MetricReduction.MEAN,
-    ) -> None:
-        super().__init__(reduction=reduction)
-        self.percentile = percentile
-        self.threshold = threshold
-        self.dilation = dilation
-        self.data_range = data_range
-
-    def _check_shape(self, y_pred: Tensor, y: Tensor) -> None:
-        """Left to the functions of this file, whose errors name the images."""
-
-    def _compute_metric(self, y_pred: Tensor, y: Tensor) -> Tensor:
-        sr, hr = _pair(y_pred, y)
-        if self.percentile is not None:
-            scale = foreground_percentile(hr, self.percentile).reshape(-1, *[1] * (hr.ndim - 1)).to(hr.dtype)
-            sr, hr = sr / scale, hr / scale
-        mask = foreground_mask(hr, self.threshold, self.dilation)
-        return self._measure(sr, hr, mask)[:, None]
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        raise NotImplementedError
 
 
 class ForegroundPSNR(ForegroundMetric):

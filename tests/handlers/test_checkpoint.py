@@ -1,30 +1,27 @@
-"""Training that was interrupted ends as if it had not been; the table says what the metrics say."""
+"""Training that was interrupted ends as if it had not been; a crash while saving leaves the old file."""
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
+import ignite.distributed as idist
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from ignite.handlers import EMAHandler
 from monai.handlers import LrScheduleHandler
 from monai.transforms import Compose, RandAxisFlipd, RandSpatialCropd, ToTensord
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from medsr_monai import handlers
-from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.data import RandomPatchDataset
 from medsr_monai.engines import FidelityTrainer, warmup_stable_decay
 from medsr_monai.errors import InputError
-from medsr_monai.handlers import CaseTable, ResumableCheckpoint, save_atomically
-from medsr_monai.interpolation import cubic_bspline
-from medsr_monai.metrics import ForegroundPSNR, ForegroundSSIM
+from medsr_monai.handlers import ResumableCheckpoint, save_atomically
 from medsr_monai.networks import RRDBNet, load_weights
 from medsr_monai.transforms import RandAcquired
 
@@ -241,7 +238,7 @@ def test_a_crash_while_saving_leaves_the_old_file(crash, tmp_path, monkeypatch):
         Path(file).write_bytes(b"half a ")
         raise crash
 
-    monkeypatch.setattr(handlers.torch, "save", torn)
+    monkeypatch.setattr(torch, "save", torn)
     with pytest.raises(crash):
         save_atomically({"a": torch.zeros(3)}, path)
     assert os.listdir(path.parent) == ["model.pt"], "nothing temporary stays"
@@ -260,7 +257,7 @@ def test_a_full_disk_while_saving_is_bad_input(error, tmp_path, monkeypatch):
         Path(file).write_bytes(b"half a ")
         raise error
 
-    monkeypatch.setattr(handlers.torch, "save", full)
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(InputError, match=r"model\.pt: cannot write: .*No space left on device$") as caught:
         save_atomically({"a": torch.zeros(3)}, path)
     assert "\n" not in str(caught.value)
@@ -279,76 +276,27 @@ def test_others_may_read_what_is_saved(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-# ---- the table
-
-COLUMNS = ["case", "profile", "noise", "psnr_cubic", "psnr_sr", "ssim_cubic", "ssim_sr", "consistency_max"]
+# ---- several processes
 
 
-def cases(count: int, rng: np.random.Generator, size: int = 16) -> list[dict]:
-    """References with a dark border, their measurements, and results that are a little off."""
-    result = []
-    for index in range(count):
-        hr = torch.zeros(1, size, size, size)
-        hr[:, 2:-2, 2:-2, 2:-2] = 200 + 800 * torch.from_numpy(rng.random((1, *[size - 4] * 3))).float()
-        lr = torch.nn.functional.avg_pool3d(hr, 2)
-        sr = hr + (20 + 30 * index) * torch.from_numpy(rng.standard_normal(hr.shape)).float()
-        result.append({"case": f"sub-{index:02d}", "image": lr, "pred": sr, "label": hr})
-    return result
+def test_only_the_first_process_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(idist, "get_rank", lambda: 1)
+    run_of(tmp_path, 1).trainer.run()
+    assert list(tmp_path.iterdir()) == []
 
 
-def write_table(path: Path, items: list[dict], **settings) -> list[dict]:
-    def step(engine, batch):
-        return [{key: value for key, value in item.items() if key != "case"} for item in batch]
-
-    evaluator = Engine(step)
-    table = CaseTable(path, **settings)
-    table.attach(evaluator)
-    evaluator.run([[item] for item in items])
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_table_has_a_row_per_case_and_their_mean(tmp_path, rng):
-    rows = write_table(tmp_path / "deep" / "metrics.csv", cases(3, rng), profile="kspace", noise=0.02)
-    assert list(rows[0]) == COLUMNS
-    assert [row["case"] for row in rows] == ["sub-00", "sub-01", "sub-02", "mean"]
-    assert {row["profile"] for row in rows} == {"kspace"} and {row["noise"] for row in rows} == {"0.02"}
-    for column in COLUMNS[3:]:
-        values = [float(row[column]) for row in rows]
-        assert values[3] == pytest.approx(np.mean(values[:3]), rel=1e-12)
-        assert len(set(values[:3])) == 3
-    assert os.listdir(tmp_path / "deep") == ["metrics.csv"]
-
-
-@pytest.mark.parametrize("profile", ["box", "kspace"])
-def test_table_says_what_the_metrics_say(profile, tmp_path, rng):
-    items = cases(2, rng)
-    rows = write_table(tmp_path / "metrics.csv", items, profile=profile)
-    for row, item in zip(rows, items, strict=False):
-        lr, sr, hr = (item[key][None] for key in ("image", "pred", "label"))
-        cubic = cubic_bspline(lr, hr.shape[2:])
-        acquisition = SeparableAcquisition.from_profile(hr.shape[2:], lr.shape[2:], profile)
-        expected = {
-            "psnr_cubic": ForegroundPSNR()(cubic, hr).item(),
-            "psnr_sr": ForegroundPSNR()(sr, hr).item(),
-            "ssim_cubic": ForegroundSSIM()(cubic, hr).item(),
-            "ssim_sr": ForegroundSSIM()(sr, hr).item(),
-            "consistency_max": float((acquisition.forward(sr) - lr).abs().max() / (hr.max() - hr.min())),
-        }
-        for column, value in expected.items():
-            assert float(row[column]) == pytest.approx(value, rel=1e-5), column
-
-
-def test_table_of_a_second_evaluation_starts_anew(tmp_path, rng):
-    path, items = tmp_path / "metrics.csv", cases(2, rng)
-    evaluator = Engine(lambda engine, batch: batch)
-    CaseTable(path).attach(evaluator)
-    for _ in range(2):
-        evaluator.run([[item] for item in items])
-    assert len(path.read_text().splitlines()) == 1 + 2 + 1
-
-
-def test_table_that_cannot_be_written_is_bad_input(tmp_path, rng):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"metrics\.csv: cannot write: "):
-        write_table(tmp_path / "file" / "metrics.csv", cases(1, rng))
+def test_a_wrapped_network_is_saved_and_loaded_without_its_wrapper(tmp_path):
+    meeting = f"file://{tmp_path / 'meeting'}"
+    idist.initialize("gloo", init_method=meeting, rank=0, world_size=1, timeout=timedelta(seconds=60))
+    try:
+        run = run_of(tmp_path / "runs", 1)
+        run.checkpoint.objects["network"] = nn.parallel.DistributedDataParallel(run.network)
+        run.trainer.run()
+        state = torch.load(tmp_path / "runs" / "checkpoint_epoch=1.pt", weights_only=True)["network"]
+        assert_equal(dict(state), dict(run.network.state_dict()))
+        again = run_of(tmp_path / "runs", 2, seed=99)
+        again.checkpoint.objects["network"] = nn.parallel.DistributedDataParallel(again.network)
+        again.checkpoint.resume(again.trainer)
+        assert_equal(dict(again.network.state_dict()), dict(run.network.state_dict()))
+    finally:
+        idist.finalize()

@@ -1,0 +1,18 @@
+"""Handlers that an engine takes: checkpoints, a table of results per case, pictures, and a manifest of the run."""
+
+from medsr_monai.handlers.checkpoint import CHECKPOINT_NAME, BestCheckpoint, ResumableCheckpoint
+from medsr_monai.handlers.files import save_atomically
+from medsr_monai.handlers.images import ThreePlaneImages
+from medsr_monai.handlers.manifest import RunManifest, merged_config
+from medsr_monai.handlers.table import CaseTable
+
+__all__ = [
+    "CHECKPOINT_NAME",
+    "BestCheckpoint",
+    "CaseTable",
+    "ResumableCheckpoint",
+    "RunManifest",
+    "ThreePlaneImages",
+    "merged_config",
+    "save_atomically",
+]

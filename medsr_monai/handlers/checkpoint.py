@@ -1,0 +1,176 @@
+"""Checkpoints: what training resumes from, and the best network so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from medsr_monai.errors import InputError
+from medsr_monai.handlers.files import first_line, read_json, save_atomically, write_json
+
+CHECKPOINT_NAME = "checkpoint_epoch={epoch}.pt"
+
+
+def unwrapped(item: Any) -> Any:
+    """The network inside a ``DistributedDataParallel``, whose own state dict has other names; anything else as is."""
+    return item.module if isinstance(item, DistributedDataParallel) else item
+
+
+class ResumableCheckpoint:
+    """Save all that training needs to go on exactly where it was, after every epoch; keep the latest few.
+
+    Args:
+        directory: where the files lie.
+        objects: what has a ``state_dict``: network, EMA network, optimizer, schedule. The trainer is added by
+            ``attach``.
+        keep: how many files to keep.
+        weights: name of one of the objects, whose state is also saved alone as ``model.pt``, the file that a bundle
+            ships.
+    """
+
+    def __init__(
+        self, directory: str | Path, objects: Mapping[str, Any], keep: int = 2, weights: str | None = "ema"
+    ) -> None:
+        if weights is not None and weights not in objects:
+            raise InputError(f"checkpoint: weights '{weights}' is none of {sorted(objects)}")
+        self.directory = Path(directory)
+        self.objects = dict(objects)
+        self.keep = keep
+        self.weights = weights
+
+    def attach(self, trainer: Engine) -> None:
+        """Save after every epoch of the trainer."""
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def checkpoints(self) -> list[Path]:
+        """The files that can be resumed from, oldest first."""
+        found = self.directory.glob(CHECKPOINT_NAME.format(epoch="*"))
+        return sorted(found, key=lambda path: int(path.stem.split("=")[1]))
+
+    def save(self, trainer: Engine) -> None:
+        """Write the checkpoint of the epoch just completed and remove the oldest; in a distributed run, rank 0 does."""
+        if idist.get_rank() != 0:
+            return
+        state: dict[str, Any] = {name: unwrapped(item).state_dict() for name, item in self.objects.items()}
+        state["trainer"] = {"epoch": trainer.state.epoch, "epoch_length": trainer.state.epoch_length}
+        save_atomically(state, self.directory / CHECKPOINT_NAME.format(epoch=trainer.state.epoch))
+        if self.weights is not None:
+            save_atomically(state[self.weights], self.directory / "model.pt")
+        for old in self.checkpoints()[: -self.keep]:
+            old.unlink()
+
+    def resume(self, trainer: Engine) -> int:
+        """Load the latest checkpoint, if there is one; after that of the last epoch there is nothing left to run.
+
+        Returns:
+            The epoch reached, 0 without a checkpoint.
+
+        Raises:
+            InputError: the file is damaged or was made by another configuration.
+        """
+        found = self.checkpoints()
+        if not found:
+            return 0
+        try:
+            state = torch.load(found[-1], map_location="cpu", weights_only=True)
+            for name, item in self.objects.items():
+                unwrapped(item).load_state_dict(state[name])
+            epoch, length = state["trainer"]["epoch"], state["trainer"]["epoch_length"]
+        except Exception as error:
+            message = f"{found[-1]}: cannot resume: {first_line(error)}; remove it or set 'resume' to false"
+            raise InputError(message) from error
+        if length != trainer.state.epoch_length:
+            raise InputError(f"{found[-1]}: epochs of {length} iterations, now {trainer.state.epoch_length}")
+        # Only the position is restored: the run may have been given more epochs than the one that was interrupted.
+        trainer.state.epoch = epoch
+        trainer.state.iteration = epoch * length
+        if trainer.state.max_epochs is not None and epoch >= trainer.state.max_epochs:
+            # Asked to run past its end, ignite would start anew at epoch 0, with these weights.
+            trainer.add_event_handler(Events.STARTED, lambda engine: engine.terminate())
+        return epoch
+
+
+class BestCheckpoint:
+    """Keep the weights of the network with the best figure so far, a bundle's ``model.pt`` by another name.
+
+    Beside the weights lies a JSON file of the same name with the figure and its epoch, so that a resumed training goes
+    on to compare with the best of all its sessions.
+
+    Args:
+        directory: where the files lie.
+        network: whose weights are saved, usually ``EMAHandler.ema_model``.
+        metric: a name that the evaluator measures, e.g. ``psnr``.
+        mode: ``max`` if a larger figure is better, ``min`` if a smaller one is.
+        name: of the weights; default ``best_METRIC.pt``.
+        resume: compare with the best that the folder holds; otherwise the first validation replaces it.
+
+    Raises:
+        InputError: another mode, or a JSON file that is damaged or of another metric.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        network: nn.Module,
+        metric: str,
+        mode: str = "max",
+        name: str | None = None,
+        resume: bool = True,
+    ) -> None:
+        if mode not in ("max", "min"):
+            raise InputError(f"best checkpoint: mode '{mode}': choose 'max' or 'min'")
+        self.path = Path(directory) / (name or f"best_{metric}.pt")
+        self.record_path = self.path.with_suffix(".json")
+        self.network = network
+        self.metric = metric
+        self.mode = mode
+        self.best: float | None = self._recorded() if resume else None
+
+    def _recorded(self) -> float | None:
+        """The best figure of an earlier session, None without one or without its weights."""
+        if not (self.record_path.exists() and self.path.exists()):
+            return None
+        record = read_json(self.record_path, "remove it or set 'resume' to false")
+        found = record.get("metric"), record.get("mode")
+        if found != (self.metric, self.mode):
+            raise InputError(
+                f"{self.record_path}: best {found[0]} ({found[1]}), now {self.metric} ({self.mode}): give another name"
+            )
+        if not isinstance(record.get("best"), (int, float, str)):
+            raise InputError(f"{self.record_path}: has no 'best'; remove it or set 'resume' to false")
+        return float(record["best"])
+
+    def attach(self, evaluator: Engine) -> None:
+        """Compare after every validation."""
+        # Metrics are computed when the epoch is complete, in the order of attachment; here all of them are there.
+        evaluator.add_event_handler(Events.COMPLETED, self.compare)
+
+    def compare(self, evaluator: Engine) -> None:
+        """Save the network if it is the best so far; in a distributed run, rank 0 does.
+
+        Raises:
+            InputError: the evaluator does not measure the metric; the message lists what it does measure.
+            FloatingPointError: the metric is not a number.
+        """
+        if self.metric not in evaluator.state.metrics:
+            known = ", ".join(sorted(evaluator.state.metrics)) or "nothing"
+            raise InputError(f"best checkpoint: no metric is named '{self.metric}'; the evaluator measures {known}")
+        value = float(evaluator.state.metrics[self.metric])
+        epoch = evaluator.state.epoch
+        if math.isnan(value):
+            raise FloatingPointError(f"validation of epoch {epoch}: {self.metric} is not a number")
+        if self.best is not None and (value <= self.best if self.mode == "max" else value >= self.best):
+            return
+        self.best = value
+        if idist.get_rank() == 0:
+            save_atomically(unwrapped(self.network).state_dict(), self.path)
+            # Second: if the run ends in between, the weights are better than recorded, never worse.
+            write_json({"metric": self.metric, "mode": self.mode, "best": value, "epoch": epoch}, self.record_path)

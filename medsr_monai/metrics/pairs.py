@@ -1,0 +1,56 @@
+"""A pair of images to compare: checked, and averaged over the voxels that count."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medsr_monai.errors import InputError
+
+
+def plain(image: Tensor) -> Tensor:
+    """Without gradient and without MONAI's meta data, which would slow every operation down."""
+    return image.detach().as_subclass(Tensor)
+
+
+def checked_pair(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
+    """Both images (B, C, *spatial) in the wider of their types, at least float32.
+
+    Raises:
+        InputError: shapes that differ or are no batch of images, or voxels that are not finite.
+    """
+    if sr.shape != hr.shape:
+        raise InputError(f"sr has shape {tuple(sr.shape)} and hr {tuple(hr.shape)}: they must be equal")
+    if sr.ndim not in (4, 5) or sr.numel() == 0:
+        raise InputError(f"images of shape {tuple(sr.shape)}: need (B, C) and two or three spatial axes, none empty")
+    dtype = torch.promote_types(torch.promote_types(sr.dtype, hr.dtype), torch.float32)
+    images = {"sr": plain(sr).to(dtype), "hr": plain(hr).to(dtype)}
+    for name, image in images.items():
+        finite = torch.isfinite(image).flatten(1).all(dim=1)
+        if not finite.all():
+            raise InputError(f"{name}: image {int((~finite).nonzero()[0])} of the batch has NaN or infinite voxels")
+    return images["sr"], images["hr"]
+
+
+def expanded_mask(mask: Tensor, shape: torch.Size) -> Tensor:
+    """The mask as booleans of the images' shape; a view where it can be one."""
+    fits = mask.ndim == len(shape) and mask.shape[2:] == shape[2:]
+    if not fits or any(m not in (1, n) for m, n in zip(mask.shape[:2], shape[:2], strict=True)):
+        raise InputError(f"mask of shape {tuple(mask.shape)} does not fit images of shape {tuple(shape)}")
+    return plain(mask).bool().expand(shape)
+
+
+def check_count(count: Tensor, where: str = "") -> None:
+    """Refuse a batch with an image of which no voxel counts; ``count`` is (B,)."""
+    if (count == 0).any():
+        raise InputError(f"mask of image {int((count == 0).nonzero()[0])} of the batch is empty{where}")
+
+
+def mean_inside(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of (B, C, *spatial) over the voxels of each image that the mask keeps, (B,)."""
+    if mask is None:
+        return values.flatten(1).mean(dim=1)
+    mask = expanded_mask(mask, values.shape)
+    count = mask.flatten(1).sum(dim=1)
+    check_count(count)
+    return torch.where(mask, values, 0).flatten(1).sum(dim=1) / count

@@ -1,0 +1,184 @@
+"""How far the texture of an image is from the reference's, wherever it lies: a distance of their power spectra.
+
+The power spectrum says how much detail of which size there is, not where: together with PSNR it tells a blurred image
+(power missing at high frequencies) from an invented texture (power as in the reference, PSNR low). Noise has power too,
+the more so at high frequencies where anatomy has little: on a noisy reference an image with noise of its own scores
+better than one without, though it shows no more of the anatomy. Read it beside PSNR, never alone.
+
+Frequencies are in cycles per voxel along every axis, whatever its length in mm: 0.5 is the finest that an axis of the
+grid can hold, and 0.25 the finest that was measured along an axis upscaled by two. In the corners of the spectrum lie
+frequencies up to ``0.5 sqrt(dimensions)``; by default they do not count.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+from medsr_monai.errors import InputError
+from medsr_monai.metrics.foreground import ForegroundMetric
+from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask
+
+LOWEST, HIGHEST = 1 / 32, 0.5
+
+
+def _check_bands(bands: int, lowest: float, highest: float) -> None:
+    if bands < 1:
+        raise InputError(f"{bands} frequency bands: need at least one")
+    if not 0 <= lowest < highest <= 0.5:
+        raise InputError(f"frequencies from {lowest:g} to {highest:g} cycles/voxel: need 0 <= lowest < highest <= 0.5")
+
+
+def _windowed(image: Tensor) -> tuple[Tensor, float]:
+    """(C, *spatial) without its weighted mean, times a Hann window, and the sum of the window's squares.
+
+    The window falls to zero at the borders, which would otherwise join to edges that are not in the image; without its
+    mean the image has no zero frequency that would leak through the window into the lowest band.
+    """
+    window = torch.ones((), dtype=image.dtype, device=image.device)
+    for size in image.shape[1:]:
+        steps = (torch.arange(size, dtype=image.dtype, device=image.device) + 0.5) / size
+        window = window[..., None] * torch.sin(math.pi * steps).square()
+    dims = list(range(1, image.ndim))
+    mean = (image * window).sum(dims, keepdim=True) / window.sum()
+    return (image - mean) * window, float(window.square().sum())
+
+
+def _bands_of(shape: list[int], bands: int, lowest: float, highest: float) -> Tensor:
+    """Which band each frequency of a real transform of this shape falls into, ``bands`` if into none."""
+    squares = torch.zeros((), dtype=torch.float64)
+    for axis, size in enumerate(shape):
+        last = axis == len(shape) - 1
+        frequencies = (torch.fft.rfftfreq if last else torch.fft.fftfreq)(size, dtype=torch.float64)
+        squares = squares[..., None] + frequencies.square()
+    radius = squares.sqrt_()
+    index = ((radius - lowest) * (bands / (highest - lowest))).floor_().long()
+    index[radius == highest] = bands - 1
+    return torch.where((radius < lowest) | (radius > highest), bands, index)
+
+
+def _power_of_one(image: Tensor, bands: int, lowest: float, highest: float) -> Tensor:
+    """Mean power in each band of (C, *spatial), averaged over channels, (bands,) in float64."""
+    windowed, energy = _windowed(image)
+    # Padded with zeros the spectrum is sampled finely enough for every band to hold a frequency, and the size is one
+    # that the transform is fast for; the spectrum itself stays that of the image.
+    finest = math.ceil(bands / (highest - lowest)) + 1
+    shape = [next_fast_len(max(size, finest), real=True) for size in image.shape[1:]]
+    power = torch.fft.rfftn(windowed, s=shape, dim=list(range(1, image.ndim))).abs().square_().mean(dim=0)
+    # A real transform leaves out one of each pair of opposite frequencies of its last axis.
+    paired = torch.full((power.shape[-1],), 2.0, dtype=torch.float64)
+    paired[0] = 1.0
+    if shape[-1] % 2 == 0:
+        paired[-1] = 1.0
+    index = _bands_of(shape, bands, lowest, highest).to(power.device).flatten()
+    weight = paired.to(power.device).expand(power.shape)
+    total = torch.bincount(index, (power * weight).flatten(), minlength=bands + 1)
+    return (total / torch.bincount(index, weight.flatten(), minlength=bands + 1))[:bands] / energy
+
+
+def power_spectrum(
+    image: Tensor, bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST
+) -> tuple[Tensor, Tensor]:
+    """Radially averaged power spectrum ``mean |F(w (x - m))|^2 / sum w^2`` by frequency band.
+
+    ``w`` is a Hann window over the whole image and ``m`` the mean under it. White noise has its variance as power in
+    every band, whatever the size of the image.
+
+    Args:
+        image: (B, C, *spatial), 2D or 3D; channels are averaged.
+        bands: of equal width; a frequency on the border of two belongs to the upper one.
+        lowest: where the first band begins, in cycles/voxel.
+        highest: where the last one ends, in cycles/voxel.
+
+    Returns:
+        The middles of the bands in cycles/voxel, (bands,), and the power in the image's unit squared, (B, bands).
+
+    Raises:
+        InputError: bands that make no sense, or voxels that are not finite.
+    """
+    _check_bands(bands, lowest, highest)
+    image, _ = checked_pair(image, image)
+    middles = lowest + (torch.arange(bands, dtype=image.dtype, device=image.device) + 0.5) * (highest - lowest) / bands
+    power = torch.stack([_power_of_one(one, bands, lowest, highest) for one in image])
+    return middles, power.to(image.dtype)
+
+
+def _box_around(mask: Tensor) -> tuple[slice, ...]:
+    """The smallest box that holds the true voxels of (C, *spatial)."""
+    box = [slice(None)]
+    for dim in range(1, mask.ndim):
+        (inside,) = mask.any(dim=[d for d in range(mask.ndim) if d != dim]).nonzero(as_tuple=True)
+        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
+    return tuple(box)
+
+
+def spectrum_distance(
+    sr: Tensor,
+    hr: Tensor,
+    mask: Tensor | None = None,
+    bands: int = 16,
+    lowest: float = LOWEST,
+    highest: float = HIGHEST,
+) -> Tensor:
+    """Root mean square over bands of ``10 log10(P_sr / P_hr)``, the `power_spectrum` of each, in dB.
+
+    Equal images have 0, one whose power is wrong by a factor of two in every band has 3. The unit of intensity does not
+    matter as long as both share it. See the head of this file about noisy references, which make noise look good.
+
+    Args:
+        sr: (B, C, *spatial), the image to judge.
+        hr: (B, C, *spatial), the reference.
+        mask: (B or 1, C or 1, *spatial); the spectra are those of the smallest box around it, because a cut along the
+            mask itself would add its own edges to both images and hide what differs. Default: the whole image.
+        bands: see `power_spectrum`.
+        lowest: see `power_spectrum`.
+        highest: see `power_spectrum`.
+
+    Returns:
+        (B,) in dB; infinite where ``sr`` has no power at all in a band.
+
+    Raises:
+        InputError: shapes that differ, bands that make no sense, a mask without a voxel, voxels that are not finite, or
+            a reference without power in a band.
+    """
+    _check_bands(bands, lowest, highest)
+    sr, hr = checked_pair(sr, hr)
+    boxes: list[tuple[slice, ...]] = [(slice(None),)] * len(hr)
+    if mask is not None:
+        mask = expanded_mask(mask, hr.shape)
+        check_count(mask.flatten(1).sum(dim=1))
+        boxes = [_box_around(one) for one in mask]
+    distances = []
+    for index, box in enumerate(boxes):
+        of_sr, of_hr = (_power_of_one(image[index][box], bands, lowest, highest) for image in (sr, hr))
+        if (of_hr == 0).any():
+            raise InputError(f"hr: image {index} of the batch has no power in band {int((of_hr == 0).nonzero()[0])}")
+        distances.append((10 * torch.log10(of_sr / of_hr)).square().mean().sqrt())
+    return torch.stack(distances).to(hr.dtype)
+
+
+class SpectrumDistance(ForegroundMetric):
+    """`spectrum_distance` in the box around the foreground, mean over images, in dB; lower is nearer.
+
+    A better distance on noisy references rewards noise: see the head of this file.
+
+    Args:
+        bands: see `power_spectrum`.
+        lowest: see `power_spectrum`.
+        highest: see `power_spectrum`.
+        kwargs: of `ForegroundMetric`.
+    """
+
+    def __init__(self, bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST, **kwargs: Any) -> None:
+        _check_bands(bands, lowest, highest)
+        super().__init__(**kwargs)
+        self.bands = bands
+        self.lowest = lowest
+        self.highest = highest
+
+    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
+        return spectrum_distance(sr, hr, mask, self.bands, self.lowest, self.highest)
