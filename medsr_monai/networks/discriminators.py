@@ -307,7 +307,7 @@ class MultiScalePatchDiscriminator(Discriminator):
             channels=features,
             in_channels=in_channels,
             activation=("LEAKYRELU", {"negative_slope": NEGATIVE_SLOPE}),
-            norm=None if norm == "none" else (norm.upper(), {"affine": True}),
+            norm=None if norm == "none" else (norm.upper(), {"affine": True}),  # type: ignore[arg-type]
             bias=norm == "none",
             minimum_size_im=min_size,
         )
