@@ -1,6 +1,7 @@
 """How good an image is: fidelity to a reference."""
 
 from medsr_monai.metrics.fidelity import (
+    SSIM_WINDOW,
     ForegroundPSNR,
     ForegroundSSIM,
     foreground_mask,
@@ -12,6 +13,7 @@ from medsr_monai.metrics.fidelity import (
 )
 
 __all__ = [
+    "SSIM_WINDOW",
     "ForegroundPSNR",
     "ForegroundSSIM",
     "foreground_mask",

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from medsr_monai.device import usable_device
 from medsr_monai.errors import InputError
 
 
@@ -30,7 +31,7 @@ def load_weights(
     Raises:
         InputError: no such file, a damaged one, one for another network, or no such device.
     """
-    path = Path(path)
+    path, device = Path(path), usable_device(device)
     if not path.is_file():
         raise InputError(f"{path}: no such weights; train them or give another 'checkpoint'")
     try:
@@ -41,8 +42,4 @@ def load_weights(
         network.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
         raise InputError(f"{path}: these weights are for another network than 'network_def'") from error
-    try:
-        torch.zeros(1, device=device).item()  # "meta" is a device too, but computes nothing
-        return network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device '{device}': not available here; use cpu or leave it out") from error
+    return network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]

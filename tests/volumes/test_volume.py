@@ -27,6 +27,8 @@ def test_finding_volumes(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             find_volumes(tmp_path / spec)
         assert str(tmp_path / spec) in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="input '': an empty name"):
+        find_volumes("")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: no volume in this folder"):
         find_volumes(tmp_path / "empty")

@@ -63,8 +63,15 @@ def test_one_bad_scan_does_not_hold_up_the_others(bundle, tiny_weights, tmp_path
         ({"input": "no/such/folder"}, "no/such/folder"),
         ({"checkpoint": "no/such/model.pt"}, "no/such/model.pt: no such weights"),
         ({"consistency": "maybe"}, "consistency 'maybe'"),
+        ({"input": ""}, "input ''"),
+        ({"output_suffix": ".txt"}, "output_suffix '.txt'"),
+        ({"output_dtype": "foo"}, "output_dtype 'foo'"),
+        ({"output_postfix": "../.."}, "output_postfix '../..'"),
+        ({"max_tile_voxels": "foo"}, "max_tile_voxels 'foo'"),
+        ({"ensemble": 0}, "ensemble '0'"),
+        ({"profile": "foo"}, "profile 'foo'"),
     ],
-    ids=["input", "weights", "consistency"],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_bad_settings_are_one_line_and_status_2(bundle, tiny_weights, settings, message, tmp_path, capsys):
     write_volume(tmp_path / "lr.nii", scan(1, (4, 5, 4)), Grid((4, 5, 4), np.eye(4)))

@@ -151,3 +151,37 @@ def test_a_training_image_that_does_not_serve_is_one_line_and_status_2(bundle, t
     assert caught.value.code == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and said in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"device": "cuda:99"}, "device 'cuda:99'"),
+        ({"batch_size": 0}, "batch_size '0'"),
+        ({"epoch_length": -1}, "epoch_length '-1'"),
+        ({"max_epochs": "foo"}, "max_epochs 'foo'"),
+        ({"patch_size": 0}, "patch_size '0'"),
+        ({"patch_size": 9}, "patch_size 9"),
+        ({"learning_rate": "fast"}, "learning_rate 'fast'"),
+        ({"profile": "foo"}, "profile 'foo'"),
+        ({"split": {"train": ["sub-01"], "val": ["sub-03"]}}, "sub-03_T1w.nii.gz: axis 2 has 10 voxels"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_bad_settings_are_one_line_and_status_2_before_training(bundle, tmp_path, capsys, setting, said):
+    for index, shape in enumerate([(24, 24, 24), (24, 24, 24), (24, 24, 10)]):
+        path = tmp_path / "data" / f"{SUBJECTS[index]}_T1w.nii.gz"
+        write_volume(path, scan(index, shape), Grid(shape, np.eye(4)))
+    known = those_known(parser_of(bundle, "train"), TINY_TRAINING)
+    settings = {
+        **known,
+        "dataset_dir": str(tmp_path / "data"),
+        "ckpt_dir": str(tmp_path / "runs"),
+        "split": {"train": ["sub-01"], "val": ["sub-02"]},
+    }
+    with pytest.raises(SystemExit) as caught:
+        workflow_of(bundle, "train", **{**settings, **setting})
+    assert caught.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 and said in lines[0]
+    assert not (tmp_path / "runs").exists(), "nothing is written"
