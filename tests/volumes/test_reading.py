@@ -48,6 +48,13 @@ def truncated(path: Path, share: float) -> Path:
     return path
 
 
+def with_bad_checksum(path: Path) -> Path:
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 0xFF  # gzip ends with the CRC and the length, four bytes each
+    path.write_bytes(content)
+    return path
+
+
 def with_bad_voxels(path: Path) -> Path:
     data = noise((6, 5, 4))
     data[0, :4, :3], data[1, 0, :3] = np.nan, (np.inf, -np.inf, np.inf)
@@ -112,6 +119,7 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], Path], str]] = {
     "truncated gz": ("x.nii.gz", lambda p: truncated(nifti_file(p), 0.7), "truncated"),
     "truncated gz header": ("x.nii.gz", lambda p: truncated(nifti_file(p), 0.02), "x.nii.gz"),
     "not gzip": ("x.nii.gz", ungzipped, "not gzip"),
+    "damaged gz checksum": ("x.nii.gz", lambda p: with_bad_checksum(nifti_file(p)), "damaged gzip data"),
     "text": ("x.nii", text, "not a valid NIfTI file"),
     "long text": ("x.nii", lambda p: text(p, "no image\n" * 500), "not a valid NIfTI file"),
     "text gz": ("x.nii.gz", text, "not gzip"),
