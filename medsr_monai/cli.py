@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fire
+from fire.core import FireExit
 from fire.decorators import SetParseFns
 
 from medsr_monai.errors import INTERRUPTED, InputError, exit_with, find_input_error
+
+RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."
+EXAMPLE_NOTE = (
+    "The example is an EPI, not the contrast that the bundle was trained for (T1-weighted): it shows how the command\n"
+    "works, not how good a result can be."
+)
 
 
 def bundle_folders() -> list[Path]:
@@ -210,15 +221,53 @@ def demo(output_dir: str = "results/demo", input: str | None = None, *extra: Any
     upscale(str(source), str(folder / "sr.nii.gz"))
     save_comparison(folder / "comparison.png", source, folder / "sr.nii.gz")
     print(f"input       {source}\nSR volume   {folder / 'sr.nii.gz'}\npicture     {folder / 'comparison.png'}")
+    if input is None:
+        print(EXAMPLE_NOTE)
+    print(RESEARCH_USE)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"upscale": upscale, "degrade": degrade, "bundles": bundles, "demo": demo}
+
+
+def parse_command() -> Callable[[], None] | None:
+    """What the command line asks for, not yet run; None where fire has answered itself with a list of the commands.
+
+    Fire only parses: for a missing argument it would print its usage over several lines.
+
+    Raises:
+        InputError: a missing argument or an unknown command.
+        FireExit: help was asked for, and printed.
+    """
+    chosen: list[Callable[[], None]] = []
+
+    def postponed(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def choose(*args: Any, **kwargs: Any) -> None:
+            chosen.append(functools.partial(command, *args, **kwargs))
+
+        return choose
+
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            fire.Fire({name: postponed(command) for name, command in COMMANDS.items()}, name="medsr")
+    except FireExit as end:
+        if end.code:
+            cause = str(end.trace.elements[-1].ErrorAsStr()).rstrip(".")
+            raise InputError(f"{cause}; see medsr --help") from None
+        print(messages.getvalue(), end="", file=sys.stderr)
+        raise
+    return chosen[0] if chosen else None
 
 
 def main() -> None:
     """Entry point: bad input is one line on standard error and status 2."""
     if {"--help", "-h"} & set(sys.argv[2:]):
         sys.argv[2:] = ["--", "--help"]
-    commands = {"upscale": upscale, "degrade": degrade, "bundles": bundles, "demo": demo}
     try:
-        fire.Fire(commands, name="medsr")
+        command = parse_command()
+        if command is not None:
+            command()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

@@ -123,6 +123,7 @@ def test_a_series_is_upscaled_volume_by_volume_in_its_own_type(tmp_path: Path, m
         (["{scan}", "{tmp}/x.nii.gz", "--profile", "3"], "profile '3'"),
         (["{scan}", "{tmp}/x.nii.gz", "--consitency", "none"], "unknown option --consitency"),
         (["{scan}", "{scan}"], "overwrite the input"),
+        (["", "{tmp}/x.nii.gz"], "input ''"),
         (["{scan}", "/proc/nowhere/x.nii.gz"], "/proc/nowhere"),
     ],
 )
@@ -142,6 +143,35 @@ def test_bad_input_is_one_line_and_status_2(
     assert said in error and error.count("\n") == 1 and "Traceback" not in error
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(("x", ".medsr"))]
     assert scan.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["upscale"], "input"),
+        (["upscale", "x.nii.gz"], "output"),
+        (["degrade", "--scale", "2"], "hr"),
+        (["upscal", "x.nii.gz", "y.nii.gz"], "upscal"),
+    ],
+)
+def test_what_is_missing_is_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert medsr(monkeypatch, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and said in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--help"], "upscale"), (["upscale", "--help"], "--consistency"), (["degrade", "-h"], "--gap_mm")],
+)
+def test_help_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert medsr(monkeypatch, *arguments) == 0
+    out, error = capsys.readouterr()
+    assert said in out + error and "Traceback" not in error
 
 
 @pytest.mark.usefixtures("small_network")
@@ -216,8 +246,12 @@ def test_bundles_lists_the_checkout_and_a_folder_named_by_the_environment(
 
 
 @pytest.mark.usefixtures("small_network")
-def test_demo_leaves_a_volume_and_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_leaves_a_volume_and_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert medsr(monkeypatch, "demo", "--output_dir", tmp_path / "demo") == 0
     source, result = nib.load(tmp_path / "demo/input.nii.gz"), nib.load(tmp_path / "demo/sr.nii.gz")
     assert source.shape == (128, 96, 24) and result.shape == (256, 192, 48)
     assert (tmp_path / "demo/comparison.png").read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert "not the contrast" in said and "Research use only" in said

@@ -23,6 +23,7 @@ from medsr_monai.metrics.foreground import ForegroundMetric
 from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask, mean_inside
 
 SSIM_K1, SSIM_K2 = 0.01, 0.03
+SSIM_WINDOW = 11
 # SSIM holds about eight float maps of one slab at a time: a small slab needs little memory and stays near the cache.
 SLAB_VOXELS = 2**21
 SHORTEST_SLAB = 16
@@ -106,7 +107,7 @@ def ssim(
     hr: Tensor,
     mask: Tensor | None = None,
     data_range: float = 1.0,
-    window: int = 11,
+    window: int = SSIM_WINDOW,
     sigma: float | None = 1.5,
 ) -> Tensor:
     """Structural similarity, averaged over the voxels around which the whole window lies inside the image.

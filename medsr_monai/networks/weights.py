@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from medsr_monai.device import usable_device
 from medsr_monai.errors import InputError
 
 
@@ -42,11 +43,7 @@ def place_weights(
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise InputError(f"{name}: these weights are for another network than 'network_def'") from error
-    try:
-        torch.zeros(1, device=device).item()  # "meta" is a device too, but computes nothing
-        return network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device '{device}': not available here; use cpu or leave it out") from error
+    return network.to(device=usable_device(device), memory_format=memory_format)  # type: ignore[call-overload]
 
 
 def load_weights(

@@ -28,6 +28,7 @@ MAX_DEFLATE_RATIO = 1032
 # Images compress less than this; of a file that claims more, the bytes are counted before memory is asked for.
 _USUAL_DEFLATE_RATIO = 30
 _CHUNK_BYTES = 1 << 22
+_GZIP_MAGIC = b"\x1f\x8b"
 _SNIFFED_BYTES = 1 << 12  # at least what nibabel reads to tell the file type
 
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units: metre, millimetre, micrometre
@@ -48,6 +49,12 @@ _reading: ContextVar[bool] = ContextVar("reading", default=False)
 imageglobals.logger.addFilter(lambda record: not _reading.get())
 
 
+def _is_gzip(path: Path) -> bool:
+    """Whether a file begins as gzip data do, whatever follows."""
+    with open(path, "rb") as file:
+        return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+
+
 @contextmanager
 def _errors_named(path: Path) -> Iterator[None]:
     """Turn what nibabel and zlib raise on a bad file into one line, without text from the header."""
@@ -59,6 +66,8 @@ def _errors_named(path: Path) -> Iterator[None]:
     except (EOFError, zlib.error) as error:
         raise InputError(f"{path}: truncated or damaged gzip data; copy or download it again") from error
     except gzip.BadGzipFile as error:
+        if _is_gzip(path):  # a wrong checksum or length, or something else after the compressed data
+            raise InputError(f"{path}: truncated or damaged gzip data; copy or download it again") from error
         raise InputError(f"{path}: not gzip data; rename it to .nii if it is not compressed") from error
     except MemoryError as error:
         raise InputError(f"{path}: does not fit into memory; crop it or use a machine with more") from error

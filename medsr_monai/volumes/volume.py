@@ -98,6 +98,8 @@ def find_volumes(spec: str | Path) -> list[Path]:
     Raises:
         InputError: nothing there, or nothing of a readable format.
     """
+    if not str(spec).strip():  # a Path would take it for the current folder
+        raise InputError(f"input '{spec}': an empty name; name a file, a folder or a glob pattern")
     path = Path(spec).expanduser()
     formats = ", ".join(READABLE_SUFFIXES)
     # A name that exists is taken literally, so "scan[1].nii" is a file and not a pattern.

@@ -1,0 +1,93 @@
+"""What the contract over every bundle shares: its settings, and its workflows without another interpreter."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+ROOT = Path(__file__).resolve().parents[3]
+SCHEMA = ROOT / "tests" / "schema" / "metadata_schema.json"
+BUNDLES = sorted(path.parent.parent for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
+MEGABYTE = 2**20
+
+TINY_NETWORK = {"network_def#features": 4, "network_def#growth": 4}
+TINY_TRAINING = {
+    **TINY_NETWORK,
+    "patch_size": 8,
+    "margin_size": 12,
+    "batch_size": 2,
+    "epoch_length": 2,
+    "max_epochs": 1,
+    "val_interval": 1,
+    "warmup": 1,
+    "num_workers": 0,
+}
+SUBJECTS = ("sub-01", "sub-02", "sub-03")
+
+
+def config_files(bundle: Path, *names: str) -> list[str]:
+    return [str(bundle / "configs" / f"{name}.json") for name in names]
+
+
+def parser_of(bundle: Path, *names: str) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(config_files(bundle, *names))
+    return parser
+
+
+def those_known(parser: ConfigParser, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that this bundle's configuration has."""
+    return {key: value for key, value in settings.items() if key in parser}
+
+
+def workflow_of(bundle: Path, *names: str, kind: str = "train", **settings: Any) -> ConfigWorkflow:
+    """An initialised workflow on the CPU; settings that the configuration does not have are an error."""
+    unknown = sorted(key for key in settings if key not in parser_of(bundle, *names))
+    assert not unknown, f"{bundle.name} {names}: no {unknown}"
+    workflow = ConfigWorkflow(
+        config_file=config_files(bundle, *names),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type=kind,
+        **{"bundle_root": str(bundle), "device": torch.device("cpu"), **settings},
+    )
+    workflow.initialize()
+    return workflow
+
+
+def monai_bundle(monkeypatch, *arguments: str) -> None:
+    """``python -m monai.bundle ...`` without another interpreter."""
+    monkeypatch.setattr(sys, "argv", ["monai.bundle", *arguments])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runpy.run_module("monai.bundle", run_name="__main__")
+
+
+def config_argument(bundle: Path) -> list[str]:
+    return ["--config_file", str(bundle / "configs" / "inference.json")]
+
+
+def tiny_network(bundle: Path, seed: int = 0) -> torch.nn.Module:
+    parser = parser_of(bundle, "inference")
+    parser.update(those_known(parser, TINY_NETWORK))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = parser.get_parsed_content("network_def").eval()
+        for parameter in network.parameters():  # untrained residual branches are all but zero
+            torch.nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+def scan(seed: int, shape: tuple[int, ...] = (24, 24, 24)) -> np.ndarray:
+    """A textured ball on zero."""
+    axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    rng = np.random.default_rng(seed)
+    waves = sum(np.sin(rng.uniform(4, 9) * axis + rng.uniform(0, 6)) for axis in axes)
+    return (np.where(sum(a**2 for a in axes) < 0.8, 500 + 100 * waves, 0)).astype(np.float32)

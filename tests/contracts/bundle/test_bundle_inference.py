@@ -1,0 +1,83 @@
+"""Every bundle upscales: consistently, on the right grid, whatever else lies in the folder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from bundle_contract import TINY_NETWORK, parser_of, scan, those_known, workflow_of
+from monai.bundle import ConfigWorkflow
+
+from medsr_monai.acquisition import SeparableAcquisition
+from medsr_monai.geometry import Grid, corner_error_mm
+from medsr_monai.volumes import read_volume, write_volume
+
+
+def inference_of(bundle: Path, weights: Path, **settings: Any) -> ConfigWorkflow:
+    known = those_known(parser_of(bundle, "inference"), {**TINY_NETWORK, "progress": False})
+    return workflow_of(bundle, "inference", kind="inference", **{**known, "checkpoint": str(weights), **settings})
+
+
+def test_inference_is_consistent_and_on_the_right_grid(bundle, tiny_weights, tmp_path):
+    affine = np.array([[0, -1.5, 0, 4], [-1.0, 0, 0.1, 5], [0, 0.1, 2.0, -6], [0, 0, 0, 1]])
+    write_volume(tmp_path / "lr" / "scan.nii.gz", scan(5, (6, 7, 5)), Grid((6, 7, 5), affine))
+    inference_of(bundle, tiny_weights, input=str(tmp_path / "lr"), output_dir=str(tmp_path / "sr")).run()
+    (written,) = (tmp_path / "sr").iterdir()
+    assert written.name == "scan_sr.nii.gz"
+    lr, sr = read_volume(tmp_path / "lr" / "scan.nii.gz"), read_volume(written)
+    assert sr.grid.axcodes == lr.grid.axcodes and math.prod(sr.shape) > math.prod(lr.shape)
+    assert corner_error_mm(lr.grid, sr.grid) < 1e-4
+    np.testing.assert_allclose(sr.grid.affine, lr.grid.resized(sr.shape).affine, atol=1e-5)
+    acquisition = SeparableAcquisition.from_profile(sr.shape, lr.shape)
+    again = acquisition.forward(torch.from_numpy(sr.data)[None, None])[0, 0].numpy()
+    assert np.abs(again - lr.data).max() <= 1e-4 * np.ptp(lr.data)
+    untouched = sr.data - np.kron(lr.data, np.ones([a // b for a, b in zip(sr.shape, lr.shape, strict=True)]))
+    assert np.abs(untouched).max() > 1e-3 * np.ptp(lr.data), "the network must have had its say"
+
+
+def test_monai_finds_all_it_needs_for_inference(bundle, tiny_weights, tmp_path):
+    write_volume(tmp_path / "lr.nii", scan(1, (4, 5, 4)), Grid((4, 5, 4), np.eye(4)))
+    workflow = inference_of(bundle, tiny_weights, input=str(tmp_path / "lr.nii"), output_dir=str(tmp_path / "sr"))
+    assert workflow.check_properties() == []
+
+
+def test_one_bad_scan_does_not_hold_up_the_others(bundle, tiny_weights, tmp_path, capsys):
+    for name in ("a", "c"):
+        write_volume(tmp_path / "lr" / f"{name}.nii.gz", scan(1, (4, 5, 4)), Grid((4, 5, 4), np.eye(4)))
+    (tmp_path / "lr" / "b.nii.gz").write_bytes(b"no volume")
+    workflow = inference_of(bundle, tiny_weights, input=str(tmp_path / "lr"), output_dir=str(tmp_path / "sr"))
+    with pytest.raises(SystemExit) as caught:
+        workflow.run()
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert caught.value.code == 2 and len(errors) == 1 and "b.nii.gz" in errors[0]
+    assert sorted(path.name for path in (tmp_path / "sr").iterdir()) == ["a_sr.nii.gz", "c_sr.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"input": "no/such/folder"}, "no/such/folder"),
+        ({"checkpoint": "no/such/model.pt"}, "no/such/model.pt: no such weights"),
+        ({"consistency": "maybe"}, "consistency 'maybe'"),
+        ({"input": ""}, "input ''"),
+        ({"output_suffix": ".txt"}, "output_suffix '.txt'"),
+        ({"output_dtype": "foo"}, "output_dtype 'foo'"),
+        ({"output_postfix": "../.."}, "output_postfix '../..'"),
+        ({"max_tile_voxels": "foo"}, "max_tile_voxels 'foo'"),
+        ({"ensemble": 0}, "ensemble '0'"),
+        ({"profile": "foo"}, "profile 'foo'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_bad_settings_are_one_line_and_status_2(bundle, tiny_weights, settings, message, tmp_path, capsys):
+    write_volume(tmp_path / "lr.nii", scan(1, (4, 5, 4)), Grid((4, 5, 4), np.eye(4)))
+    paths = {"input": str(tmp_path / "lr.nii"), "output_dir": str(tmp_path / "sr")}
+    with pytest.raises(SystemExit) as caught:
+        inference_of(bundle, tiny_weights, **{**paths, **settings}).run()
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert caught.value.code == 2 and len(errors) == 1 and message in errors[0]
+    assert not list((tmp_path / "sr").glob("*")), "nothing is written"

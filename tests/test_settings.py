@@ -1,0 +1,91 @@
+"""Settings that cannot serve are refused by name, before anything is computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medsr_monai.errors import InputError
+from medsr_monai.geometry import Grid
+from medsr_monai.settings import POSITIVE_NUMBERS, WHOLE_NUMBERS, check_patch, check_settings, check_validation_volumes
+from medsr_monai.volumes import write_volume
+
+GOOD = {
+    **WHOLE_NUMBERS,
+    "learning_rate": 1e-4,
+    "device": "cpu",
+    "output_dtype": "same",
+    "output_suffix": ".mha",
+    "output_postfix": "",
+    "output_file": None,
+    "profile": ["box", "kspace", "gaussian"],
+}
+
+
+def test_good_settings_pass():
+    check_settings(**GOOD)
+    check_settings(output_postfix=4, output_file="a/b.nrrd", profile="box", seed=12345)
+
+
+@pytest.mark.parametrize("name", WHOLE_NUMBERS)
+def test_whole_numbers(name):
+    for bad in (WHOLE_NUMBERS[name] - 1, "foo", 1.5, True, None, [2]):
+        with pytest.raises(InputError, match=f"{name} '.*': must be a whole number, {WHOLE_NUMBERS[name]} or more"):
+            check_settings(**{name: bad})
+
+
+@pytest.mark.parametrize("name", POSITIVE_NUMBERS)
+def test_positive_numbers(name):
+    for bad in (0, -1e-4, "fast", float("nan"), float("inf"), True, None):
+        with pytest.raises(InputError, match=f"{name} '.*': must be a number above 0"):
+            check_settings(**{name: bad})
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("output_dtype", "foo"),
+        ("output_suffix", ".txt"),
+        ("output_suffix", ".mhd"),
+        ("output_file", "x.txt"),
+        ("output_postfix", "../.."),
+        ("output_postfix", "a/b"),
+        ("output_postfix", None),
+        ("profile", "foo"),
+        ("profile", ["box", "foo", "box"]),
+        ("profile", None),
+        ("device", "abacus"),
+    ],
+)
+def test_choices(name, bad):
+    with pytest.raises(InputError, match=f"^{name} '") as caught:
+        check_settings(**{**GOOD, name: bad})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_no_check_knows_is_a_bug_and_not_ignored():
+    with pytest.raises(TypeError, match="batch_sise"):
+        check_settings(batch_sise=1)
+
+
+def test_a_patch_fits_its_margin_and_the_scale():
+    check_patch(12, 12, (2, 3, 1))
+    with pytest.raises(InputError, match="patch_size 14: must not exceed margin_size, which is 12"):
+        check_patch(14, 12, (2, 2, 2))
+    with pytest.raises(InputError, match="patch_size 9: must be a multiple of the scale, 2 along axis 1"):
+        check_patch(9, 12, (3, 2, 1))
+
+
+def test_validation_volumes_hold_the_window_of_ssim(tmp_path):
+    for name, shape in (("good", (12, 13, 14)), ("small", (12, 11, 14)), ("one", (12, 12, 9))):
+        data = np.random.default_rng(0).random(shape, dtype=np.float32)
+        write_volume(tmp_path / f"{name}.nii", data, Grid(shape, np.eye(4)))
+    good, small, one = (tmp_path / f"{name}.nii" for name in ("good", "small", "one"))
+    check_validation_volumes([good], (2, 2, 2))
+    check_validation_volumes([good, str(small)], (2, 1, 2))
+    with pytest.raises(InputError, match=r"small\.nii: axis 1 has 11 voxels, but validation \(SSIM\) needs 11"):
+        check_validation_volumes([good, small], (2, 2, 2))
+    with pytest.raises(InputError, match=r"one\.nii: axis 2 has 9 voxels"):
+        check_validation_volumes([one], (1, 1, 1))
+    with pytest.raises(InputError, match="no such file"):
+        check_validation_volumes([tmp_path / "none.nii"], (1, 1, 1))
