@@ -21,6 +21,7 @@ from medsr_monai.transforms import (
     RandAxisPermuted,
     RandForegroundCropd,
     ReorientToCanonicald,
+    RequireSized,
     UpscaledGridd,
 )
 from medsr_monai.volumes import LoadVolumed, SaveVolumed, read_info, write_volume
@@ -245,3 +246,17 @@ def test_probability_of_permuting():
     image = labelled((3, 3, 3))
     never = RandAxisPermuted("hr", prob=0.0).set_random_state(0)
     assert all(torch.equal(never({"hr": image})["hr"], image) for _ in range(20))
+
+
+@pytest.mark.parametrize("shape, axis", [((7, 9, 9), 0), ((9, 7, 9), 1), ((8, 8, 1), 2)])
+def test_an_image_smaller_than_a_patch_is_named(shape, axis):
+    image = MetaTensor(torch.zeros(1, *shape), meta={"filename_or_obj": "folder/sub-07_T1w.nii.gz"})
+    with pytest.raises(InputError, match=rf"sub-07_T1w\.nii\.gz: axis {axis} has {shape[axis]} voxels .* patch has 8"):
+        RequireSized("hr", 8)({"hr": image})
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (30, 8, 9)])
+def test_an_image_that_holds_a_patch_passes(shape):
+    data = {"hr": MetaTensor(torch.zeros(1, *shape)), "case": "x"}
+    result = RequireSized("hr", 8)(data)
+    assert list(result) == ["hr", "case"] and result["hr"] is data["hr"]
