@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
 EXIT_STATUS = 2
@@ -30,13 +32,35 @@ def exit_with(error: InputError) -> NoReturn:
     raise SystemExit(EXIT_STATUS)
 
 
+def not_of_bad_input(record: logging.LogRecord) -> bool:
+    """Whether a log record is anything else than an error log of the bad input that is being handled."""
+    return record.levelno < logging.ERROR or find_input_error(sys.exc_info()[1]) is None
+
+
+@contextmanager
+def bad_input_unlogged() -> Iterator[None]:
+    """Within it, what engines and their handlers log of bad input, with its traceback, is not written.
+
+    They raise it again all the same, so whoever catches it says it, once.
+    """
+    handlers = [*logging.getLogger().handlers, *([logging.lastResort] if logging.lastResort else [])]
+    for handler in handlers:
+        handler.addFilter(not_of_bad_input)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(not_of_bad_input)
+
+
 def or_exit(function: Callable[..., Result], *args: object, **kwargs: object) -> Result:
     """Call a function from a bundle's JSON, so that bad input ends ``monai.bundle run`` with one line and status 2.
 
     MONAI wraps every exception of an expression in its own; ``SystemExit`` it lets through.
     """
     try:
-        return function(*args, **kwargs)
+        with bad_input_unlogged():
+            return function(*args, **kwargs)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

@@ -21,6 +21,7 @@ from medsr_monai.volumes import DTYPES, WRITABLE_SUFFIXES, read_info, volume_suf
 WHOLE_NUMBERS = {
     "batch_size": 1,
     "denoise_steps": 0,
+    "discriminator_steps": 1,
     "ensemble": 1,
     "epoch_length": 1,
     "margin_size": 1,
@@ -32,7 +33,8 @@ WHOLE_NUMBERS = {
     "val_interval": 1,
     "warmup": 0,
 }
-POSITIVE_NUMBERS = ("learning_rate",)
+POSITIVE_NUMBERS = ("discriminator_learning_rate", "learning_rate")
+SHARES = ("perception",)
 CHOICES = {"output_dtype": DTYPES, "output_suffix": WRITABLE_SUFFIXES, "profile": PROFILES}
 
 
@@ -50,6 +52,8 @@ def check_settings(**settings: Any) -> None:
             _check_whole(name, value, WHOLE_NUMBERS[name])
         elif name in POSITIVE_NUMBERS:
             _check_positive(name, value)
+        elif name in SHARES:
+            _check_share(name, value)
         elif name in CHOICES:
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 _check_choice(name, one, CHOICES[name])
@@ -72,6 +76,11 @@ def _check_whole(name: str, value: Any, least: int) -> None:
 def _check_positive(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise InputError(f"{name} '{value}': must be a number above 0")
+
+
+def _check_share(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InputError(f"{name} '{value}': must be a number from 0 to 1")
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
@@ -101,6 +110,24 @@ def check_patch(patch_size: int, margin_size: int, scale: Sequence[int]) -> None
     for axis, factor in enumerate(scale):
         if patch_size % factor:
             raise InputError(f"patch_size {patch_size}: must be a multiple of the scale, {factor} along axis {axis}")
+
+
+def check_judged_patch(patch_size: int, discriminator: Any) -> None:
+    """A discriminator must have enough of a training patch to judge.
+
+    Args:
+        patch_size: side of the patch in voxels.
+        discriminator: its ``min_size``, where it has one, is the smallest side that it judges.
+
+    Raises:
+        InputError: the patch is smaller.
+    """
+    least = getattr(discriminator, "min_size", 1)
+    if patch_size < least:
+        raise InputError(
+            f"patch_size {patch_size}: {type(discriminator).__name__} needs at least {least}; use larger patches, or "
+            "fewer stages, layers or scales in 'discriminator_def'"
+        )
 
 
 def check_validation_volumes(files: Sequence[str | Path], scale: Sequence[int]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from medsr_monai.errors import INTERRUPTED, InputError, exit_with, find_input_error, or_exit
@@ -51,6 +53,32 @@ def test_other_exceptions_pass_as_they_are(error, capsys):
         or_exit(fail, error)
     assert caught.value is error
     assert capsys.readouterr() == ("", "")
+
+
+def run_engine(error: Exception) -> None:
+    """What ignite and MONAI's StatsHandler do with an error: each logs it, one with its traceback."""
+    logger = logging.getLogger("ignite.engine.engine.Trainer")
+    logger.warning("before")
+    try:
+        raise error
+    except Exception as caught:
+        logger.error(f"Current run is terminating due to exception: {caught}")
+        logger.exception(f"Exception: {caught}")
+        raise
+
+
+@pytest.mark.parametrize("configured", [True, False], ids=["configured", "last-resort"])
+def test_bad_input_is_not_logged_as_well(configured, capsys, monkeypatch):
+    handler = logging.StreamHandler() if configured else logging.lastResort
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler] if configured else [])
+    with pytest.raises(SystemExit):
+        or_exit(run_engine, InputError(MESSAGE))
+    assert capsys.readouterr().err == f"before\nerror: {MESSAGE}\n"
+    with pytest.raises(ZeroDivisionError):
+        or_exit(run_engine, ZeroDivisionError("a bug"))
+    said = capsys.readouterr().err
+    assert said.startswith("before\nCurrent run is terminating due to exception: a bug\n") and "Traceback" in said
+    assert handler.filters == [], "the logs are as they were"
 
 
 def test_leaving_is_not_held_up():

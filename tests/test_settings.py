@@ -7,12 +7,23 @@ import pytest
 
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid
-from medsr_monai.settings import POSITIVE_NUMBERS, WHOLE_NUMBERS, check_patch, check_settings, check_validation_volumes
+from medsr_monai.networks import VGGDiscriminator
+from medsr_monai.settings import (
+    POSITIVE_NUMBERS,
+    SHARES,
+    WHOLE_NUMBERS,
+    check_judged_patch,
+    check_patch,
+    check_settings,
+    check_validation_volumes,
+)
 from medsr_monai.volumes import write_volume
 
 GOOD = {
     **WHOLE_NUMBERS,
     "learning_rate": 1e-4,
+    "discriminator_learning_rate": 1,
+    "perception": 0.5,
     "device": "cpu",
     "output_dtype": "same",
     "output_suffix": ".mha",
@@ -38,6 +49,15 @@ def test_whole_numbers(name):
 def test_positive_numbers(name):
     for bad in (0, -1e-4, "fast", float("nan"), float("inf"), True, None):
         with pytest.raises(InputError, match=f"{name} '.*': must be a number above 0"):
+            check_settings(**{name: bad})
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_shares(name):
+    for good in (0, 1, 0.0, 0.3, 1.0):
+        check_settings(**{name: good})
+    for bad in (-0.1, 1.5, "x", "0.5", True, float("nan"), None):
+        with pytest.raises(InputError, match=f"{name} '.*': must be a number from 0 to 1"):
             check_settings(**{name: bad})
 
 
@@ -74,6 +94,14 @@ def test_a_patch_fits_its_margin_and_the_scale():
         check_patch(14, 12, (2, 2, 2))
     with pytest.raises(InputError, match="patch_size 9: must be a multiple of the scale, 2 along axis 1"):
         check_patch(9, 12, (3, 2, 1))
+
+
+def test_a_patch_is_large_enough_for_the_discriminator():
+    judge = VGGDiscriminator(3, features=2, stages=2)
+    check_judged_patch(judge.min_size, judge)
+    check_judged_patch(1, object())
+    with pytest.raises(InputError, match=f"patch_size {judge.min_size - 1}: VGGDiscriminator needs at least 8"):
+        check_judged_patch(judge.min_size - 1, judge)
 
 
 def test_validation_volumes_hold_the_window_of_ssim(tmp_path):

@@ -24,13 +24,18 @@ def unwrapped(item: Any) -> Any:
     return item.module if isinstance(item, DistributedDataParallel) else item
 
 
+def scalers_of(trainer: Engine) -> dict[str, torch.amp.GradScaler]:
+    """The trainer's gradient scalers by name, if it tells them."""
+    return trainer.scalers() if hasattr(trainer, "scalers") else {}
+
+
 class ResumableCheckpoint:
     """Save all that training needs to go on exactly where it was, after every epoch; keep the latest few.
 
     Args:
         directory: where the files lie.
-        objects: what has a ``state_dict``: network, EMA network, optimizer, schedule. The trainer is added by
-            ``attach``.
+        objects: what has a ``state_dict``: network, EMA network, optimizer, schedule. The trainer's position, and its
+            gradient scalers if it has ``scalers()``, are added by ``attach``.
         keep: how many files to keep.
         weights: name of one of the objects, whose state is also saved alone as ``model.pt``, the file that a bundle
             ships.
@@ -60,7 +65,9 @@ class ResumableCheckpoint:
         if idist.get_rank() != 0:
             return
         state: dict[str, Any] = {name: unwrapped(item).state_dict() for name, item in self.objects.items()}
-        state["trainer"] = {"epoch": trainer.state.epoch, "epoch_length": trainer.state.epoch_length}
+        scalers = {name: scaler.state_dict() for name, scaler in scalers_of(trainer).items()}
+        position = {"epoch": trainer.state.epoch, "epoch_length": trainer.state.epoch_length}
+        state["trainer"] = {**position, "scalers": scalers}
         save_atomically(state, self.directory / CHECKPOINT_NAME.format(epoch=trainer.state.epoch))
         if self.weights is not None:
             save_atomically(state[self.weights], self.directory / "model.pt")
@@ -83,6 +90,10 @@ class ResumableCheckpoint:
             state = torch.load(found[-1], map_location="cpu", weights_only=True)
             for name, item in self.objects.items():
                 unwrapped(item).load_state_dict(state[name])
+            for name, scaler in scalers_of(trainer).items():
+                # Nothing is saved of one that did not scale, on another device; it then begins as a new one does.
+                if saved := state["trainer"].get("scalers", {}).get(name):
+                    scaler.load_state_dict(saved)
             epoch, length = state["trainer"]["epoch"], state["trainer"]["epoch_length"]
         except Exception as error:
             message = f"{found[-1]}: cannot resume: {first_line(error)}; remove it or set 'resume' to false"

@@ -44,7 +44,9 @@ class Run:
         return {name: item.state_dict() for name, item in self.checkpoint.objects.items()}
 
 
-def run_of(folder: Path, epochs: int, num_workers: int = 0, features: int = 4, seed: int = 0, **checkpoint) -> Run:
+def run_of(
+    folder: Path, epochs: int, num_workers: int = 0, features: int = 4, seed: int = 0, half: bool = False, **checkpoint
+) -> Run:
     torch.manual_seed(seed)
     network = RRDBNet(3, features=features, growth=4, dense_blocks=1)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
@@ -67,6 +69,8 @@ def run_of(folder: Path, epochs: int, num_workers: int = 0, features: int = 4, s
         network=network,
         optimizer=optimizer,
         loss_function=nn.L1Loss(),
+        amp=half,
+        amp_dtype=torch.float16 if half else None,
         train_handlers=[LrScheduleHandler(schedule, print_lr=False, epoch_level=False)],
     )
     objects = {"network": network, "ema": ema.ema_model, "optimizer": optimizer, "lr_scheduler": schedule}
@@ -116,6 +120,36 @@ def test_interrupted_training_ends_as_if_it_had_not_been(num_workers, tmp_path):
     assert_equal(second.states(), whole.states())
     weights = [torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("whole", "parts")]
     assert_equal(*weights)
+
+
+def test_gradient_scalers_are_restored(tmp_path):
+    """A scaler that has lowered its scale, and counts the steps since, goes on from there."""
+
+    def half_of(folder: str, epochs: int, seed: int = 0) -> Run:
+        run = run_of(tmp_path / folder, epochs, half=True, seed=seed)
+        run.trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7, growth_interval=3)
+        return run
+
+    whole, first = half_of("whole", 4), half_of("parts", 2)
+    whole.trainer.run()
+    first.trainer.run()
+    second = half_of("parts", 4, seed=99)
+    second.checkpoint.resume(second.trainer)
+    assert_equal(second.trainer.scaler.state_dict(), first.trainer.scaler.state_dict())
+    assert second.trainer.scaler.state_dict()["scale"] == 2.0**8 and first.trainer.scaler._growth_tracker == 1
+    second.trainer.run()
+    assert_equal(second.trainer.scaler.state_dict(), whole.trainer.scaler.state_dict())
+    assert first.losses + second.losses == whole.losses
+    assert_equal(second.states(), whole.states())
+
+
+def test_a_scaler_begins_anew_where_the_checkpoint_did_not_scale(tmp_path):
+    run_of(tmp_path, 1).trainer.run()
+    state = torch.load(tmp_path / "checkpoint_epoch=1.pt", weights_only=True)
+    assert state["trainer"]["scalers"] == {"scaler": {}}
+    scaled = run_of(tmp_path, 2, half=True)
+    before = scaled.trainer.scaler.state_dict()
+    assert scaled.checkpoint.resume(scaled.trainer) == 1 and scaled.trainer.scaler.state_dict() == before != {}
 
 
 def test_the_average_and_the_weights_are_both_restored(tmp_path):
