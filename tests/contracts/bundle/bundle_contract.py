@@ -5,15 +5,19 @@ from __future__ import annotations
 import runpy
 import sys
 import warnings
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow
+from monai.utils.module import optional_import
 
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = ROOT / "tests" / "schema" / "metadata_schema.json"
+OVERLAYS = ROOT / "configs"
 BUNDLES = sorted(path.parent.parent for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
 MEGABYTE = 2**20
 
@@ -36,10 +40,14 @@ def config_files(bundle: Path, *names: str) -> list[str]:
     return [str(bundle / "configs" / f"{name}.json") for name in names]
 
 
-def parser_of(bundle: Path, *names: str) -> ConfigParser:
+def merged_parser(files: Sequence[str]) -> ConfigParser:
     parser = ConfigParser()
-    parser.read_config(config_files(bundle, *names))
+    parser.read_config(list(files))
     return parser
+
+
+def parser_of(bundle: Path, *names: str) -> ConfigParser:
+    return merged_parser(config_files(bundle, *names))
 
 
 def those_known(parser: ConfigParser, settings: dict[str, Any]) -> dict[str, Any]:
@@ -47,12 +55,13 @@ def those_known(parser: ConfigParser, settings: dict[str, Any]) -> dict[str, Any
     return {key: value for key, value in settings.items() if key in parser}
 
 
-def workflow_of(bundle: Path, *names: str, kind: str = "train", **settings: Any) -> ConfigWorkflow:
+def workflow_from(bundle: Path, files: Sequence[str], kind: str = "train", **settings: Any) -> ConfigWorkflow:
     """An initialised workflow on the CPU; settings that the configuration does not have are an error."""
-    unknown = sorted(key for key in settings if key not in parser_of(bundle, *names))
-    assert not unknown, f"{bundle.name} {names}: no {unknown}"
+    parser = merged_parser(files)
+    unknown = sorted(key for key in settings if key not in parser)
+    assert not unknown, f"{bundle.name} {[Path(file).stem for file in files]}: no {unknown}"
     workflow = ConfigWorkflow(
-        config_file=config_files(bundle, *names),
+        config_file=list(files),
         meta_file=str(bundle / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type=kind,
@@ -60,6 +69,40 @@ def workflow_of(bundle: Path, *names: str, kind: str = "train", **settings: Any)
     )
     workflow.initialize()
     return workflow
+
+
+def workflow_of(bundle: Path, *names: str, kind: str = "train", **settings: Any) -> ConfigWorkflow:
+    """The same from the bundle's own configurations."""
+    return workflow_from(bundle, config_files(bundle, *names), kind, **settings)
+
+
+def targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("_target_"), str):
+            yield node["_target_"]
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from targets(value)
+
+
+@cache
+def locator() -> ComponentLocator:
+    """MONAI's own; it looks through every module once."""
+    return ComponentLocator()
+
+
+def resolves(target: str) -> bool:
+    if target.startswith(("$", "@")):
+        return True
+    module = locator().get_component_module_name(target)
+    if isinstance(module, str):
+        return True
+    if module:  # several modules of MONAI have that name: the one meant must be written out
+        return False
+    found, ok = optional_import(target.rpartition(".")[0], name=target.rpartition(".")[2])
+    return ok and callable(found)
 
 
 def monai_bundle(monkeypatch, *arguments: str) -> None:

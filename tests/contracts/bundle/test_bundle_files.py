@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from bundle_contract import BUNDLES, MEGABYTE, SCHEMA, config_argument, monai_bundle, parser_of, tiny_network
-from monai.bundle import ComponentLocator
-from monai.utils.module import optional_import
+from bundle_contract import (
+    BUNDLES,
+    MEGABYTE,
+    SCHEMA,
+    config_argument,
+    monai_bundle,
+    parser_of,
+    resolves,
+    targets,
+    tiny_network,
+)
 
 # What MONAI's tools look up; which of it a bundle may leave out is left to MONAI's own check_properties.
 INFERENCE_KEYS = [
@@ -67,35 +73,6 @@ def test_every_json_parses(bundle):
 def test_keys_that_the_tools_look_up_exist(bundle, config, keys):
     parser = parser_of(bundle, config)
     assert [key for key in keys if key not in parser] == []
-
-
-def targets(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if isinstance(node.get("_target_"), str):
-            yield node["_target_"]
-        for value in node.values():
-            yield from targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from targets(value)
-
-
-@cache
-def locator() -> ComponentLocator:
-    """MONAI's own; it looks through every module once."""
-    return ComponentLocator()
-
-
-def resolves(target: str) -> bool:
-    if target.startswith(("$", "@")):
-        return True
-    module = locator().get_component_module_name(target)
-    if isinstance(module, str):
-        return True
-    if module:  # several modules of MONAI have that name: the one meant must be written out
-        return False
-    found, ok = optional_import(target.rpartition(".")[0], name=target.rpartition(".")[2])
-    return ok and callable(found)
 
 
 def overlays(bundle: Path) -> list[str]:
