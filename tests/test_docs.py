@@ -1,17 +1,22 @@
-"""The documentation says what is true: its Python snippets run, its links lead somewhere."""
+"""The documentation says what is true: its Python snippets run, its JSON fits, its links lead somewhere."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from pydoc import locate
 
 import pytest
+from monai.bundle import ConfigParser
 
 ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "bundles" / "brain_mri_super_resolution" / "configs"
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bundles/*/docs/*.md")], key=lambda page: str(page)
 )
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+JSON = re.compile(r"^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
@@ -26,6 +31,18 @@ def test_python_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     names: dict[str, object] = {}
     for snippet in SNIPPET.findall(page.read_text()):
         exec(compile(snippet, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if JSON.search(p.read_text())], ids=name)
+def test_json_snippets_name_what_there_is(page: Path) -> None:
+    """Overlays for a bundle: valid JSON, keys that the bundle's training has, and targets that can be imported."""
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "train.json"), str(CONFIGS / "train_gan.json")])
+    for snippet in JSON.findall(page.read_text()):
+        overlay = json.loads(snippet)
+        assert [key for key in overlay if key not in parser] == []
+        targets = re.findall(r'"_target_": "([^"]+)"', snippet)
+        assert targets and [target for target in targets if locate(target) is None] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -1,10 +1,12 @@
-"""Handlers that an engine takes: checkpoints, a table of results per case, pictures, and a manifest of the run."""
+"""Handlers that an engine takes: checkpoints, a table of results per case, pictures, a manifest of the run, and
+MLflow made ready."""
 
 from medsr_monai.handlers.checkpoint import CHECKPOINT_NAME, BestCheckpoint, ResumableCheckpoint
 from medsr_monai.handlers.files import save_atomically
 from medsr_monai.handlers.images import ThreePlaneImages
 from medsr_monai.handlers.manifest import RunManifest, merged_config
 from medsr_monai.handlers.table import CaseTable
+from medsr_monai.handlers.tracking import prepare_mlflow
 
 __all__ = [
     "CHECKPOINT_NAME",
@@ -14,5 +16,6 @@ __all__ = [
     "RunManifest",
     "ThreePlaneImages",
     "merged_config",
+    "prepare_mlflow",
     "save_atomically",
 ]
