@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import ignite.distributed as idist
@@ -68,7 +69,7 @@ class AdversarialTrainer(FidelityTrainer):
         adversarial_loss: AdversarialLoss,
         losses: Mapping[str, Loss],
         weights: Mapping[str, float],
-        feature_matching: Loss | None = None,
+        feature_matching: FeatureMatchingLoss | None = None,
         discriminator_steps: int = 1,
         discriminator_clip_norm: float | None = None,
         seed: int = 0,
@@ -144,19 +145,21 @@ class AdversarialTrainer(FidelityTrainer):
             self.state.output[Keys.LOSS] = total.detach()
             self.fire_event(IterationEvents.LOSS_COMPLETED)
             self.fire_event(Events.GENERATOR_LOSS_COMPLETED)
-            self.scaler.scale(total / len(parts)).backward()
+            self.gradient_scaler.scale(total / len(parts)).backward()
             self.fire_event(IterationEvents.BACKWARD_COMPLETED)
             self.fire_event(Events.GENERATOR_BACKWARD_COMPLETED)
         terms = self.checked_means(losses)
-        self.update(self.network, self.optimizer, self.scaler, self.clip_norm)
+        self.update(self.network, self.optimizer, self.gradient_scaler, self.clip_norm)
         self.fire_event(Events.GENERATOR_MODEL_COMPLETED)
         return fakes, terms
 
     def generator_loss(self, sr: Tensor, projected: Tensor, hr: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the generator's terms, and each of them."""
-        terms = {name: lambda loss=loss: loss(projected, hr) for name, loss in self.losses.items()}
+        terms: dict[str, Callable[[], Tensor]] = {
+            name: partial(loss, projected, hr) for name, loss in self.losses.items()
+        }
         if "pixel" in self.losses:
-            terms["unprojected"] = lambda: self.losses["pixel"](sr, hr)
+            terms["unprojected"] = partial(self.losses["pixel"], sr, hr)
         # Its wrapper for several processes would wait for gradients that the generator's step does not make.
         discriminator = unwrapped(self.discriminator)
         judged: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
@@ -171,8 +174,11 @@ class AdversarialTrainer(FidelityTrainer):
             real = verdict("real")[0] if self.adversarial_loss.needs_real else None
             return self.adversarial_loss.generator(verdict("fake")[0], real)
 
+        def feature_matching() -> Tensor:
+            return self.feature_matching(verdict("fake")[1], verdict("real")[1])
+
         terms["adversarial"] = adversarial
-        terms["feature_matching"] = lambda: self.feature_matching(verdict("fake")[1], verdict("real")[1])
+        terms["feature_matching"] = feature_matching
         with frozen(discriminator):
             return self.weighted(terms)
 

@@ -75,7 +75,7 @@ class FidelityTrainer(SupervisedTrainer):
         self.clip_norm = clip_norm
         self.micro_batches = micro_batches
         self.amp_dtype = default_amp_dtype(self.state.device) if amp_dtype is None else amp_dtype
-        self.scaler = self.new_scaler()
+        self.gradient_scaler = self.new_scaler()
         self.add_event_handler(Events.ITERATION_COMPLETED, self.average_losses)
         if activation_checkpointing:
             checkpoint_activations(self.network)
@@ -89,7 +89,7 @@ class FidelityTrainer(SupervisedTrainer):
 
     def scalers(self) -> dict[str, torch.amp.GradScaler]:
         """The gradient scalers by name: with the optimisers', all the state that a trainer has."""
-        return {"scaler": self.scaler}
+        return {"scaler": self.gradient_scaler}
 
     def state_dict(self) -> Any:
         """ignite's, and the gradient scalers'; networks and optimisers are saved by the checkpoint."""
@@ -188,11 +188,11 @@ class FidelityTrainer(SupervisedTrainer):
             losses.append({**terms, "loss": total})
             output[Keys.LOSS] = total.detach()
             self.fire_event(IterationEvents.LOSS_COMPLETED)
-            self.scaler.scale(total / self.micro_batches).backward()
+            self.gradient_scaler.scale(total / self.micro_batches).backward()
             self.fire_event(IterationEvents.BACKWARD_COMPLETED)
         output["losses"] = self.checked_means(losses)
         output[Keys.LOSS] = output["losses"].pop("loss")
-        self.update(self.network, self.optimizer, self.scaler, self.clip_norm)
+        self.update(self.network, self.optimizer, self.gradient_scaler, self.clip_norm)
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
 

@@ -127,7 +127,7 @@ def test_gradient_scalers_are_restored(tmp_path):
 
     def half_of(folder: str, epochs: int, seed: int = 0) -> Run:
         run = run_of(tmp_path / folder, epochs, half=True, seed=seed)
-        run.trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7, growth_interval=3)
+        run.trainer.gradient_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7, growth_interval=3)
         return run
 
     whole, first = half_of("whole", 4), half_of("parts", 2)
@@ -135,10 +135,10 @@ def test_gradient_scalers_are_restored(tmp_path):
     first.trainer.run()
     second = half_of("parts", 4, seed=99)
     second.checkpoint.resume(second.trainer)
-    assert_equal(second.trainer.scaler.state_dict(), first.trainer.scaler.state_dict())
-    assert second.trainer.scaler.state_dict()["scale"] == 2.0**8 and first.trainer.scaler._growth_tracker == 1
+    assert_equal(second.trainer.gradient_scaler.state_dict(), first.trainer.gradient_scaler.state_dict())
+    assert second.trainer.gradient_scaler.state_dict()["scale"] == 2.0**8 and first.trainer.gradient_scaler._growth_tracker == 1
     second.trainer.run()
-    assert_equal(second.trainer.scaler.state_dict(), whole.trainer.scaler.state_dict())
+    assert_equal(second.trainer.gradient_scaler.state_dict(), whole.trainer.gradient_scaler.state_dict())
     assert first.losses + second.losses == whole.losses
     assert_equal(second.states(), whole.states())
 
@@ -148,8 +148,8 @@ def test_a_scaler_begins_anew_where_the_checkpoint_did_not_scale(tmp_path):
     state = torch.load(tmp_path / "checkpoint_epoch=1.pt", weights_only=True)
     assert state["trainer"]["scalers"] == {"scaler": {}}
     scaled = run_of(tmp_path, 2, half=True)
-    before = scaled.trainer.scaler.state_dict()
-    assert scaled.checkpoint.resume(scaled.trainer) == 1 and scaled.trainer.scaler.state_dict() == before != {}
+    before = scaled.trainer.gradient_scaler.state_dict()
+    assert scaled.checkpoint.resume(scaled.trainer) == 1 and scaled.trainer.gradient_scaler.state_dict() == before != {}
 
 
 def test_the_average_and_the_weights_are_both_restored(tmp_path):
