@@ -33,7 +33,8 @@ def small_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tmp_path / "weights" / "tiny.pt"
     weights.parent.mkdir()
     torch.save(RRDBNet(3, **SMALL).state_dict(), weights)
-    torch.save(RRDBNet(3, **SMALL).state_dict(), weights.with_name("tiny_gan.pt"))
+    drawn = {name: 0.1 * torch.randn_like(value) for name, value in RRDBNet(3, **SMALL).state_dict().items()}
+    torch.save(drawn, weights.with_name("tiny_gan.pt"))  # an untrained network says all but nothing, this one does
     run = cli.run_inference
     files = {"checkpoint": str(weights), "checkpoint_gan": str(weights.with_name("tiny_gan.pt"))}
     tiny = {**files, **{f"network_def#{name}": value for name, value in SMALL.items()}}
