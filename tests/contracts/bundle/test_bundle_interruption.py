@@ -89,7 +89,6 @@ def test_struck_twice_it_ends_as_if_left_alone(bundle, tiny_weights, stage, tmp_
         return [sys.executable, "-m", *arguments]
 
     whole, runs = tmp_path / "whole", tmp_path / "parts"
-    alone = start(command(whole))
 
     status, said = strike(command(runs), runs, 2, signal.SIGINT)
     assert status == 130 and "interrupted" in said.splitlines() and "Traceback" not in said, said[-2000:]
@@ -114,7 +113,7 @@ def test_struck_twice_it_ends_as_if_left_alone(bundle, tiny_weights, stage, tmp_
     assert record["status"] == "completed" and record["epochs"] == LONG["max_epochs"]
     assert [session["from_epoch"] for session in record["sessions"]] == [0, reached, again]
 
-    status, said = end(alone)
+    status, said = end(start(command(whole)))
     assert status == 0, said[-2000:]
     for name in ("model.pt", f"checkpoint_epoch={LONG['max_epochs']}.pt", "best_psnr.pt"):
         assert_equal(torch.load(runs / name, weights_only=True), torch.load(whole / name, weights_only=True))
