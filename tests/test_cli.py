@@ -33,8 +33,11 @@ def small_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tmp_path / "weights" / "tiny.pt"
     weights.parent.mkdir()
     torch.save(RRDBNet(3, **SMALL).state_dict(), weights)
+    drawn = {name: 0.1 * torch.randn_like(value) for name, value in RRDBNet(3, **SMALL).state_dict().items()}
+    torch.save(drawn, weights.with_name("tiny_gan.pt"))  # an untrained network says all but nothing, this one does
     run = cli.run_inference
-    tiny = {"checkpoint": str(weights), **{f"network_def#{name}": value for name, value in SMALL.items()}}
+    files = {"checkpoint": str(weights), "checkpoint_gan": str(weights.with_name("tiny_gan.pt"))}
+    tiny = {**files, **{f"network_def#{name}": value for name, value in SMALL.items()}}
     monkeypatch.setattr(cli, "run_inference", lambda root, **overrides: run(root, **overrides, **tiny))
 
 
@@ -81,6 +84,20 @@ def test_consistency_options_differ(scan: Path, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("small_network")
+def test_the_dial_changes_the_image_and_never_the_measurement(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lr, made = nib.load(scan).get_fdata(), []
+    for perception in (0, 0.5, 1):
+        output = tmp_path / f"{perception}.nii"
+        assert medsr(monkeypatch, "upscale", scan, output, "--perception", perception) == 0
+        made.append(nib.load(output).get_fdata())
+        assert np.abs(box_measured(made[-1]) - lr).max() <= 1e-4 * np.ptp(lr)
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert np.abs(made[one] - made[other]).max() > 1e-3 * np.ptp(lr)
+
+
+@pytest.mark.usefixtures("small_network")
 def test_a_folder_and_a_glob_are_upscaled_file_by_file(
     scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +137,9 @@ def test_a_series_is_upscaled_volume_by_volume_in_its_own_type(tmp_path: Path, m
         (["{scan}", "{tmp}/x.nii.gz", "--profile", "round"], "profile 'round'"),
         (["{scan}", "{tmp}/x.nii.gz", "--output_dtype", "bool"], "bool"),
         (["{scan}", "{tmp}/x.nii.gz", "--device", "meta"], "device 'meta'"),
+        (["{scan}", "{tmp}/x.nii.gz", "--perception", "1.5"], "perception '1.5'"),
+        (["{scan}", "{tmp}/x.nii.gz", "--perception", "x"], "perception 'x'"),
+        (["{scan}", "{tmp}/x.nii.gz", "--perception", "True"], "perception 'True'"),
         (["{scan}", "{tmp}/x.nii.gz", "--profile", "3"], "profile '3'"),
         (["{scan}", "{tmp}/x.nii.gz", "--consitency", "none"], "unknown option --consitency"),
         (["{scan}", "{scan}"], "overwrite the input"),

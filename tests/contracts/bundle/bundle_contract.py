@@ -15,6 +15,9 @@ import torch
 from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow
 from monai.utils.module import optional_import
 
+from medsr_monai.geometry import Grid
+from medsr_monai.volumes import write_volume
+
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = ROOT / "tests" / "schema" / "metadata_schema.json"
 OVERLAYS = ROOT / "configs"
@@ -105,6 +108,12 @@ def resolves(target: str) -> bool:
     return ok and callable(found)
 
 
+def run_arguments(bundle: Path, files: Sequence[str], **settings: Any) -> list[str]:
+    """Of ``python -m``: this training on the CPU, as a user types it."""
+    given = {"config_file": list(files), "bundle_root": bundle, **settings}
+    return ["monai.bundle", "run", *(item for key, value in given.items() for item in (f"--{key}", str(value)))]
+
+
 def monai_bundle(monkeypatch, *arguments: str) -> None:
     """``python -m monai.bundle ...`` without another interpreter."""
     monkeypatch.setattr(sys, "argv", ["monai.bundle", *arguments])
@@ -134,3 +143,10 @@ def scan(seed: int, shape: tuple[int, ...] = (24, 24, 24)) -> np.ndarray:
     rng = np.random.default_rng(seed)
     waves = sum(np.sin(rng.uniform(4, 9) * axis + rng.uniform(0, 6)) for axis in axes)
     return (np.where(sum(a**2 for a in axes) < 0.8, 500 + 100 * waves, 0)).astype(np.float32)
+
+
+def write_subjects(folder: Path, side: int = 24, count: int = 3) -> Path:
+    for index, name in enumerate(SUBJECTS[:count]):
+        shape = (side, side, side)
+        write_volume(folder / f"{name}_T1w.nii.gz", scan(index, shape), Grid(shape, np.diag([1.0, -1.1, 0.9, 1.0])))
+    return folder

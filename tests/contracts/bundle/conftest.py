@@ -34,3 +34,11 @@ def tiny_weights(bundle, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "model.pt"
     torch.save(tiny_network(bundle).state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def tiny_weights_gan(bundle, tiny_weights) -> Path:
+    """What an adversarial training might have made of them."""
+    path = tiny_weights.with_name("model_gan.pt")
+    torch.save(tiny_network(bundle, seed=1).state_dict(), path)
+    return path

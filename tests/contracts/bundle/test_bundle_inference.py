@@ -45,6 +45,22 @@ def test_monai_finds_all_it_needs_for_inference(bundle, tiny_weights, tmp_path):
     assert workflow.check_properties() == []
 
 
+def test_the_dial_changes_the_image_and_never_the_measurement(bundle, tiny_weights, tiny_weights_gan, tmp_path):
+    shape = (6, 7, 5)
+    write_volume(tmp_path / "lr.nii", scan(5, shape), Grid(shape, np.eye(4)))
+    lr, made = scan(5, shape), []
+    for perception in (0, 0.5, 1):
+        settings = {"perception": perception, "checkpoint_gan": str(tiny_weights_gan)}
+        paths = {"input": str(tmp_path / "lr.nii"), "output_dir": str(tmp_path / str(perception))}
+        inference_of(bundle, tiny_weights, **settings, **paths).run()
+        made.append(read_volume(tmp_path / str(perception) / "lr_sr.nii.gz").data)
+        acquisition = SeparableAcquisition.from_profile(made[-1].shape, lr.shape)
+        again = acquisition.forward(torch.from_numpy(made[-1])[None, None])[0, 0].numpy()
+        assert np.abs(again - lr).max() <= 1e-4 * np.ptp(lr)
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert np.abs(made[one] - made[other]).max() > 1e-3 * np.ptp(lr)
+
+
 def test_one_bad_scan_does_not_hold_up_the_others(bundle, tiny_weights, tmp_path, capsys):
     for name in ("a", "c"):
         write_volume(tmp_path / "lr" / f"{name}.nii.gz", scan(1, (4, 5, 4)), Grid((4, 5, 4), np.eye(4)))
@@ -70,6 +86,9 @@ def test_one_bad_scan_does_not_hold_up_the_others(bundle, tiny_weights, tmp_path
         ({"max_tile_voxels": "foo"}, "max_tile_voxels 'foo'"),
         ({"ensemble": 0}, "ensemble '0'"),
         ({"profile": "foo"}, "profile 'foo'"),
+        ({"perception": 1.5}, "perception '1.5'"),
+        ({"perception": "x"}, "perception 'x'"),
+        ({"perception": 0.5, "checkpoint_gan": "no/such/gan.pt"}, "no/such/gan.pt: no such weights"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )

@@ -13,28 +13,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from bundle_contract import (
     MEGABYTE,
     OVERLAYS,
     ROOT,
-    SUBJECTS,
     TINY_TRAINING,
     config_files,
     merged_parser,
     monai_bundle,
     resolves,
-    scan,
+    run_arguments,
     targets,
     those_known,
     workflow_from,
+    write_subjects,
 )
 from ignite.engine import Events
-
-from medsr_monai.geometry import Grid
-from medsr_monai.volumes import write_volume
 
 SIDE = 36  # of the volumes: holds the largest patch, 32, that a discriminator of an overlay needs
 OBJECTIVES = sorted(path.stem for path in OVERLAYS.glob("objective_*.json"))
@@ -52,16 +48,9 @@ def files_of(bundle: Path, stage: str, overlays: list[str]) -> list[str]:
     return [*config_files(bundle, *STAGES[stage]), *(str(OVERLAYS / f"{name}.json") for name in [*overlays, "smoke"])]
 
 
-def write_subjects(folder: Path, side: int = SIDE, count: int = 3) -> Path:
-    for index, name in enumerate(SUBJECTS[:count]):
-        shape = (side, side, side)
-        write_volume(folder / f"{name}_T1w.nii.gz", scan(index, shape), Grid(shape, np.diag([1.0, -1.1, 0.9, 1.0])))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def subjects(tmp_path_factory) -> Path:
-    return write_subjects(tmp_path_factory.mktemp("subjects"))
+    return write_subjects(tmp_path_factory.mktemp("subjects"), SIDE)
 
 
 def tiny_settings(files: list[str], weights: Path, data: Path, runs: Path) -> dict[str, Any]:
@@ -198,11 +187,8 @@ def test_bad_input_is_one_calm_line_and_status_2(bundle, tiny_weights, case, tmp
     files = files_of(bundle, "gan", ["objective_esrgan"])
     settings = {**tiny_settings(files, tiny_weights, tmp_path / "data", tmp_path / "runs"), **changed}
     settings["split"] = {"train": ["sub-01"], "val": ["sub-02"]} if count > 1 else None
-    arguments = [item for key, value in settings.items() for item in (f"--{key}", str(value))]
     with pytest.raises(SystemExit) as caught:
-        monai_bundle(
-            monkeypatch, "run", "--config_file", str(files), "--bundle_root", str(bundle), "--device", "cpu", *arguments
-        )
+        monai_bundle(monkeypatch, *run_arguments(bundle, files, device="cpu", **settings)[1:])
     out, err = capfd.readouterr()
     assert caught.value.code == 2
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -218,11 +204,8 @@ def test_bad_input_is_one_calm_line_and_status_2(bundle, tiny_weights, case, tmp
 def test_the_documented_command_trains_the_shipped_network(bundle, objective, tmp_path):
     write_subjects(tmp_path / "data", side=48)
     names = [*config_files(bundle, "train", "train_gan"), f"configs/objective_{objective}.json", "configs/smoke.json"]
-    command = ["run", "--config_file", str(names), "--bundle_root", str(bundle)]
-    command += ["--dataset_dir", str(tmp_path / "data"), "--ckpt_dir", str(tmp_path / "runs")]
-    done = subprocess.run(
-        [sys.executable, "-m", "monai.bundle", *command], cwd=ROOT, capture_output=True, text=True, timeout=900
-    )
+    command = run_arguments(bundle, names, dataset_dir=tmp_path / "data", ckpt_dir=tmp_path / "runs")
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Traceback" not in done.stdout + done.stderr
     record = json.loads((tmp_path / "runs" / "run.json").read_text())

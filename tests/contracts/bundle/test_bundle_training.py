@@ -119,6 +119,14 @@ def test_evaluation_writes_a_row_per_case(bundle, trained, tmp_path):
         assert float(row["consistency_max"]) <= 1e-4
 
 
+def test_evaluation_checks_the_dial_before_anything_is_written(bundle, trained, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        settings = {**trained["settings"], "output_dir": str(tmp_path / "eval"), "perception": 2}
+        workflow_of(bundle, "train", "evaluate", **settings)
+    assert caught.value.code == 2 and "error: perception '2': " in capsys.readouterr().err
+    assert not (tmp_path / "eval").exists()
+
+
 def test_training_without_images_is_one_line_and_status_2(bundle, tmp_path, capsys):
     (tmp_path / "data").mkdir()
     with pytest.raises(SystemExit) as caught:
