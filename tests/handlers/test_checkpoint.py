@@ -136,7 +136,10 @@ def test_gradient_scalers_are_restored(tmp_path):
     second = half_of("parts", 4, seed=99)
     second.checkpoint.resume(second.trainer)
     assert_equal(second.trainer.gradient_scaler.state_dict(), first.trainer.gradient_scaler.state_dict())
-    assert second.trainer.gradient_scaler.state_dict()["scale"] == 2.0**8 and first.trainer.gradient_scaler._growth_tracker == 1
+    assert (
+        second.trainer.gradient_scaler.state_dict()["scale"] == 2.0**8
+        and first.trainer.gradient_scaler._growth_tracker == 1
+    )
     second.trainer.run()
     assert_equal(second.trainer.gradient_scaler.state_dict(), whole.trainer.gradient_scaler.state_dict())
     assert first.losses + second.losses == whole.losses

@@ -16,6 +16,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Callable[[int], Loss]] = {
     "charbonnier": lambda dims: CharbonnierLoss(),
     "gradient": lambda dims: GradientLoss(),
+    "gradient magnitude": lambda dims: GradientLoss(magnitude=True),
     "frequency": lambda dims: FrequencyLoss(),
     "frequency-none": lambda dims: FrequencyLoss("none"),
     "frequency-magnitude": lambda dims: FrequencyLoss("none", "magnitude"),

@@ -31,3 +31,13 @@ def test_an_axis_without_neighbours_is_named():
     image = torch.zeros(1, 1, 4, 1)
     with pytest.raises(InputError, match="axis 1 has 1 voxel"):
         GradientLoss()(image, image)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_gradient_magnitude_does_not_mind_which_way_an_edge_points(dims):
+    ramp = torch.arange(6.0).reshape(1, 1, 6, *[1] * (dims - 1)).expand(1, 1, *[6] * dims)
+    turned = ramp.transpose(2, 3)
+    assert GradientLoss()(turned, ramp) > 0.3
+    assert GradientLoss(magnitude=True)(turned, ramp).item() == pytest.approx(0, abs=1e-6)
+    assert GradientLoss(magnitude=True)(2 * ramp, ramp).item() == pytest.approx(1, rel=1e-3)
+    assert GradientLoss(magnitude=True)(torch.zeros_like(ramp), ramp).item() == pytest.approx(1, rel=1e-3)
