@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from medsr_monai.errors import InputError
 from medsr_monai.losses.precision import image_pair
 
-
 FLAT = 1e-4  # gradient below which an image counts as flat, in intensity units per voxel
 
 
@@ -45,8 +44,8 @@ class CharbonnierLoss(nn.Module):
 class GradientLoss(nn.Module):
     """L1 between the edges: ``mean over axes of mean |d_axis sr - d_axis hr|`` with ``d`` the difference of neighbours.
 
-    With ``magnitude``, L1 between the lengths of the gradients, ``mean ||d sr| - |d hr||``: as strong an edge at the same
-    place costs nothing, whichever way it points, so that a texture may differ in its details where a blur may not.
+    With ``magnitude``, L1 between the lengths of the gradients, ``mean ||d sr| - |d hr||``: as strong an edge at the
+    same place costs nothing, whichever way it points, so that a texture may differ in its details where a blur may not.
 
     Differences are per voxel, not per millimetre. A constant offset between the images costs nothing: use it beside a
     loss between voxels.

@@ -25,7 +25,7 @@ LOSSES: dict[str, Callable[[int], Loss]] = {
     "perceptual-l1": lambda dims: PerceptualLoss(ConvolutionalFeatures(dims, widths=(2, 3))),
     "perceptual-mse": lambda dims: PerceptualLoss(ConvolutionalFeatures(dims, widths=(2, 3)), [0, -1], "mse"),
 }
-CONSTANT_OFFSETS_ARE_FREE = ("gradient", "frequency", "frequency-radial-magnitude")
+CONSTANT_OFFSETS_ARE_FREE = ("gradient", "gradient magnitude", "frequency", "frequency-radial-magnitude")
 SIZES = {2: (6, 5), 3: (4, 5, 6)}
 
 

