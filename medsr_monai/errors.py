@@ -32,25 +32,32 @@ def exit_with(error: InputError) -> NoReturn:
     raise SystemExit(EXIT_STATUS)
 
 
-def not_of_bad_input(record: logging.LogRecord) -> bool:
-    """Whether a log record is anything else than an error log of the bad input that is being handled."""
-    return record.levelno < logging.ERROR or find_input_error(sys.exc_info()[1]) is None
+def not_said_later(record: logging.LogRecord) -> bool:
+    """Whether a log record is anything else than an error log of bad input, or of Ctrl-C, that is being handled."""
+    error = sys.exc_info()[1]
+    said_later = isinstance(error, KeyboardInterrupt) or find_input_error(error) is not None
+    return record.levelno < logging.ERROR or not said_later
 
 
 @contextmanager
-def bad_input_unlogged() -> Iterator[None]:
-    """Within it, what engines and their handlers log of bad input, with its traceback, is not written.
+def said_once() -> Iterator[None]:
+    """Within it, what engines and their handlers log of bad input or of Ctrl-C, with a traceback, is not written.
 
     They raise it again all the same, so whoever catches it says it, once.
     """
-    handlers = [*logging.getLogger().handlers, *([logging.lastResort] if logging.lastResort else [])]
+    # MONAI's loggers have handlers of their own beside the root's.
+    loggers = [
+        logging.root,
+        *(item for item in logging.root.manager.loggerDict.values() if isinstance(item, logging.Logger)),
+    ]
+    handlers = {handler for logger in loggers for handler in (*logger.handlers, logging.lastResort) if handler}
     for handler in handlers:
-        handler.addFilter(not_of_bad_input)
+        handler.addFilter(not_said_later)
     try:
         yield
     finally:
         for handler in handlers:
-            handler.removeFilter(not_of_bad_input)
+            handler.removeFilter(not_said_later)
 
 
 def or_exit(function: Callable[..., Result], *args: object, **kwargs: object) -> Result:
@@ -59,7 +66,7 @@ def or_exit(function: Callable[..., Result], *args: object, **kwargs: object) ->
     MONAI wraps every exception of an expression in its own; ``SystemExit`` it lets through.
     """
     try:
-        with bad_input_unlogged():
+        with said_once():
             return function(*args, **kwargs)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
