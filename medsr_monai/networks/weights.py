@@ -20,7 +20,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such weights; train them or give another 'checkpoint'")
+        raise InputError(f"{path}: no such weights; train them, or name another file")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and PyTorch raise what they like for a damaged file
