@@ -160,7 +160,7 @@ class FidelityTrainer(SupervisedTrainer):
         """
         means = torch.stack([torch.stack([part[name].detach().float() for part in parts]).mean() for name in parts[0]])
         if idist.get_world_size() > 1:
-            means = idist.all_reduce(means) / idist.get_world_size()
+            means = torch.as_tensor(idist.all_reduce(means)) / idist.get_world_size()
         for name, value in zip(parts[0], means.tolist(), strict=True):
             self.stop_unless_finite(f"term '{name}'", value)
         return dict(zip(parts[0], means, strict=True))
