@@ -29,6 +29,11 @@ def scalers_of(trainer: Engine) -> dict[str, torch.amp.GradScaler]:
     return trainer.scalers() if hasattr(trainer, "scalers") else {}
 
 
+def epoch_of(path: Path) -> int:
+    """The epoch that a checkpoint's name tells."""
+    return int(path.stem.split("=")[1])
+
+
 class ResumableCheckpoint:
     """Save all that training needs to go on exactly where it was, after every epoch; keep the latest few.
 
@@ -57,8 +62,7 @@ class ResumableCheckpoint:
 
     def checkpoints(self) -> list[Path]:
         """The files that can be resumed from, oldest first."""
-        found = self.directory.glob(CHECKPOINT_NAME.format(epoch="*"))
-        return sorted(found, key=lambda path: int(path.stem.split("=")[1]))
+        return sorted(self.directory.glob(CHECKPOINT_NAME.format(epoch="*")), key=epoch_of)
 
     def save(self, trainer: Engine) -> None:
         """Write the checkpoint of the epoch just completed and remove the oldest; in a distributed run, rank 0 does."""
@@ -71,7 +75,8 @@ class ResumableCheckpoint:
         save_atomically(state, self.directory / CHECKPOINT_NAME.format(epoch=trainer.state.epoch))
         if self.weights is not None:
             save_atomically(state[self.weights], self.directory / "model.pt")
-        for old in self.checkpoints()[: -self.keep]:
+        # Those of later epochs are an earlier run's, which this one did not resume: not this one's to remove.
+        for old in [path for path in self.checkpoints() if epoch_of(path) <= trainer.state.epoch][: -self.keep]:
             old.unlink()
 
     def resume(self, trainer: Engine) -> int:

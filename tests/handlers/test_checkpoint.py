@@ -183,6 +183,13 @@ def test_nothing_to_resume_from(tmp_path):
     assert_equal(dict(run.network.state_dict()), before)
 
 
+def test_a_new_run_in_an_old_folder_keeps_its_own(tmp_path):
+    run_of(tmp_path, 5, keep=1).trainer.run()
+    again = run_of(tmp_path, 2, keep=1)
+    again.trainer.run()
+    assert {path.name for path in again.checkpoint.checkpoints()} == {"checkpoint_epoch=2.pt", "checkpoint_epoch=5.pt"}
+
+
 @pytest.mark.parametrize("keep", [1, 2])
 def test_only_the_newest_stay(keep, tmp_path):
     run = run_of(tmp_path, 4, keep=keep)
