@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from monai.utils import set_determinism
 
 
 def pytest_configure() -> None:
@@ -30,3 +33,14 @@ def data_dir() -> Path:
 def rng() -> np.random.Generator:
     """A generator that draws the same numbers in every run."""
     return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def workflow_leaves_no_trace(monkeypatch) -> Iterator[None]:
+    """A workflow seeds the global generators and puts its folder on the path."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002  MONAI seeds the global one
+    yield
+    set_determinism(None)
+    np.random.set_state(state[0])  # noqa: NPY002
+    torch.set_rng_state(state[1])

@@ -9,16 +9,17 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
+from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 from monai.utils.enums import AdversarialIterationEvents as Events
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from medsr_monai.engines.batches import cut_batch
 from medsr_monai.engines.fidelity import FidelityTrainer, Loss
 from medsr_monai.errors import InputError
+from medsr_monai.handlers.checkpoint import unwrapped
 from medsr_monai.losses import AdversarialLoss, FeatureMatchingLoss, WeightedSum
 
 Fake = tuple[Tensor, Tensor]  # the generator's output and its target, both (B, C, *hr), without gradients
@@ -103,7 +104,7 @@ class AdversarialTrainer(FidelityTrainer):
             verdicts, features = discriminator(image)
         return [verdict.float() for verdict in verdicts], [feature.float() for feature in features]
 
-    def _iteration(self, engine: FidelityTrainer, batchdata: dict[str, Tensor]) -> dict:  # type: ignore[override]
+    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict:
         output = self.state.output = {}
         self.network.train()
         self.discriminator.train()
@@ -215,11 +216,6 @@ def sample_seed(seed: int, iteration: int, rank: int) -> int:
 def mean_verdict(verdicts: Sequence[Tensor]) -> Tensor:
     """The mean over scales and places."""
     return torch.stack([verdict.detach().mean() for verdict in verdicts]).mean()
-
-
-def unwrapped(network: nn.Module) -> nn.Module:
-    """The network inside its wrapper for several processes."""
-    return network.module if isinstance(network, DistributedDataParallel) else network
 
 
 @contextmanager

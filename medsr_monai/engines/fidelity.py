@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.engines.batches import cut_batch, prepare_acquired_batch
 from medsr_monai.errors import InputError
+from medsr_monai.networks.blocks import ResidualDenseBlock
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -210,8 +211,8 @@ def checkpoint_activations(network: nn.Module) -> None:
     Raises:
         InputError: none does.
     """
-    blocks = [module for module in network.modules() if hasattr(module, "checkpoint_activations")]
+    blocks = [module for module in network.modules() if isinstance(module, ResidualDenseBlock)]
     if not blocks:
         raise InputError("activation_checkpointing: no block of this network offers it; set it to false")
     for block in blocks:
-        block.checkpoint_activations = True  # type: ignore[assignment]
+        block.checkpoint_activations = True

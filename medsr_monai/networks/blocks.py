@@ -123,10 +123,10 @@ class ResidualDenseBlock(nn.Module):
         self.checkpoint_activations = False
 
     def forward(self, image: Tensor) -> Tensor:
-        # Alone, so that TorchScript leaves out the branch.
-        if not torch.jit.is_scripting():  # noqa: SIM102
-            if self.checkpoint_activations and self.training:
-                return checkpoint(self.dense, image, use_reentrant=False)
+        if torch.jit.is_scripting():  # it cannot compile the rest
+            return self.dense(image)
+        if self.checkpoint_activations and self.training:
+            return checkpoint(self.dense, image, use_reentrant=False)
         return self.dense(image)
 
     def dense(self, image: Tensor) -> Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medsr_monai.errors import InputError
 from medsr_monai.networks.blocks import CONVOLUTIONS
+from medsr_monai.networks.weights import read_weights
 from medsr_monai.optional import require
 
 # torchvision's vgg19: convolutions per block, and their channels
@@ -26,13 +28,7 @@ def read_state(path: str | Path, way_out: str) -> dict[str, Tensor]:
     Raises:
         InputError: no such file, or one that holds anything else; ``way_out`` ends the line.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such weights; {way_out}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and PyTorch raise what they like for a damaged file
-        raise InputError(f"{path}: cannot read the weights, the file is damaged or no state dict; {way_out}") from error
+    state: Any = read_weights(path, way_out)
     if isinstance(state, dict):
         state = state.get("state_dict", state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -12,19 +12,23 @@ from medsr_monai.device import usable_device
 from medsr_monai.errors import InputError
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path, way_out: str = "train them, or name another file") -> dict[str, Tensor]:
     """Read a state dict, tensors only.
+
+    Args:
+        path: what ``torch.save`` made of it.
+        way_out: what to do instead, the end of an error's line.
 
     Raises:
         InputError: no such file, or a damaged one.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such weights; train them, or name another file")
+        raise InputError(f"{path}: no such weights; {way_out}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and PyTorch raise what they like for a damaged file
-        raise InputError(f"{path}: cannot read the weights, the file is damaged or no state dict") from error
+        raise InputError(f"{path}: cannot read the weights, the file is damaged or no state dict; {way_out}") from error
 
 
 def place_weights(
@@ -43,6 +47,7 @@ def place_weights(
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise InputError(f"{name}: these weights are for another network than 'network_def'") from error
+    # torch's stubs lack the overload that takes a memory format
     return network.to(device=usable_device(device), memory_format=memory_format)  # type: ignore[call-overload]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +13,6 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser, ConfigWorkflow
-from monai.utils import set_determinism
 
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid
@@ -226,16 +223,6 @@ def test_merged_config_is_the_text_of_the_bundle_with_its_overrides():
         merged_config()
 
 
-@pytest.fixture
-def _leave_no_trace(monkeypatch) -> Iterator[None]:
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    yield
-    set_determinism(None)
-    np.random.set_state(state[0])  # noqa: NPY002
-    torch.set_rng_state(state[1])
-
-
 OVERLAY = {
     "manifest": {
         "_target_": "medsr_monai.handlers.RunManifest",
@@ -266,7 +253,7 @@ OVERLAY = {
 }
 
 
-@pytest.mark.usefixtures("_leave_no_trace")
+@pytest.mark.usefixtures("workflow_leaves_no_trace")
 def test_a_bundle_that_is_trained_twice_has_one_manifest(tmp_path):
     rng = np.random.default_rng(0)
     for index in range(3):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
-from monai.utils import set_determinism
 
 from medsr_monai import optional
 from medsr_monai.errors import InputError
@@ -41,17 +39,11 @@ TINY = {
 
 
 @pytest.fixture(autouse=True)
-def _leave_no_trace(monkeypatch):
-    """A workflow seeds the global generators, puts its folder on the path, and this one sets a variable."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def _untracked_before_and_after(monkeypatch, workflow_leaves_no_trace) -> None:
+    """MLflow is told by variables of the environment."""
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    yield
-    set_determinism(None)
-    np.random.set_state(state[0])  # noqa: NPY002
-    torch.set_rng_state(state[1])
 
 
 def tracked(folder: Path) -> ConfigWorkflow:

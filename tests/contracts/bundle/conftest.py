@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from bundle_contract import BUNDLES, tiny_network
-from monai.utils import set_determinism
 
 
 @pytest.fixture(scope="module", params=BUNDLES, ids=lambda path: path.name)
@@ -19,14 +15,8 @@ def bundle(request) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _leave_no_trace(monkeypatch) -> Iterator[None]:
-    """A workflow seeds the global generators and puts its folder on the path."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    yield
-    set_determinism(None)
-    np.random.set_state(state[0])  # noqa: NPY002
-    torch.set_rng_state(state[1])
+def _every_test_runs_a_workflow(workflow_leaves_no_trace) -> None:
+    pass
 
 
 @pytest.fixture(scope="module")
