@@ -12,11 +12,29 @@ from torch.nn import functional
 from medsr_monai.errors import InputError
 from medsr_monai.losses.precision import image_pair
 
-DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": functional.l1_loss, "mse": functional.mse_loss}
+SHORTEST = 1e-2  # length of a feature vector below which its direction counts less: it has no gradient at 0
+
+
+def cosine_distance(sr: Tensor, hr: Tensor) -> Tensor:
+    """``mean over voxels of |a/|a| - b/|b||^2`` of feature vectors a and b: 0 to 4, whatever the features' strength.
+
+    Args:
+        sr: (B, C, *spatial).
+        hr: (B, C, *spatial).
+    """
+    ours, theirs = (functional.normalize(features, dim=1, eps=SHORTEST) for features in (sr, hr))
+    return (ours - theirs).square().sum(1).mean()
+
+
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": functional.l1_loss,
+    "mse": functional.mse_loss,
+    "cosine": cosine_distance,
+}
 
 
 class PerceptualLoss(nn.Module):
-    """Distance between features: ``mean over layers of mean |f_i(sr) - f_i(hr)|``, or its square.
+    """Distance between features: ``mean over layers of mean |f_i(sr) - f_i(hr)|``, its square, or their directions'.
 
     The network is frozen here and belongs to none of the loss's parameters or state, so that checkpoints hold it not;
     it does follow the loss to a device. The same network may serve several losses.
@@ -24,7 +42,7 @@ class PerceptualLoss(nn.Module):
     Args:
         features: maps (B, C, *spatial) to one feature map or a list of them; see ``medsr_monai.networks.features``.
         layers: positions in that list that count; None for all.
-        distance: "l1" or "mse".
+        distance: "l1", "mse", or "cosine", which is LPIPS without its trained weights of the channels.
 
     Shape:
         (B, C, *spatial), (B, C, *spatial) -> ()
@@ -33,7 +51,7 @@ class PerceptualLoss(nn.Module):
         InputError: an unknown distance, a layer that is not there, shapes that differ, what the network refuses.
 
     Reference:
-        Johnson et al., doi:10.1007/978-3-319-46475-6_43
+        Johnson et al., doi:10.1007/978-3-319-46475-6_43; Zhang et al., LPIPS, doi:10.1109/CVPR.2018.00068
     """
 
     def __init__(self, features: nn.Module, layers: Sequence[int] | None = None, distance: str = "l1") -> None:

@@ -7,6 +7,7 @@ from medsr_monai.networks.discriminators import (
     UNetDiscriminator,
     VGGDiscriminator,
 )
+from medsr_monai.networks.efficientnet import EfficientNetLiteFeatures
 from medsr_monai.networks.features import ConvolutionalFeatures, MedicalNetFeatures, OnSlices, VGG19Features
 from medsr_monai.networks.rrdb import RRDBNet
 from medsr_monai.networks.weights import initial_network, load_interpolated_weights, load_weights
@@ -15,6 +16,7 @@ __all__ = [
     "ConvolutionalFeatures",
     "DCGANDiscriminator",
     "Discriminator",
+    "EfficientNetLiteFeatures",
     "MedicalNetFeatures",
     "MultiScalePatchDiscriminator",
     "OnSlices",

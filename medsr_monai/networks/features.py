@@ -164,9 +164,10 @@ class OnSlices(nn.Module):
 
     Shape:
         (B, C, D, H, W) -> the network's feature maps for each of the three axes, one after the other's
+        (B, C, H, W), a slice itself -> the network's feature maps
 
     Raises:
-        InputError: less than one slice; an image that is no volume.
+        InputError: less than one slice; an image of other dimensions.
     """
 
     def __init__(self, network: nn.Module, slices_per_axis: int | None = 8) -> None:
@@ -177,14 +178,19 @@ class OnSlices(nn.Module):
         self.slices_per_axis = slices_per_axis
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        if image.dim() != 5:
-            raise InputError(f"OnSlices: image of shape {tuple(image.shape)}, need a volume (B, C, D, H, W)")
+        if image.dim() not in (4, 5):
+            raise InputError(f"OnSlices: image of shape {tuple(image.shape)}, need (B, C, D, H, W) or (B, C, H, W)")
+        if image.dim() == 4:
+            return self._features(image)
         features: list[Tensor] = []
         for axis in (2, 3, 4):
             slices = image.index_select(axis, self._positions(image.size(axis), image.device))
-            maps = self.network(slices.movedim(axis, 1).flatten(0, 1))
-            features += [maps] if isinstance(maps, Tensor) else maps
+            features += self._features(slices.movedim(axis, 1).flatten(0, 1))
         return features
+
+    def _features(self, slices: Tensor) -> list[Tensor]:
+        maps = self.network(slices)
+        return [maps] if isinstance(maps, Tensor) else list(maps)
 
     def _positions(self, size: int, device: torch.device) -> Tensor:
         """The middle slice of each of so many equal parts of the axis."""

@@ -16,11 +16,22 @@ from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.errors import InputError
 from medsr_monai.handlers import CaseTable
 from medsr_monai.interpolation import cubic_bspline
-from medsr_monai.metrics import ForegroundPSNR, ForegroundSSIM, GradientMagnitudeDistance, SpectrumDistance
+from medsr_monai.metrics import (
+    ForegroundPSNR,
+    ForegroundSSIM,
+    GradientDistributionDistance,
+    GradientMagnitudeDistance,
+    SpectrumDistance,
+    foreground_mask,
+    foreground_percentile,
+    perceptual_distance,
+)
+from medsr_monai.networks import ConvolutionalFeatures
 
 COLUMNS = [
     *("case", "profile", "noise", "psnr_cubic", "psnr_sr", "ssim_cubic", "ssim_sr"),
-    *("gradient_distance_cubic", "gradient_distance_sr", "spectrum_distance_cubic", "spectrum_distance_sr"),
+    *("gradient_distance_cubic", "gradient_distance_sr", "gradient_distribution_cubic", "gradient_distribution_sr"),
+    *("spectrum_distance_cubic", "spectrum_distance_sr"),
     "consistency_max",
 ]
 
@@ -76,12 +87,25 @@ def test_table_says_what_the_metrics_say(profile, tmp_path, rng):
             "ssim_sr": ForegroundSSIM()(sr, hr).item(),
             "gradient_distance_cubic": GradientMagnitudeDistance()(cubic, hr).item(),
             "gradient_distance_sr": GradientMagnitudeDistance()(sr, hr).item(),
+            "gradient_distribution_cubic": GradientDistributionDistance()(cubic, hr).item(),
+            "gradient_distribution_sr": GradientDistributionDistance()(sr, hr).item(),
             "spectrum_distance_cubic": SpectrumDistance()(cubic, hr).item(),
             "spectrum_distance_sr": SpectrumDistance()(sr, hr).item(),
             "consistency_max": float((acquisition.forward(sr) - lr).abs().max() / (hr.max() - hr.min())),
         }
         for column, value in expected.items():
             assert float(row[column]) == pytest.approx(value, rel=1e-5), column
+
+
+def test_a_feature_network_adds_its_distance(tmp_path, rng):
+    features = ConvolutionalFeatures(3, widths=(2,))
+    (item,) = cases(1, rng)
+    row = write_table(tmp_path / "metrics.csv", [item], features=features)[0]
+    assert list(row) == [*COLUMNS[:-1], "perceptual_distance_cubic", "perceptual_distance_sr", "consistency_max"]
+    sr, hr = (item[key][None] for key in ("pred", "label"))
+    unit = foreground_percentile(hr).item()
+    expected = perceptual_distance(sr / unit, hr / unit, features, foreground_mask(hr / unit)).item()
+    assert float(row["perceptual_distance_sr"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_table_of_a_second_evaluation_starts_anew(tmp_path, rng):

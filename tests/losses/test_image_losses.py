@@ -24,6 +24,7 @@ LOSSES: dict[str, Callable[[int], Loss]] = {
     "feature-matching": lambda dims: lambda sr, hr: FeatureMatchingLoss()([sr, sr**2], [hr, hr**2]),
     "perceptual-l1": lambda dims: PerceptualLoss(ConvolutionalFeatures(dims, widths=(2, 3))),
     "perceptual-mse": lambda dims: PerceptualLoss(ConvolutionalFeatures(dims, widths=(2, 3)), [0, -1], "mse"),
+    "perceptual-cosine": lambda dims: PerceptualLoss(ConvolutionalFeatures(dims, widths=(2, 3)), None, "cosine"),
 }
 CONSTANT_OFFSETS_ARE_FREE = ("gradient", "gradient magnitude", "frequency", "frequency-radial-magnitude")
 SIZES = {2: (6, 5), 3: (4, 5, 6)}

@@ -24,6 +24,16 @@ def test_layers_and_distance_by_hand():
     assert PerceptualLoss(nn.Identity())(sr, hr).item() == pytest.approx(0.5)  # one map instead of a list
 
 
+def test_cosine_compares_directions_of_feature_vectors():
+    loss = PerceptualLoss(nn.Identity(), distance="cosine")
+    sr = torch.tensor([[3.0, 0.0]]).reshape(1, 2, 1, 1)
+    for hr, expected in (([5.0, 0.0], 0), ([0.0, 0.1], 2), ([-7.0, 0.0], 4), ([1.0, 1.0], 2 - 2**0.5)):
+        assert loss(sr, torch.tensor([hr]).reshape(1, 2, 1, 1)).item() == pytest.approx(expected, abs=1e-6)
+    nothing = torch.zeros(1, 2, 1, 1, requires_grad=True)
+    loss(nothing, sr).backward()
+    assert nothing.grad.abs().max() <= 200  # bounded where the direction is not defined
+
+
 def test_the_network_is_frozen_and_nobodys_parameter():
     features = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     loss = PerceptualLoss(features).train()

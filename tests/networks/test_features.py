@@ -78,8 +78,9 @@ def test_a_volume_is_shown_in_slices_along_each_axis():
     assert torch.equal(everything[1][7], volume[1, :, :, 2])
     some = OnSlices(nn.Identity(), 2)(volume)
     assert torch.equal(some[2], torch.stack([volume[b, :, ..., i] for b in range(2) for i in (1, 4)]))
-    with pytest.raises(InputError, match="need a volume"):
-        OnSlices(nn.Identity())(volume[0])
+    assert torch.equal(OnSlices(nn.Identity())(volume[:, :, 0])[0], volume[:, :, 0])  # a slice already
+    with pytest.raises(InputError, match=r"need \(B, C, D, H, W\) or"):
+        OnSlices(nn.Identity())(volume[0, 0])
     with pytest.raises(InputError, match="slices_per_axis 0"):
         OnSlices(nn.Identity(), 0)
 

