@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from medsr_monai.streaming.schedule import Graph, Step, Task
 
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 Held = list["Tensor | None"]
+Advance = Callable[[Sequence["Tensor | None"], "Tensor | None"], tuple["Tensor | None", Held]]
 
 
 class Execution:
@@ -42,16 +44,29 @@ class Execution:
         self.memory_format = CHANNELS_LAST[graph.spatial_dims] if channels_last else torch.contiguous_format
         self.device, self.batch = slab.device, slab.shape[0]
         self.channels, self.dtypes = [slab.shape[1]], [slab.dtype]
+        self.order, self.low = order, low
         self._kernels: list[Kernel] = []
+        self._compiled: dict[Step, Advance] = {}
         for layer in graph.layers[1:]:
             operation = layer.operation
             assert operation is not None
             self.channels.append(operation.channels([self.channels[source] for source in layer.sources]))
             self.dtypes.append(operation.dtype([self.dtypes[source] for source in layer.sources], low))
-            self._kernels.append(operation.bind(order, self.memory_format, low))
         factors = zip(*(graph.factors(axis) for axis in order[1:]), strict=True)
         self.across = [[size * f for size, f in zip(slab.shape[3:], row, strict=True)] for row in factors]
         self._plan_memory()
+
+    def bind(self) -> None:
+        """Take the weights as they are now."""
+        operations = [layer.operation for layer in self.graph.layers[1:]]
+        self._kernels = [op.bind(self.order, self.memory_format, self.low) for op in operations if op is not None]
+
+    def compiled(self, step: Step) -> Advance:
+        """:meth:`advance` for one step, compiled when it is first used."""
+        if step not in self._compiled:
+            advance = partial(self.advance, step)
+            self._compiled[step] = torch.compile(advance, dynamic=False)
+        return self._compiled[step]
 
     def _plan_memory(self) -> None:
         """Which layers nobody else reads: they may be overwritten, or write straight to where they are joined."""
@@ -94,9 +109,7 @@ class Execution:
                 windows[source] = self._keep(windows[source], step[source], source)
         return windows[-1], [*windows[:-1], None]
 
-    def _compute(
-        self, number: int, step: Step, windows: Held, begun: dict[int, Tensor], slab: Tensor | None
-    ) -> Tensor:
+    def _compute(self, number: int, step: Step, windows: Held, begun: dict[int, Tensor], slab: Tensor | None) -> Tensor:
         """The window of a layer: the slices kept, and the new ones behind them."""
         task, layer = step[number], self.graph.layers[number]
         if layer.operation is None:

@@ -6,7 +6,7 @@ import math
 
 from medsr_monai.streaming.execution import Execution
 from medsr_monai.streaming.operations import Convolution, Shuffle, Upsampling
-from medsr_monai.streaming.schedule import Schedule, Step
+from medsr_monai.streaming.schedule import Schedule
 
 
 def slice_bytes(execution: Execution, layer: int) -> int:
@@ -15,37 +15,32 @@ def slice_bytes(execution: Execution, layer: int) -> int:
     return voxels * execution.dtypes[layer].itemsize
 
 
-def working_bytes(execution: Execution, layer: int, step: Step) -> int:
-    """What an operation needs beside its inputs and its window: copies with padding, and a result to be moved."""
-    operation, task = execution.graph.layers[layer].operation, step[layer]
-    result = task.fresh * slice_bytes(execution, layer)
-    if not isinstance(operation, (Convolution, Upsampling, Shuffle)):
-        return result
-    source = execution.graph.layers[layer].sources[0]
-    read = task.reads[0].stop - task.reads[0].start + task.margin.before + task.margin.after
-    return result + read * slice_bytes(execution, source)
-
-
 def peak_bytes(execution: Execution, schedule: Schedule) -> int:
-    """The most that is held at a time over all steps, in the order in which layers run."""
-    layers = range(len(execution.graph.layers))
-    size = [slice_bytes(execution, layer) for layer in layers]
-    peak = 0
-    previous: Step | None = None
-    for step in schedule.steps():
-        if step == previous:
-            continue
-        previous = step
-        # One more slab read ahead, and the result of the step before with its reader.
-        live = sum(step[layer].held * size[layer] for layer in layers) + (schedule.slab * size[0])
-        live += schedule.slab * schedule.factors[-1] * size[-1]
-        for layer in layers:
-            if step[layer].fresh:
-                live += (step[layer].held + step[layer].fresh) * size[layer]
-                working = working_bytes(execution, layer, step) if step[layer].reads else 0
-                peak = max(peak, live + working)
-                live -= step[layer].held * size[layer]
-            for source in execution.done_with[layer]:
-                window = step[source].held + step[source].fresh
-                live -= (window - step[source].kept) * size[source]
+    """The most that is held at a time, in the order in which layers run; a step far from both ends holds most.
+
+    Counted are the slices kept between steps, the windows of the layers, what operations need beside them, a slab read
+    ahead, and a result still with its reader.
+    """
+    layers, step = execution.graph.layers, schedule.constant_step()
+    size = [slice_bytes(execution, layer) for layer in range(len(layers))]
+    extent = [factor * schedule.extent for factor in schedule.factors]
+
+    def window(layer: int) -> int:
+        return min(step[layer].held + step[layer].fresh, extent[layer]) * size[layer]
+
+    def kept(layer: int) -> int:
+        return min(step[layer].kept, extent[layer]) * size[layer]
+
+    ends = schedule.slab * (size[0] + schedule.factors[-1] * size[-1])
+    live = peak = sum(kept(layer) for layer in range(len(layers))) + ends
+    for layer, task in enumerate(step):
+        working = 0
+        if isinstance(layers[layer].operation, (Convolution, Upsampling, Shuffle)):
+            # A copy with padding or of another type, and a result that has still to be moved to its place.
+            source, margin = layers[layer].sources[0], task.margin
+            read = task.reads[0].stop - task.reads[0].start + margin.before + margin.after
+            working = read * size[source] + task.fresh * size[layer]
+        peak = max(peak, live + window(layer) + working)
+        live += window(layer) - kept(layer)
+        live -= sum(window(source) - kept(source) for source in execution.done_with[layer])
     return peak

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from medsr_monai.errors import InputError
 from medsr_monai.streaming.execution import Execution, Held
 from medsr_monai.streaming.memory import peak_bytes
-from medsr_monai.streaming.schedule import Schedule, Step
+from medsr_monai.streaming.schedule import Graph, Schedule, Step
 from medsr_monai.streaming.tracing import trace_generator
 
 Read = Callable[[int, int], Tensor]
@@ -29,6 +30,7 @@ class StreamedNetwork:
         channels_last: memory format of the slabs; None for channels last wherever it is known to be faster: on a CPU, in
             low precision, and where the weights have it.
         compile_steps: compile the steps of constant shape, which are all but those at the ends, with ``torch.compile``.
+        graph: what :func:`trace_generator` made of the network before; None to trace it now.
 
     Attributes:
         scale: output voxels per input voxel, per axis.
@@ -46,8 +48,9 @@ class StreamedNetwork:
         autocast: torch.dtype | None = None,
         channels_last: bool | None = None,
         compile_steps: bool = False,
+        graph: Graph | None = None,
     ) -> None:
-        self.graph = trace_generator(network)
+        self.graph = trace_generator(network) if graph is None else graph
         self.network = network
         if axis not in range(self.graph.spatial_dims):
             raise InputError(f"axis {axis}: the network has axes 0 to {self.graph.spatial_dims - 1}")
@@ -56,6 +59,7 @@ class StreamedNetwork:
         self.axis, self.slab, self.autocast = axis, slab, autocast
         self.channels_last = channels_last
         self.compile_steps = compile_steps
+        self._bound: tuple[Any, Execution] | None = None
         axes = range(self.graph.spatial_dims)
         self.order = (axis, *(other for other in axes if other != axis))
         self.scale = tuple(self.graph.factors(axis)[-1] for axis in axes)
@@ -115,7 +119,15 @@ class StreamedNetwork:
         last = self.channels_last
         if last is None:
             last = slab.device.type == "cpu" or low is not None or has_channels_last(self.network)
-        return Execution(self.graph, self.order, slab.movedim(2 + self.axis, 2), low, last)
+        # What was compiled holds for slabs of one shape and for weights that have not changed.
+        weights = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.network.parameters())
+        signature = (tuple(slab.shape), slab.dtype, slab.device, low, last, weights)
+        if self._bound is None or self._bound[0] != signature or not self.compile_steps:
+            execution = Execution(self.graph, self.order, slab.movedim(2 + self.axis, 2), low, last)
+            execution.bind()
+            self._bound = (signature, execution) if self.compile_steps else None
+            return execution
+        return self._bound[1]
 
     def _advance(
         self, execution: Execution, step: Step, held: Held, slab: Tensor | None, constant: bool
@@ -134,10 +146,9 @@ class StreamedNetwork:
             shape: (B, C, *spatial) of the whole input.
             dtype: of the input.
         """
-        schedule = self.schedule(shape[2 + self.axis])
         across = [shape[2 + axis] for axis in self.order[1:]]
         sample = torch.empty((*shape[:2], 1, *across), dtype=dtype, device="meta")
-        return peak_bytes(Execution(self.graph, self.order, sample, self.autocast), schedule)
+        return peak_bytes(Execution(self.graph, self.order, sample, self.autocast), self.schedule(shape[2 + self.axis]))
 
 
 def has_channels_last(network: nn.Module) -> bool:

@@ -73,6 +73,11 @@ class Graph:
         low, high = self.reach(axis)[0]
         return -low, high
 
+    def receptive_length(self, axis: int) -> int:
+        """Input voxels that a voxel of the result can depend on, upper bound."""
+        low, high = self.reach(axis)[0]
+        return high - low + 1
+
 
 @dataclass(frozen=True)
 class Read:
@@ -151,18 +156,23 @@ class Schedule:
             first.append(max(0, wanted))
         return first
 
+    def step(self, number: int) -> Step:
+        """The tasks of a step, in relative numbers: steps that are equal do the same to tensors of the same shapes."""
+        before, after = self.ready(number - 1), self.ready(number)
+        kept_from, next_kept = self._first_kept(before), self._first_kept(after)
+        layers = range(len(self.factors))
+        return tuple(self._task(i, before[i], after[i], kept_from, next_kept[i]) for i in layers)
+
     def steps(self) -> Iterator[Step]:
-        """The tasks of each step, in relative numbers: steps that are equal do the same to tensors of the same shapes."""
-        before = self.ready(-1)
-        kept_from = self._first_kept(before)
-        for number in range(self.count):
-            after = self.ready(number)
-            next_kept = self._first_kept(after)
-            yield tuple(
-                self._task(layer, before[layer], after[layer], kept_from, next_kept[layer])
-                for layer in range(len(self.factors))
-            )
-            before, kept_from = after, next_kept
+        """All steps, in their order."""
+        return (self.step(number) for number in range(self.count))
+
+    def constant_step(self) -> Step:
+        """The step that an image without ends would have throughout: at the ends no step does more."""
+        # So far from both ends that they are out of sight.
+        number = -(-(self.graph.receptive_length(self.axis)) // self.slab) + 2
+        endless = Schedule(self.graph, self.axis, (2 * number + 2) * self.slab, self.slab)
+        return endless.step(number)
 
     def _task(self, number: int, start: int, stop: int, first: Sequence[int], next_first: int) -> Task:
         layer = self.graph.layers[number]

@@ -125,7 +125,9 @@ class GraphBuilder:
             sources.append(value.layer)
             return Source(len(sources) - 1)
 
-        call = Call(fx.node.map_aggregate(args, resolve), fx.node.map_aggregate(node.kwargs, resolve), self.spatial_dims)
+        call = Call(
+            fx.node.map_aggregate(args, resolve), fx.node.map_aggregate(node.kwargs, resolve), self.spatial_dims
+        )
         try:
             operation = translate(call)
         except Refusal as refusal:
@@ -162,7 +164,7 @@ class GraphBuilder:
         else:
             name, key = owner(node), node.target
             kind = str(key) if isinstance(key, str) else getattr(key, "__name__", str(key))
-            in_place = kind.endswith("_") and not kind.endswith("__") or kind in ("iadd", "isub", "imul", "itruediv")
+            in_place = (kind.endswith("_") and not kind.endswith("__")) or kind in ("iadd", "isub", "imul", "itruediv")
             bare = kind.rstrip("_") if in_place and isinstance(key, str) else key
             found = FUNCTIONS.get(bare)
         if found is None:
@@ -173,7 +175,9 @@ class GraphBuilder:
 def check_hooks(module: nn.Module, name: str) -> None:
     """Refuse what a stream would pass over without a word."""
     if module._forward_hooks or module._forward_pre_hooks:
-        raise InputError(f"{type(module).__name__} at {name}: has forward hooks, which a stream does not call; remove them")
+        raise InputError(
+            f"{type(module).__name__} at {name}: has forward hooks, which a stream does not call; remove them"
+        )
 
 
 def fuse_scaled_sums(graph: Graph) -> Graph:
@@ -190,7 +194,11 @@ def fuse_scaled_sums(graph: Graph) -> Graph:
             inner = product.operation
             if not isinstance(inner, Elementwise) or inner.function is not torch.mul or inner.args[0] != Source(0):
                 continue
-            if len(product.sources) == 1 and type(inner.args[1]) in (int, float) and len(readers[layer.sources[place]]) == 1:
+            if (
+                len(product.sources) == 1
+                and type(inner.args[1]) in (int, float)
+                and len(readers[layer.sources[place]]) == 1
+            ):
                 fused = Elementwise(torch.add, total.args, {"alpha": inner.args[1]}, torch.add)
                 layers[number] = Layer(layer.name, fused, (layer.sources[1 - place], product.sources[0]))
                 break

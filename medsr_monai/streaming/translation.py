@@ -79,7 +79,9 @@ def convolution(module: nn.Module, call: Call) -> Operation:
         else:
             before = after = 0 if module.padding == "valid" else int(module.padding[axis])
         if before + after != total:
-            raise Refusal(f"changes the size of axis {axis} by {before + after - total} voxels, need padding {total / 2:g}")
+            raise Refusal(
+                f"changes the size of axis {axis} by {before + after - total} voxels, need padding {total / 2:g}"
+            )
         pads.append((before, after))
     return Convolution(module, tuple(pads))  # type: ignore[arg-type]
 
@@ -122,13 +124,12 @@ def activation(module: nn.Module, call: Call) -> Operation:
 
 def leaky_relu(module: nn.Module, call: Call) -> Operation:
     """Leaky ReLU, which can write where it is told to."""
-    return Elementwise(
-        functional.leaky_relu, (Source(0), module.negative_slope), {}, torch.ops.aten.leaky_relu.out
-    )
+    return Elementwise(functional.leaky_relu, (Source(0), module.negative_slope), {}, torch.ops.aten.leaky_relu.out)
 
 
 def prelu(module: nn.Module, call: Call) -> Operation:
     """PReLU with its weights as they are when it runs, in the image's precision."""
+    assert isinstance(module, nn.PReLU)
     return Elementwise(lambda image: functional.prelu(image, module.weight.to(image.dtype)), (Source(0),))
 
 
@@ -295,5 +296,7 @@ def spatial_dims_of(modules: Sequence[nn.Module]) -> int:
         elif isinstance(module, nn.Upsample) and module.mode in ("bilinear", "trilinear"):
             found.add(2 if module.mode == "bilinear" else 3)
     if len(found) != 1:
-        raise InputError("network: need 2D or 3D convolutions, not both, to know its spatial axes; nothing else streams")
+        raise InputError(
+            "network: need 2D or 3D convolutions, not both, to know its spatial axes; nothing else streams"
+        )
     return found.pop()
