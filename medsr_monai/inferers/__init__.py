@@ -1,4 +1,4 @@
-"""MONAI inferers: streams and exact tiles for convolutional generators, ensembles, the projection onto the measurement."""
+"""MONAI inferers: streams, exact tiles, ensembles, and the projection onto the measurement."""
 
 from medsr_monai.inferers.consistent import ConsistentInferer, consistency_regularisation
 from medsr_monai.inferers.ensemble import FlipEnsembleInferer

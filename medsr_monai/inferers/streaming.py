@@ -141,10 +141,10 @@ def plan_strips(
 
 
 class StreamingInferer(Inferer):
-    """Run a convolutional network slab by slab: the result of the whole image, in bounded memory, nothing computed twice.
+    """Run a convolutional network slab by slab: the whole image's result in bounded memory, nothing computed twice.
 
-    Takes the place of MONAI's ``SlidingWindowInferer``, which is approximate, wherever the network is local. The network
-    runs in evaluation mode.
+    Takes the place of MONAI's ``SlidingWindowInferer``, which is approximate, wherever the network is local. The
+    network runs in evaluation mode.
 
     Args:
         axis: spatial axis to stream along; None to choose.
@@ -154,8 +154,8 @@ class StreamingInferer(Inferer):
         autocast: precision of the convolutions: None for that of their weights, ``bfloat16`` or ``float16``.
         compile: compile the steps of constant shape with ``torch.compile``.
         progress: show a progress bar of output voxels per second.
-        output: a tensor to write to, (B, C', *(scale * spatial)); or a function that is called with the place, one slice
-            per spatial axis, and the voxels (B, C', *there) of every part, in which case nothing is returned.
+        output: a tensor to write to, (B, C', *(scale * spatial)); or a function that is called with the place, one
+            slice per spatial axis, and the voxels (B, C', *there) of every part, in which case nothing is returned.
 
     Raises:
         InputError: an argument out of range.
@@ -248,7 +248,7 @@ class StreamingInferer(Inferer):
             self._told.add(plan)
             strips = " x ".join(str(len(cuts)) for cuts in plan.strips)
             log.warning(
-                "one slice takes more than %.3g GB: %s strips, which compute %.0f %% more voxels; memory_gb sets the limit",
+                "one slice takes over %.3g GB: %s strips, %.0f %% more voxels to compute; memory_gb is the limit",
                 budget / GIGA,
                 strips,
                 100 * plan.recomputed,
@@ -276,7 +276,12 @@ class StreamingInferer(Inferer):
         graph = self._graph(network)
         if (axis, slab) not in self._streams:
             self._streams[axis, slab] = StreamedNetwork(
-                network, axis, slab, autocast=PRECISIONS[self.autocast], compile_steps=self.compile, graph=graph
+                network,
+                axis,
+                slab,
+                autocast=PRECISIONS[self.autocast],
+                compile_backend="inductor" if self.compile else None,
+                graph=graph,
             )
         return self._streams[axis, slab]
 

@@ -13,7 +13,7 @@ from medsr_monai.streaming.schedule import Graph, Step, Task
 
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 Held = list["Tensor | None"]
-Advance = Callable[[Sequence["Tensor | None"], "Tensor | None"], tuple["Tensor | None", Held]]
+Advance = Callable[[Held, "Tensor | None"], tuple["Tensor | None", Held]]
 
 
 class Execution:
@@ -61,11 +61,10 @@ class Execution:
         operations = [layer.operation for layer in self.graph.layers[1:]]
         self._kernels = [op.bind(self.order, self.memory_format, self.low) for op in operations if op is not None]
 
-    def compiled(self, step: Step) -> Advance:
+    def compiled(self, step: Step, backend: str) -> Advance:
         """:meth:`advance` for one step, compiled when it is first used."""
         if step not in self._compiled:
-            advance = partial(self.advance, step)
-            self._compiled[step] = torch.compile(advance, dynamic=False)
+            self._compiled[step] = torch.compile(partial(self.advance, step), dynamic=False, backend=backend)
         return self._compiled[step]
 
     def _plan_memory(self) -> None:
@@ -89,18 +88,18 @@ class Execution:
                         self._joined[source] = (number, first)
                     first += self.channels[source]
 
-    def advance(self, step: Step, held: Sequence[Tensor | None], slab: Tensor | None) -> tuple[Tensor | None, Held]:
+    def advance(self, step: Step, held: Held, slab: Tensor | None) -> tuple[Tensor | None, Held]:
         """Do one step.
 
         Args:
             step: the tasks.
-            held: what each layer kept from the step before.
+            held: what each layer kept from the step before; the list is used up, so that no slice is held twice.
             slab: (B, C, slices, *others) the new slices of the input; None after the last.
 
         Returns:
             The new slices of the result, or None if it has none yet; and what each layer keeps.
         """
-        windows: Held = list(held)
+        windows = held
         begun: dict[int, Tensor] = {}  # windows with room for new slices
         for number, task in enumerate(step):
             if task.fresh:

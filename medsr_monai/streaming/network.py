@@ -23,13 +23,15 @@ class StreamedNetwork:
     The network is run in evaluation mode, with its weights as they are when a stream starts.
 
     Args:
-        network: of convolutions with stride 1, functions of voxels, sums, concatenations, pixel shuffles, interpolations.
+        network: of convolutions with stride 1, functions of voxels, sums, concatenations, pixel shuffles and
+            interpolations.
         axis: spatial axis along which the image is streamed.
         slab: input slices per step, 1 or more.
         autocast: precision of the convolutions; None for that of their weights.
-        channels_last: memory format of the slabs; None for channels last wherever it is known to be faster: on a CPU, in
-            low precision, and where the weights have it.
-        compile_steps: compile the steps of constant shape, which are all but those at the ends, with ``torch.compile``.
+        channels_last: memory format of the slabs; None for channels last wherever it is known to be faster: on a CPU,
+            in low precision, and where the weights have it.
+        compile_backend: compile the steps of constant shape, which are all but those at the ends, with this backend of
+            ``torch.compile``, e.g. "inductor"; None to run them as they are.
         graph: what :func:`trace_generator` made of the network before; None to trace it now.
 
     Attributes:
@@ -47,7 +49,7 @@ class StreamedNetwork:
         slab: int = 16,
         autocast: torch.dtype | None = None,
         channels_last: bool | None = None,
-        compile_steps: bool = False,
+        compile_backend: str | None = None,
         graph: Graph | None = None,
     ) -> None:
         self.graph = trace_generator(network) if graph is None else graph
@@ -58,7 +60,7 @@ class StreamedNetwork:
             raise InputError(f"slab {slab}: must be a whole number of slices, 1 or more")
         self.axis, self.slab, self.autocast = axis, slab, autocast
         self.channels_last = channels_last
-        self.compile_steps = compile_steps
+        self.compile_backend = compile_backend
         self._bound: tuple[Any, Execution] | None = None
         axes = range(self.graph.spatial_dims)
         self.order = (axis, *(other for other in axes if other != axis))
@@ -122,10 +124,10 @@ class StreamedNetwork:
         # What was compiled holds for slabs of one shape and for weights that have not changed.
         weights = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.network.parameters())
         signature = (tuple(slab.shape), slab.dtype, slab.device, low, last, weights)
-        if self._bound is None or self._bound[0] != signature or not self.compile_steps:
+        if self._bound is None or self._bound[0] != signature or not self.compile_backend:
             execution = Execution(self.graph, self.order, slab.movedim(2 + self.axis, 2), low, last)
             execution.bind()
-            self._bound = (signature, execution) if self.compile_steps else None
+            self._bound = (signature, execution) if self.compile_backend else None
             return execution
         return self._bound[1]
 
@@ -135,8 +137,8 @@ class StreamedNetwork:
         if slab is not None:
             slab = slab.movedim(2 + self.axis, 2).contiguous(memory_format=execution.memory_format)
         with torch.inference_mode(), torch.autocast(execution.device.type, enabled=False):
-            if self.compile_steps and constant:
-                return execution.compiled(step)(held, slab)
+            if self.compile_backend and constant:
+                return execution.compiled(step, self.compile_backend)(held, slab)
             return execution.advance(step, held, slab)
 
     def window_bytes(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:

@@ -41,6 +41,22 @@ class Margin:
 Kernel = Callable[[Sequence[Tensor], Margin, "Tensor | None"], Tensor]
 
 
+def convolution_function(weight: Tensor) -> Callable[..., Tensor]:
+    """What to call with (image, weight, bias, padding, stride, dilation, groups).
+
+    PyTorch takes its slow convolution, which unfolds the image to 27 times its memory, for images that it deems small,
+    as thin slabs are; where oneDNN can compute in this precision, it is asked for by name.
+    """
+    known = {torch.float32: True, torch.bfloat16: False, torch.float16: False}
+    if weight.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled:
+        known[torch.bfloat16] = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        known[torch.float16] = torch.ops.mkldnn._is_mkldnn_fp16_supported()
+        if known.get(weight.dtype, False) and not torch.compiler.is_compiling():
+            return torch.mkldnn_convolution
+    convolve = CONVOLVE[weight.ndim - 2]
+    return lambda image, weight, bias, padding, stride, *more: convolve(image, weight, bias, stride, padding, *more)
+
+
 def pad_axes(image: Tensor, pairs: Sequence[Interval], mode: str) -> Tensor:
     """Pad the spatial axes of (B, C, *spatial) by pairs of voxels, the first axis first."""
     amounts = [amount for pair in reversed(pairs) for amount in pair]
@@ -113,14 +129,14 @@ class Convolution(Operation):
         dilation = [module.dilation[axis] for axis in order]
         pads = [self.pads[axis] for axis in order[1:]]
         # The streamed axis gets its padding from the margin; the convolution itself pads the others if it can.
-        own = [0] * len(order)
+        own, ones = [0] * len(order), [1] * len(order)
         if mode == "constant" and all(before == after for before, after in pads):
             own[1:], pads = [before for before, _ in pads], [(0, 0)] * len(pads)
-        convolve = CONVOLVE[len(order)]
 
         def run(inputs: Sequence[Tensor], margin: Margin, out: Tensor | None) -> Tensor:
             image = pad_axes(inputs[0].to(dtype), [(margin.before, margin.after), *pads], mode)
-            return into(convolve(image, weight, bias, 1, own, dilation, module.groups), out)
+            convolve = convolution_function(weight)
+            return into(convolve(image, weight, bias, own, ones, dilation, module.groups), out)
 
         return run
 

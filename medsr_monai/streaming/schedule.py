@@ -5,8 +5,8 @@ slices that it must be ahead for the result to be complete up to slice 0. Step k
 
     ready(k) = clamp(factor * (slab * (k + 1) - R) + reach, 0, its size)       R: the reach of the input
 
-so that each step reads one slab of input and computes at most ``factor * slab`` slices of every layer, at the two ends of
-the image as in its middle; nothing is computed twice. A layer keeps what the next slice of any of its readers needs.
+so that each step reads one slab of input and computes at most ``factor * slab`` slices of every layer, at the two ends
+of the image as in its middle; nothing is computed twice. A layer keeps what the next slice of any of its readers needs.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -28,7 +29,7 @@ def stream_whole(streamed: StreamedNetwork, image: Tensor) -> Tensor:
         done = where.stop
         parts.append(part.clone())
     edges = [0, *(stop for _, stop in asked)]
-    assert asked == list(zip(edges[:-1], edges[1:], strict=True)) and edges[-1] == image.shape[dim]
+    assert asked == list(itertools.pairwise(edges)) and edges[-1] == image.shape[dim]
     return torch.cat(parts, dim)
 
 

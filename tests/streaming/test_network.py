@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from torch import Tensor, nn
 
 from medsr_monai.errors import InputError
 from medsr_monai.networks import RRDBNet
-from medsr_monai.streaming import StreamedNetwork
+from medsr_monai.streaming import StreamedNetwork, operations
+from medsr_monai.streaming.operations import convolution_function
 from tests.streaming.generators import RandomGenerator, stream_whole, whole_image
 
 TOLERANCE = 1e-5
@@ -24,7 +27,7 @@ def assert_equal(result: Tensor, expected: Tensor) -> None:
     assert (result - expected).abs().max() <= TOLERANCE * max(1.0, float(expected.max() - expected.min()))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_stream_equals_the_whole_image_for_random_networks(data: st.DataObject) -> None:
     dims = data.draw(st.sampled_from([2, 3]), "dims")
@@ -46,8 +49,8 @@ def test_stream_equals_the_whole_image_for_random_networks(data: st.DataObject) 
 @pytest.mark.parametrize("slab", [1, 3, 16])
 def test_rrdb_networks(dims: int, scale: tuple[int, ...], slab: int) -> None:
     torch.manual_seed(0)
-    network = RRDBNet(dims, 2, 1, scale, features=4, growth=3, num_blocks=1, dense_blocks=2).eval()
-    for size, axis in itertools.product([(1, 2, 3), (5, 7, 6), (23, 4, 5)], range(dims)):
+    network = RRDBNet(dims, 2, 1, scale, features=4, growth=3, num_blocks=1, dense_blocks=1).eval()
+    for size, axis in itertools.product([(1, 2, 3), (5, 7, 6), (19, 4, 5)], range(dims)):
         image = torch.rand(1, 2, *size[:dims])
         assert_equal(stream_whole(StreamedNetwork(network, axis, slab), image), whole_image(network, image))
 
@@ -103,15 +106,17 @@ def test_no_convolution_computes_a_voxel_twice(slab: int, monkeypatch: pytest.Mo
     network = RRDBNet(2, features=4, growth=2).eval()
     image = torch.rand(1, 1, 37, 6)
     counted = 0
-    original = torch.nn.functional.conv2d
 
-    def counting(*args, **kwargs) -> Tensor:
-        nonlocal counted
-        result = original(*args, **kwargs)
-        counted += result.numel()
-        return result
+    def counting(weight: Tensor) -> Callable[..., Tensor]:
+        def convolve(*args: Any) -> Tensor:
+            nonlocal counted
+            result = convolution_function(weight)(*args)
+            counted += result.numel()
+            return result
 
-    monkeypatch.setitem(__import__("medsr_monai.streaming.operations", fromlist=["x"]).CONVOLVE, 2, counting)
+        return convolve
+
+    monkeypatch.setattr(operations, "convolution_function", counting)
     stream_whole(StreamedNetwork(network, 0, slab), image)
     expected = sum(conv.out_channels for conv in network.modules() if isinstance(conv, nn.Conv2d)) * 37 * 6
     assert counted == expected
@@ -138,7 +143,9 @@ def test_receptive_radius_is_that_of_the_network() -> None:
 def peak_of_allocations(streamed: StreamedNetwork, image: Tensor) -> int:
     """Most bytes that tensors took at a time, from PyTorch's own record of allocations."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        for _ in streamed.stream(lambda a, b: image.narrow(2 + streamed.axis, a, b - a), image.shape[2 + streamed.axis]):
+        for _ in streamed.stream(
+            lambda a, b: image.narrow(2 + streamed.axis, a, b - a), image.shape[2 + streamed.axis]
+        ):
             pass
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = peak = 0
@@ -148,12 +155,12 @@ def peak_of_allocations(streamed: StreamedNetwork, image: Tensor) -> int:
     return peak
 
 
-@pytest.mark.parametrize("slab", [1, 4, 16])
+@pytest.mark.parametrize("slab", [3, 16])
 def test_window_bytes_bound_the_memory_taken(slab: int) -> None:
-    network = RRDBNet(3, features=8, growth=4, dense_blocks=2).eval()
+    network = RRDBNet(3, features=8, growth=4, dense_blocks=1).eval()
     streamed = StreamedNetwork(network, 0, slab, channels_last=True)
-    peaks = [peak_of_allocations(streamed, torch.rand(1, 1, extent, 24, 24)) for extent in (48, 120)]
-    estimate = streamed.window_bytes((1, 1, 120, 24, 24))
+    peaks = [peak_of_allocations(streamed, torch.rand(1, 1, extent, 24, 24)) for extent in (48, 96)]
+    estimate = streamed.window_bytes((1, 1, 96, 24, 24))
     assert max(peaks) <= estimate <= 1.6 * max(peaks)
     assert peaks[1] <= 1.05 * peaks[0]
 
@@ -176,8 +183,7 @@ def test_compiled_steps_give_the_same() -> None:
     torch.manual_seed(0)
     network, image = RRDBNet(2, features=4, growth=2, dense_blocks=1).eval(), torch.rand(1, 1, 60, 6)
     torch.compiler.reset()
-    streamed = StreamedNetwork(network, 0, 4, compile_steps=True)
-    streamed.backend = "eager"
+    streamed = StreamedNetwork(network, 0, 4, compile_backend="aot_eager")
     assert_equal(stream_whole(streamed, image), whole_image(network, image))
 
 
@@ -191,7 +197,7 @@ def test_arguments_out_of_range(arguments: dict, words: str) -> None:
 
 def test_slabs_of_the_wrong_shape_are_named() -> None:
     streamed = StreamedNetwork(nn.Conv2d(1, 1, 1), 0, 4)
-    with pytest.raises(InputError, match="need .* 4 slices along axis 0"):
+    with pytest.raises(InputError, match=r"need .* 4 slices along axis 0"):
         next(streamed.stream(lambda start, stop: torch.rand(1, 1, 3, 5), 9))
     with pytest.raises(InputError, match="0 slices"):
         next(streamed.stream(lambda start, stop: torch.rand(1, 1, 3, 5), 0))

@@ -33,10 +33,16 @@ class Function(nn.Module):
 
 
 REFUSED = [
-    (nn.Sequential(nn.Conv3d(1, 2, 1), nn.InstanceNorm3d(2)), "InstanceNorm3d at 1: looks at the whole image; use batch"),
+    (
+        nn.Sequential(nn.Conv3d(1, 2, 1), nn.InstanceNorm3d(2)),
+        "InstanceNorm3d at 1: looks at the whole image; use batch",
+    ),
     (nn.Sequential(nn.Conv3d(1, 2, 1), nn.GroupNorm(1, 2)), "GroupNorm at 1"),
     (nn.Sequential(nn.Conv2d(1, 2, 1), nn.AdaptiveAvgPool2d(1)), "AdaptiveAvgPool2d at 1: looks at the whole image"),
-    (nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)), "BatchNorm2d at 1: .* statistics"),
+    (
+        nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)),
+        "BatchNorm2d at 1: .* statistics",
+    ),
     (nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, padding=1)), r"Conv2d at 0: stride \(2, 2\)"),
     (nn.Sequential(nn.Conv2d(1, 2, 3)), "Conv2d at 0: changes the size of axis 0 by -2"),
     (nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular")), "padding_mode 'circular'"),
@@ -79,7 +85,7 @@ def test_monai_unet_is_refused_for_its_norm_or_pooling() -> None:
 
 
 def test_a_function_is_no_network() -> None:
-    with pytest.raises(InputError, match="need a torch.nn.Module"):
+    with pytest.raises(InputError, match=r"need a torch\.nn\.Module"):
         trace_generator(torch.relu)  # type: ignore[arg-type]
 
 
