@@ -185,7 +185,7 @@ class StreamingInferer(Inferer):
         self.output = output
         self._traced: tuple[nn.Module, Graph] | None = None
         self._streams: dict[tuple[int, int], StreamedNetwork] = {}
-        self._told: set[StreamPlan] = set()
+        self._told: list[StreamPlan] = []
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
         """Upscale (B, C, *spatial) to (B, C', *(scale * spatial)).
@@ -245,7 +245,7 @@ class StreamingInferer(Inferer):
         budget = self._budget(image, network)
         plan = plan_stream(streams, image.shape, image.dtype, budget, self.axis, self.slab)
         if plan.recomputed and plan not in self._told:
-            self._told.add(plan)
+            self._told.append(plan)
             strips = " x ".join(str(len(cuts)) for cuts in plan.strips)
             log.warning(
                 "one slice takes over %.3g GB: %s strips, %.0f %% more voxels to compute; memory_gb is the limit",

@@ -25,8 +25,8 @@ def weight_bytes(execution: Execution) -> int:
 def peak_bytes(execution: Execution, schedule: Schedule) -> int:
     """The most that is held at a time, in the order in which layers run; a step far from both ends holds most.
 
-    Counted are a copy of the weights, the slices kept between steps, the windows of the layers, what operations need beside them, a slab read
-    ahead, and a result still with its reader.
+    Counted are a copy of the weights, the slices kept between steps, the windows of the layers, what operations need
+    beside them, a slab read ahead, and a result still with its reader.
     """
     layers, step = execution.graph.layers, schedule.constant_step()
     size = [slice_bytes(execution, layer) for layer in range(len(layers))]

@@ -181,10 +181,15 @@ def test_autocast_computes_convolutions_in_low_precision() -> None:
 
 def test_compiled_steps_give_the_same() -> None:
     torch.manual_seed(0)
-    network, image = RRDBNet(2, features=4, growth=2, dense_blocks=1).eval(), torch.rand(1, 1, 60, 6)
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.LeakyReLU(), nn.Conv2d(2, 1, 3, padding=1)).eval()
+    image = torch.rand(1, 1, 40, 6)
     torch.compiler.reset()
     streamed = StreamedNetwork(network, 0, 4, compile_backend="aot_eager")
-    assert_equal(stream_whole(streamed, image), whole_image(network, image))
+    for factor in (1, 2):  # weights that change are followed
+        with torch.no_grad():
+            network[0].weight.mul_(factor)
+        assert_equal(stream_whole(streamed, image), whole_image(network, image))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
 @pytest.mark.parametrize(
