@@ -169,17 +169,17 @@ def main(
     for _ in range(rounds):
         for name, run in runs.items():
             result, *measured = measure(run, place)
-            best[name] = [min(pair) for pair in zip(measured, best.get(name, [math.inf] * 4), strict=True)]
+            best[name] = [*map(min, measured, best.get(name, [math.inf] * 4))]
             expected = result.float() if expected is None else expected
             errors[name] = float((result.float() - expected).abs().max() / (expected.max() - expected.min()))
             voxels = result[0, 0].numel()
             del result
-    print(f"{device_name(place, threads)}, {size}^3 voxels, {autocast or 'float32'}; {rate / GIGA:.0f} GFLOP/s alone\n")
-    print(
-        "| inference | s | cpu s | Mvoxel/s | share | host MiB | device MiB | error |\n|---|---|---|---|---|---|---|---|"
-    )
+    what = f"{device_name(place, threads)}, {size}^3 voxels, {autocast or 'float32'}"
+    print(f"{what}; largest convolution alone {rate / GIGA:.0f} GFLOP/s\n")
+    print("| inference | s | cpu s | Mvoxel/s | share | host MiB | device MiB | error |")
+    print("|---" * 8 + "|")
     for name, (seconds, processor, host, on_device) in best.items():
-        figures = f"{seconds:.2f} | {processor:.2f} | {voxels / seconds / 1e6:.2f} | {100 * bare / seconds:.0f} %"
+        figures = f"{seconds:.2f} | {processor:.2f} | {voxels / seconds / 1e6:.2f} | {bare / seconds:.0%}"
         print(f"| {name} | {figures} | {host:.0f} | {on_device:.0f} | {errors[name]:.1e} |")
 
 
