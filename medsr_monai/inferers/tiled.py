@@ -1,4 +1,4 @@
-"""MONAI inferers: exact tiles for convolutional generators, and the projection onto the measurement."""
+"""Exact tiles for convolutional generators: each with a halo as wide as the receptive field."""
 
 from __future__ import annotations
 
@@ -8,35 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.errors import InputError
-
-
-def consistency_regularisation(consistency: str | float | None) -> float | None:
-    """What ``none``, ``exact`` or a number means to the projection.
-
-    Returns:
-        None for no projection, 0 for an exact one, or the Tikhonov damping.
-
-    Raises:
-        InputError: anything else.
-    """
-    if consistency is None or str(consistency).lower() == "none":
-        return None
-    if str(consistency).lower() == "exact":
-        return 0.0
-    try:
-        value = math.nan if isinstance(consistency, bool) else float(consistency)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise InputError(f"consistency '{consistency}': must be none, exact, or a damping of 0 or more")
-    return value
 
 
 def cut_axis(size: int, tiles: int, halo: int) -> list[tuple[slice, slice]]:
@@ -160,85 +136,3 @@ class TiledInferer(Inferer):
             output[cast(Any, (Ellipsis, *target))] = result[cast(Any, (Ellipsis, *source))]
         assert output is not None
         return output
-
-
-class FlipEnsembleInferer(Inferer):
-    """Average the network's answers to mirrored copies of the input, each mirrored back.
-
-    Args:
-        inferer: runs the network.
-        size: how many mirrorings, 1 (none) to 8 in 3D, 4 in 2D; the time grows in proportion.
-
-    Reference:
-        Timofte et al., Seven ways to improve example-based single image super resolution, doi:10.1109/CVPR.2016.206
-    """
-
-    def __init__(self, inferer: Inferer, size: int = 1) -> None:
-        super().__init__()
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise InputError(f"ensemble {size}: must be a whole number, 1 or more")
-        self.inferer = inferer
-        self.size = size
-
-    @staticmethod
-    def mirrorings(axes: int) -> list[list[int]]:
-        """Sets of dimensions to mirror; each is followed by its complement, so that any two neighbours balance out."""
-        dims = list(range(2, 2 + axes))
-        halves = [[dim for dim in dims[1:] if chosen >> (dim - 3) & 1] for chosen in range(2 ** (axes - 1))]
-        return [part for half in halves for part in (half, [dim for dim in dims if dim not in half])]
-
-    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Upscale (B, C, *spatial) to (B, C', *(scale * spatial))."""
-        mirrorings = self.mirrorings(inputs.ndim - 2)
-        if self.size > len(mirrorings):
-            raise InputError(f"ensemble {self.size}: there are {len(mirrorings)} mirrorings of this image")
-        total: Tensor | None = None
-        for dims in mirrorings[: self.size]:
-            result = self.inferer(inputs.flip(dims), network, *args, **kwargs).flip(dims)
-            total = result if total is None else total.add_(result)
-        assert total is not None
-        return total.div_(self.size) if self.size > 1 else total
-
-
-class ConsistentInferer(Inferer):
-    """Upscale, then move the result the least distance to where it reproduces the measurement.
-
-    Every channel is a volume of its own when the network takes one channel: a time series is upscaled volume by volume.
-
-    Args:
-        inferer: runs the network.
-        profile: the acquisition that the input is taken to come from: ``box``, ``gaussian`` or ``kspace``.
-        regularisation: None for no projection, 0 for an exact one, or a Tikhonov damping for noisy measurements; see
-            :func:`consistency_regularisation`.
-        progress: show a progress bar over the volumes of a series.
-    """
-
-    def __init__(
-        self,
-        inferer: Inferer | None = None,
-        profile: str = "box",
-        regularisation: float | None = 0.0,
-        progress: bool = False,
-    ) -> None:
-        super().__init__()
-        self.inferer = TiledInferer() if inferer is None else inferer
-        self.profile = profile
-        self.regularisation = regularisation
-        self.progress = progress
-
-    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Upscale (B, C, *spatial) to (B, C, *(scale * spatial))."""
-        batch, channels = inputs.shape[:2]
-        inputs = torch.as_tensor(inputs)
-        volumes = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
-        volumes = volumes.reshape(batch * channels, 1, *inputs.shape[2:])
-        series = tqdm(volumes.split(1), desc="volumes", disable=not self.progress or len(volumes) == 1)
-        results = torch.cat([self._upscale(volume, network, *args, **kwargs) for volume in series])
-        return results.reshape(batch, channels, *results.shape[2:])
-
-    def _upscale(self, lr: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        sr = self.inferer(lr, network, *args, **kwargs).float()
-        if self.regularisation is None:
-            return sr
-        acquisition = SeparableAcquisition.from_profile(sr.shape[2:], lr.shape[2:], self.profile)
-        return acquisition.project(sr, lr.float(), self.regularisation)

@@ -1,0 +1,292 @@
+"""What a streamed network is made of: what each operation needs along an axis, and how it runs on a few slices.
+
+Along an axis, slices are half-open intervals of whole numbers. An operation says which slices of its input it needs for
+given slices of its output; what lies outside of the image is the padding that the operation itself adds there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Interval = tuple[int, int]
+CONVOLVE: dict[int, Callable[..., Tensor]] = {2: functional.conv2d, 3: functional.conv3d}
+PAD_MODES = {"zeros": "constant", "replicate": "replicate"}
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How the slices that an operation is given lie to those it shall make.
+
+    Attributes:
+        before: slices of padding to add in front of the first.
+        after: slices of padding to add behind the last.
+        crop: slices of the result to leave out in front; upsampling makes whole groups.
+        fresh: slices to return.
+    """
+
+    before: int
+    after: int
+    crop: int
+    fresh: int
+
+
+# (inputs, margin, where to write the result or None) -> the result: (B, C, fresh, *others), the streamed axis first
+Kernel = Callable[[Sequence[Tensor], Margin, "Tensor | None"], Tensor]
+
+
+def convolution_function(weight: Tensor) -> Callable[..., Tensor]:
+    """What to call with (image, weight, bias, padding, stride, dilation, groups).
+
+    PyTorch takes its slow convolution, which unfolds the image to 27 times its memory, for images that it deems small,
+    as thin slabs are; where oneDNN can compute in this precision, it is asked for by name.
+    """
+    known = {torch.float32: True, torch.bfloat16: False, torch.float16: False}
+    if weight.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled:
+        known[torch.bfloat16] = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        known[torch.float16] = torch.ops.mkldnn._is_mkldnn_fp16_supported()
+        if known.get(weight.dtype, False) and not torch.compiler.is_compiling():
+            return torch.mkldnn_convolution
+    convolve = CONVOLVE[weight.ndim - 2]
+    return lambda image, weight, bias, padding, stride, *more: convolve(image, weight, bias, stride, padding, *more)
+
+
+def pad_axes(image: Tensor, pairs: Sequence[Interval], mode: str) -> Tensor:
+    """Pad the spatial axes of (B, C, *spatial) by pairs of voxels, the first axis first."""
+    amounts = [amount for pair in reversed(pairs) for amount in pair]
+    return functional.pad(image, amounts, mode) if any(amounts) else image
+
+
+def into(result: Tensor, out: Tensor | None) -> Tensor:
+    """The result where it shall be."""
+    return result if out is None else out.copy_(result)
+
+
+class Operation:
+    """One layer. Unless a subclass says otherwise it is local: a voxel of the result needs the same voxel."""
+
+    writes_out = False  # whether the kernel writes its result to ``out`` without a copy
+    is_view = False  # whether the result shares the memory of the input
+
+    def factor(self, axis: int) -> int:
+        """Slices of output per slice of input."""
+        return 1
+
+    def need(self, axis: int, start: int, stop: int) -> Interval:
+        """Input slices that the output slices [start, stop) need, beyond the image where there is padding."""
+        return start, stop
+
+    def channels(self, sources: Sequence[int]) -> int:
+        """Channels of the output."""
+        return sources[0]
+
+    def dtype(self, sources: Sequence[torch.dtype], low: torch.dtype | None) -> torch.dtype:
+        """Type of the output; ``low`` is what convolutions compute in, None for that of their weights."""
+        result = sources[0]
+        for other in sources[1:]:
+            result = torch.promote_types(result, other)
+        return result
+
+    def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
+        """The operation on images whose spatial axes are in ``order``, with the weights as they are now."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Convolution(Operation):
+    """A convolution of stride 1 that keeps the size of the image.
+
+    Attributes:
+        module: Conv2d or Conv3d.
+        pads: voxels before and after, per axis.
+    """
+
+    module: nn.Conv3d
+    pads: tuple[Interval, ...]
+
+    def need(self, axis: int, start: int, stop: int) -> Interval:
+        before, after = self.pads[axis]
+        return start - before, stop + after
+
+    def channels(self, sources: Sequence[int]) -> int:
+        return self.module.out_channels
+
+    def dtype(self, sources: Sequence[torch.dtype], low: torch.dtype | None) -> torch.dtype:
+        return low or self.module.weight.dtype
+
+    def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
+        module, mode = self.module, PAD_MODES[self.module.padding_mode]
+        dtype = low or module.weight.dtype
+        weight = module.weight.detach().permute(0, 1, *(2 + axis for axis in order))
+        weight = weight.to(dtype).contiguous(memory_format=memory_format)
+        bias = None if module.bias is None else module.bias.detach().to(dtype)
+        dilation = [module.dilation[axis] for axis in order]
+        pads = [self.pads[axis] for axis in order[1:]]
+        # The streamed axis gets its padding from the margin; the convolution itself pads the others if it can.
+        own, ones = [0] * len(order), [1] * len(order)
+        if mode == "constant" and all(before == after for before, after in pads):
+            own[1:], pads = [before for before, _ in pads], [(0, 0)] * len(pads)
+
+        def run(inputs: Sequence[Tensor], margin: Margin, out: Tensor | None) -> Tensor:
+            image = pad_axes(inputs[0].to(dtype), [(margin.before, margin.after), *pads], mode)
+            convolve = convolution_function(weight)
+            return into(convolve(image, weight, bias, own, ones, dilation, module.groups), out)
+
+        return run
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place in the arguments that an input takes, by number."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Elementwise(Operation):
+    """A function of voxels, and perhaps of constants, each by itself.
+
+    Attributes:
+        function: what to call.
+        args: its arguments, with a :class:`Source` for each input.
+        kwargs: its keyword arguments.
+        out_function: the same with ``out``, or None if there is none.
+    """
+
+    function: Callable[..., Tensor]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    out_function: Callable[..., Tensor] | None = None
+
+    @property
+    def writes_out(self) -> bool:  # type: ignore[override]
+        return self.out_function is not None
+
+    def _constants(self) -> list[Tensor]:
+        return [arg for arg in self.args if isinstance(arg, Tensor) and arg.ndim]
+
+    def channels(self, sources: Sequence[int]) -> int:
+        # A constant has one value, or one per channel.
+        return max([*sources, *(constant.numel() for constant in self._constants())])
+
+    def dtype(self, sources: Sequence[torch.dtype], low: torch.dtype | None) -> torch.dtype:
+        return super().dtype([*sources, *(constant.dtype for constant in self._constants())], low)
+
+    def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
+        def run(inputs: Sequence[Tensor], margin: Margin, out: Tensor | None) -> Tensor:
+            args = [inputs[arg.index] if isinstance(arg, Source) else arg for arg in self.args]
+            if out is not None and self.out_function is not None:
+                return self.out_function(*args, **self.kwargs, out=out)
+            return into(self.function(*args, **self.kwargs), out)
+
+        return run
+
+
+@dataclass(frozen=True)
+class Concatenation(Operation):
+    """Images side by side along the channels."""
+
+    writes_out = True
+
+    def channels(self, sources: Sequence[int]) -> int:
+        return sum(sources)
+
+    def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
+        def run(inputs: Sequence[Tensor], margin: Margin, out: Tensor | None) -> Tensor:
+            if out is None:
+                return torch.cat(list(inputs), dim=1)
+            for image, part in zip(inputs, out.split([image.shape[1] for image in inputs], dim=1), strict=True):
+                # What was written to its place already is that place.
+                if image.data_ptr() != part.data_ptr():
+                    part.copy_(image)
+            return out
+
+        return run
+
+
+@dataclass(frozen=True)
+class ChannelSlice(Operation):
+    """Some channels of an image."""
+
+    channel_slice: slice
+    is_view = True
+
+    def channels(self, sources: Sequence[int]) -> int:
+        return len(range(*self.channel_slice.indices(sources[0])))
+
+    def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
+        return lambda inputs, margin, out: into(inputs[0][:, self.channel_slice], out)
+
+
+@dataclass(frozen=True)
+class Shuffle(Operation):
+    """Pixel shuffle: channels into space by a factor per axis."""
+
+    scale: tuple[int, ...]
+    is_view = True  # where nothing has to move
+
+    def factor(self, axis: int) -> int:
+        return self.scale[axis]
+
+    def need(self, axis: int, start: int, stop: int) -> Interval:
+        return start // self.scale[axis], -(-stop // self.scale[axis])
+
+    def channels(self, sources: Sequence[int]) -> int:
+        return sources[0] // math.prod(self.scale)
+
+    def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
+        axes = len(order)
+        # (B, C, factors as the channels hold them, *spatial as streamed) -> every spatial axis before its factor
+        permutation = [0, 1, *(i for place, axis in enumerate(order) for i in (2 + axes + place, 2 + axis))]
+        scale = [self.scale[axis] for axis in order]
+
+        def run(inputs: Sequence[Tensor], margin: Margin, out: Tensor | None) -> Tensor:
+            batch, channels, *spatial = inputs[0].shape
+            parts = inputs[0].reshape(batch, -1, *self.scale, *spatial).permute(permutation)
+            size = [n * factor for n, factor in zip(spatial, scale, strict=True)]
+            result = parts.reshape(batch, channels // math.prod(self.scale), *size)
+            return into(result.narrow(2, margin.crop, margin.fresh), out)
+
+        return run
+
+
+@dataclass(frozen=True)
+class Upsampling(Operation):
+    """Nearest or linear interpolation by a factor per axis, half-voxel aligned.
+
+    Attributes:
+        scale: integer factor per axis.
+        linear: linear, or nearest.
+    """
+
+    scale: tuple[int, ...]
+    linear: bool
+
+    def factor(self, axis: int) -> int:
+        return self.scale[axis]
+
+    def need(self, axis: int, start: int, stop: int) -> Interval:
+        factor = self.scale[axis]
+        if not self.linear or factor == 1:
+            return start // factor, -(-stop // factor)
+        # Voxel i lies at (i + 1/2) / factor - 1/2, between the two input voxels on either side.
+        return (2 * start + 1 - factor) // (2 * factor), (2 * stop - 1 - factor) // (2 * factor) + 2
+
+    def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
+        scale = [float(self.scale[axis]) for axis in order]
+        mode = {2: "bilinear", 3: "trilinear"}[len(order)] if self.linear else "nearest"
+        align = False if self.linear else None
+
+        def run(inputs: Sequence[Tensor], margin: Margin, out: Tensor | None) -> Tensor:
+            pairs = [(margin.before, margin.after), *[(0, 0)] * (len(order) - 1)]
+            image = pad_axes(inputs[0], pairs, "replicate")
+            result = functional.interpolate(image, scale_factor=scale, mode=mode, align_corners=align)
+            return into(result.narrow(2, margin.crop, margin.fresh), out)
+
+        return run
