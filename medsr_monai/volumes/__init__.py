@@ -2,6 +2,7 @@
 
 from medsr_monai.volumes.dictionary import LoadVolumed, SaveVolumed
 from medsr_monai.volumes.example import write_example
+from medsr_monai.volumes.lazy import LazyVolume, open_volume
 from medsr_monai.volumes.reading import read_info, read_volume
 from medsr_monai.volumes.volume import (
     READABLE_SUFFIXES,
@@ -18,11 +19,13 @@ __all__ = [
     "DTYPES",
     "READABLE_SUFFIXES",
     "WRITABLE_SUFFIXES",
+    "LazyVolume",
     "LoadVolumed",
     "SaveVolumed",
     "Volume",
     "VolumeInfo",
     "find_volumes",
+    "open_volume",
     "prepare_folder",
     "read_info",
     "read_volume",

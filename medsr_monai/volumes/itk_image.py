@@ -152,14 +152,44 @@ def open_itk(path: Path) -> tuple[VolumeInfo, Any]:
     return info, reader
 
 
-def read_itk(path: Path) -> tuple[VolumeInfo, np.ndarray]:
+def find_raw_voxels(path: Path, info: VolumeInfo) -> tuple[int, np.dtype] | None:
+    """Find uncompressed voxels that follow the header in the same file.
+
+    Args:
+        path: an existing .mha, .mhd or .nrrd file.
+        info: what its header says.
+
+    Returns:
+        Where they start, in bytes, and their type in the file's byte order; None if they are stored otherwise.
+    """
+    parsed, header_bytes = _header_fields(path)
+    if path.suffix.lower() == ".nrrd":
+        is_raw = parsed.get("encoding", "").lower() == "raw" and not {"data file", "datafile"} & parsed.keys()
+        is_raw = is_raw and not {"byte skip", "byteskip", "line skip", "lineskip"} & parsed.keys()
+        is_big = parsed.get("endian", "").lower() == "big"
+    else:
+        is_raw = parsed.get("elementdatafile", "").upper() == "LOCAL" and not parsed.get("headersize", "")
+        is_raw = is_raw and parsed.get("compresseddata", "false").lower() in ("false", "0")
+        is_raw = is_raw and parsed.get("binarydata", "true").lower() in ("true", "1")
+        is_big = "true" in (
+            parsed.get("binarydatabyteordermsb", "").lower(),
+            parsed.get("elementbyteordermsb", "").lower(),
+        )
+    # Where the arithmetic does not come out, SimpleITK knows better.
+    if not is_raw or path.stat().st_size != header_bytes + math.prod(info.shape) * info.dtype.itemsize:
+        return None
+    return header_bytes, info.dtype.newbyteorder(">" if is_big else "<")
+
+
+def read_itk(path: Path, dtype: np.dtype | type = np.float32) -> tuple[VolumeInfo, np.ndarray]:
     """Read a MetaImage or NRRD file.
 
     Args:
         path: an existing .mha, .mhd or .nrrd file.
+        dtype: what to convert the voxels to.
 
     Returns:
-        What the header says, and the voxels as float32, (X, Y, Z) or (X, Y, Z, T).
+        What the header says, and the voxels, (X, Y, Z) or (X, Y, Z, T).
 
     Raises:
         InputError: see `read_volume`.
@@ -169,7 +199,7 @@ def read_itk(path: Path) -> tuple[VolumeInfo, np.ndarray]:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             image = reader.Execute()
-            data = sitk.GetArrayViewFromImage(image).astype(np.float32).transpose()
+            data = sitk.GetArrayViewFromImage(image).astype(dtype).transpose()
     except RuntimeError as error:
         raise InputError(f"{path}: truncated or damaged data; copy or download it again") from error
     except MemoryError as error:
