@@ -45,7 +45,9 @@ def test_percentiles_are_numpys(maker):
     exact = values.astype(np.float64)
     foreground = exact[values > np.float32(exact.mean())]
     if foreground.size and np.percentile(foreground, 99.5) > np.percentile(exact, 0.5):
-        np.testing.assert_allclose((low, high), (np.percentile(exact, 0.5), np.percentile(foreground, 99.5)), rtol=1e-12)
+        np.testing.assert_allclose(
+            (low, high), (np.percentile(exact, 0.5), np.percentile(foreground, 99.5)), rtol=1e-12
+        )
     else:
         assert high > low == values.min()
 
@@ -58,7 +60,7 @@ def test_what_is_not_finite_is_counted():
 
 def test_a_pass_without_voxels_is_noticed():
     with pytest.raises(ValueError, match="no voxels"):
-        window_of_slabs(lambda: [])
+        window_of_slabs(list)
 
 
 def test_keys_sort_as_the_numbers_do():

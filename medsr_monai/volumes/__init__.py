@@ -4,8 +4,10 @@ from medsr_monai.volumes.dictionary import LoadVolumed, SaveVolumed
 from medsr_monai.volumes.example import write_example
 from medsr_monai.volumes.lazy import LazyVolume, open_volume
 from medsr_monai.volumes.reading import read_info, read_volume
+from medsr_monai.volumes.slab_writing import SlabWriter
 from medsr_monai.volumes.volume import (
     READABLE_SUFFIXES,
+    STREAMABLE_SUFFIXES,
     WRITABLE_SUFFIXES,
     Volume,
     VolumeInfo,
@@ -18,10 +20,12 @@ from medsr_monai.volumes.writing import DTYPES, prepare_folder, write_volume
 __all__ = [
     "DTYPES",
     "READABLE_SUFFIXES",
+    "STREAMABLE_SUFFIXES",
     "WRITABLE_SUFFIXES",
     "LazyVolume",
     "LoadVolumed",
     "SaveVolumed",
+    "SlabWriter",
     "Volume",
     "VolumeInfo",
     "find_volumes",

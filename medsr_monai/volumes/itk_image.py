@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,46 @@ def read_itk(path: Path, dtype: np.dtype | type = np.float32) -> tuple[VolumeInf
     return info, data.reshape(info.shape, order="F")
 
 
+def _placed(image: Any, grid: Grid, time_step: float | None) -> Any:
+    """Give a SimpleITK image its place in the world."""
+    affine = _LPS_TO_RAS @ grid.affine
+    n_dims = image.GetDimension()
+    direction, spacing, origin = np.eye(n_dims), np.ones(n_dims), np.zeros(n_dims)
+    spacing[:N_AXES] = grid.spacing_mm
+    spacing[N_AXES:] = time_step or 1.0
+    direction[:N_AXES, :N_AXES] = affine[:N_AXES, :N_AXES] / spacing[:N_AXES]
+    origin[:N_AXES] = affine[:N_AXES, N_AXES]
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(origin.tolist())
+    image.SetDirection(direction.ravel().tolist())
+    return image
+
+
+def itk_header(suffix: str, shape: tuple[int, ...], dtype: np.dtype, grid: Grid, time_step: float | None) -> bytes:
+    """What `write_itk` writes before the voxels.
+
+    Args:
+        suffix: .mha or .nrrd.
+        shape: (X, Y, Z) or (X, Y, Z, T).
+        dtype: of the numbers that will follow, in native byte order.
+        grid: where the voxels lie.
+        time_step: spacing of the fourth axis.
+    """
+    sitk = _simpleitk()
+    one = _placed(sitk.GetImageFromArray(np.zeros((1,) * len(shape), dtype), isVector=False), grid, time_step)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"one{suffix}"
+        sitk.WriteImage(one, str(path), useCompression=False)
+        header = path.read_bytes()[: -dtype.itemsize]
+    # The library writes the header of an image of one voxel; its size is the one line that differs.
+    key = b"sizes: " if suffix == ".nrrd" else b"DimSize = "
+    before, found, after = header.partition(b"\n" + key)
+    if not found:
+        raise RuntimeError(f"SimpleITK wrote a {suffix} header without '{key.decode()}'")
+    size = " ".join(str(n) for n in shape).encode()
+    return before + found + size + after[after.index(b"\n") :]
+
+
 def write_itk(path: Path, data: np.ndarray, grid: Grid, time_step: float | None = None) -> None:
     """Write a .mha or .nrrd file, uncompressed, with nothing but the grid in its header.
 
@@ -221,17 +262,7 @@ def write_itk(path: Path, data: np.ndarray, grid: Grid, time_step: float | None 
         OSError: the file cannot be written.
     """
     sitk = _simpleitk()
-    image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose()), isVector=False)
-    affine = _LPS_TO_RAS @ grid.affine
-    n_dims = data.ndim
-    direction, spacing, origin = np.eye(n_dims), np.ones(n_dims), np.zeros(n_dims)
-    spacing[:N_AXES] = grid.spacing_mm
-    spacing[N_AXES:] = time_step or 1.0
-    direction[:N_AXES, :N_AXES] = affine[:N_AXES, :N_AXES] / spacing[:N_AXES]
-    origin[:N_AXES] = affine[:N_AXES, N_AXES]
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(origin.tolist())
-    image.SetDirection(direction.ravel().tolist())
+    image = _placed(sitk.GetImageFromArray(np.ascontiguousarray(data.transpose()), isVector=False), grid, time_step)
     try:
         # Uncompressed, so that a file cut short by a full disk shows in its size, whatever the library reports.
         sitk.WriteImage(image, str(path), useCompression=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Iterator
@@ -275,7 +276,7 @@ def nifti_header(
     grid: Grid,
     like: VolumeInfo | None,
     scaling: tuple[float, float],
-    stored_range: tuple[float, float],
+    data_range: tuple[float, float],
 ) -> Nifti1Header:
     """The header of a new file.
 
@@ -285,7 +286,7 @@ def nifti_header(
         grid: where the voxels lie.
         like: the source, for the header fields that stay true.
         scaling: (slope, inter), intensity = slope * stored + inter.
-        stored_range: least and largest of the numbers to store.
+        data_range: least and largest intensity: the source's display range is kept where it overlaps.
     """
     header = Nifti1Header()
     header.set_data_shape(shape)
@@ -293,8 +294,7 @@ def nifti_header(
     header.set_xyzt_units("mm")
     _set_forms(header, grid, *_xform_codes(like))
     if like is not None:
-        limits = sorted(float(x) * scaling[0] + scaling[1] for x in stored_range)
-        _copy_true_fields(header, grid, like, (limits[0], limits[1]))
+        _copy_true_fields(header, grid, like, data_range)
         if like.time_step is not None:
             header["pixdim"][4] = like.time_step
     # The image's own copy of the header, as it will be written, starts without a scaling.
@@ -320,7 +320,8 @@ def write_nifti(
     Raises:
         OSError: the file cannot be written.
     """
-    header = nifti_header(data.shape, data.dtype, grid, like, scaling, (data.min(), data.max()))
+    limits = sorted(float(x) * scaling[0] + scaling[1] for x in (data.min(), data.max()))
+    header = nifti_header(data.shape, data.dtype, grid, like, scaling, (limits[0], limits[1]))
     image = nib.Nifti1Image(data, None, header)
     image.header.set_slope_inter(*scaling)
     with open(path, "wb") as file:
@@ -329,3 +330,10 @@ def write_nifti(
                 image.to_stream(compressed)
         else:
             image.to_stream(file)
+
+
+def header_bytes(header: Nifti1Header) -> bytes:
+    """All that stands before the voxels of a single-file image."""
+    buffer = io.BytesIO()
+    header.write_to(buffer)
+    return buffer.getvalue().ljust(int(header["vox_offset"]), b"\0")
