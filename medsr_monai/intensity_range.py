@@ -20,7 +20,7 @@ Slabs = Callable[[], Iterable[np.ndarray]]
 
 
 def _percentile(order: Callable[[int], float], first: int, n: int, percent: float) -> float:
-    """Interpolate linearly between the two order statistics around a percentile of the ranks first ... first + n - 1."""
+    """Interpolate linearly between the two order statistics around a percentile of n ranks from `first`."""
     position = percent / 100 * (n - 1)
     below = math.floor(position)
     low, high = order(first + below), order(first + min(below + 1, n - 1))

@@ -2,7 +2,7 @@
 
 from medsr_monai.volumes.dictionary import LoadVolumed, SaveVolumed
 from medsr_monai.volumes.example import write_example
-from medsr_monai.volumes.lazy import LazyVolume, open_volume
+from medsr_monai.volumes.lazy import LazyVolume, open_volume, voxels_to_unpack
 from medsr_monai.volumes.reading import read_info, read_volume
 from medsr_monai.volumes.slab_writing import SlabWriter
 from medsr_monai.volumes.volume import (
@@ -35,6 +35,7 @@ __all__ = [
     "read_volume",
     "volume_stem",
     "volume_suffix",
+    "voxels_to_unpack",
     "write_example",
     "write_volume",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
 from medsr_monai.errors import InputError
-from medsr_monai.geometry import N_AXES, Grid, inverse_orientation, parse_orientation, reorient
+from medsr_monai.geometry import N_AXES, parse_orientation, reorient
 from medsr_monai.intensity_range import IntensityScan, window_of_slabs
 from medsr_monai.volumes import itk_image, nifti
 from medsr_monai.volumes.reading import read_info, refuse_values
@@ -157,17 +157,20 @@ class LazyVolume:
             self._unpack(path, int(stored.offset), n_bytes)
         else:
             with nifti.errors_named(path):
-                self._file, self._offset = self._stack.enter_context(open(path, "rb")), int(stored.offset)
+                self._file, self._offset = self._opened(path), int(stored.offset)
 
     def _open_itk(self, path: Path) -> None:
         place = itk_image.find_raw_voxels(path, self.info)
         if place is not None:
             self._offset, self._dtype = place
-            self._file = self._stack.enter_context(open(path, "rb"))
+            self._file = self._opened(path)
             return
         _, data = itk_image.read_itk(path, dtype=self.info.dtype)
         self._file, self._offset, self._dtype = self._scratch(data.nbytes), 0, data.dtype
         self._store(data.ravel(order="F").data)
+
+    def _opened(self, path: Path) -> BinaryIO:
+        return self._stack.enter_context(path.open("rb"))
 
     def _scratch(self, n_bytes: int) -> BinaryIO:
         try:
@@ -223,8 +226,3 @@ def voxels_to_unpack(path: str | Path) -> int:
     else:
         is_packed = itk_image.find_raw_voxels(info.path, info) is None
     return math.prod(info.shape) * info.dtype.itemsize if is_packed else 0
-
-
-def output_grid(source: LazyVolume, shape: tuple[int, ...]) -> Grid:
-    """The grid, in the file's own orientation, of an image of canonical `shape` over the source's field of view."""
-    return source.grid.resized(shape).reoriented(inverse_orientation(source.orientation))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol
@@ -141,7 +141,7 @@ class SlabWriter:
             name = self.path.name[: -len(self.suffix)]
             return OmeZarrPlanes(folder, self.shape, self.storage, self.grid, time_step, name)
         temporary = self._stack.enter_context(replacing(self.path, self.suffix))
-        file = self._stack.enter_context(open(temporary, "wb"))
+        file = self._stack.enter_context(temporary.open("wb"))
         if self.suffix not in NIFTI_SUFFIXES:
             header = itk_image.itk_header(self.suffix, self.shape, self.storage, self.grid, time_step)
             return _RawPlanes(file, header)
@@ -182,10 +182,8 @@ class SlabWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            try:
+            with suppress(OSError):  # closing a file on a full disk fails once more; the first error is the one to tell
                 self._stack.__exit__(kind, error, trace)
-            except OSError:  # closing a file on a full disk fails once more; the first error is the one to tell
-                pass
             return
         try:
             with self._stack:
