@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ class _Intermediate:
     def load(self, start: int, stop: int) -> Tensor:
         slices = np.empty((stop - start, *self._slice_shape), dtype=np.float32)
         self.file.seek(start * math.prod(self._slice_shape) * 4)
-        if self.file.readinto(memoryview(slices).cast("B")) != slices.nbytes:  # type: ignore[attr-defined]
+        if cast(Any, self.file).readinto(slices.data) != slices.nbytes:
             raise RuntimeError(f"slices {start} to {stop} of the temporary file were never written")
         return torch.from_numpy(slices).movedim(0, self.axis)[None, None]
 
