@@ -30,7 +30,7 @@ def project_in_slabs(
     return torch.cat(parts, dim=dim)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(
     lr_shape=st.tuples(sizes, sizes, sizes),
     extra=st.tuples(*[st.sampled_from([1, 1.5, 2, 3.4, 4])] * 3),

@@ -23,7 +23,7 @@ MAKERS = {
 }
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(
     maker=st.sampled_from(sorted(MAKERS)),
     n=st.integers(1, 3000),
