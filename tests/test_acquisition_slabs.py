@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsr_monai.acquisition import PROFILES, SeparableAcquisition, SlabProjection, box_matrix
+from medsr_monai.acquisition import PROFILES, SeparableAcquisition, SlabProjection, box_matrix, separable
 from medsr_monai.acquisition.slabs import _BandedMatrix
 from medsr_monai.errors import InputError
 
@@ -91,3 +91,12 @@ def test_missing_or_doubled_slices_are_noticed():
 def test_what_makes_no_sense_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call(SeparableAcquisition.from_profile((4, 4, 4), (2, 2, 2)))
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.2])
+def test_the_filter_in_parts_is_the_filter(monkeypatch, damping):
+    acquisition = SeparableAcquisition.from_profile((14, 9, 8), (7, 3, 4), "gaussian")
+    lr = torch.rand(2, 1, 7, 3, 4)
+    whole = acquisition.pseudo_inverse(lr, damping)
+    monkeypatch.setattr(separable, "_FILTER_VOXELS", 50)
+    torch.testing.assert_close(acquisition.pseudo_inverse(lr, damping), whole, rtol=0, atol=0)

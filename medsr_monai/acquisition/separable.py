@@ -15,6 +15,7 @@ from medsr_monai.errors import InputError
 # Singular values below this share of the largest one are not measured: their inverse would only amplify rounding
 # errors.
 RELATIVE_CUTOFF = 1e-6
+_FILTER_VOXELS = 1 << 22
 
 
 def apply_matrix(matrix: Tensor, image: Tensor, axis: int) -> Tensor:
@@ -206,19 +207,31 @@ class SeparableAcquisition:
         _, u, s, _ = matrices
         for axis, basis in enumerate(u):
             lr = apply_matrix(basis.mT, lr, axis)
-        return lr * self._spectral_filter(s, damping), matrices
+        largest = self._spectral_product([values.amax(dim=-1, keepdim=True) for values in s])
+        # Part by part, since the filter's own intermediate steps would be several images.
+        n = lr.shape[2]
+        thick = max(1, n * _FILTER_VOXELS // max(1, lr.numel()))
+        parts = [slice(start, min(start + thick, n)) for start in range(0, n, thick)]
+        filtered = [
+            lr[:, :, part] * self._spectral_filter([s[0][..., part], *s[1:]], damping, largest) for part in parts
+        ]
+        return filtered[0] if len(filtered) == 1 else torch.cat(filtered, dim=2), matrices
 
-    def _spectral_filter(self, singular: list[Tensor], damping: Tensor) -> Tensor:
-        """``s / (s^2 + damping)`` on the outer product of the axes' singular values, (1 or B, 1, *lr_shape)."""
+    @staticmethod
+    def _spectral_product(singular: list[Tensor]) -> Tensor:
+        """The outer product of the axes' singular values, (1 or B, 1, *shape)."""
         axes = len(singular)
         product = torch.ones((), dtype=singular[0].dtype, device=singular[0].device)
         for axis, values in enumerate(singular):
             batch = values.shape[0] if values.ndim == 2 else 1
             product = product * values.reshape(batch, 1, *[1] * axis, -1, *[1] * (axes - axis - 1))
-        largest = product.amax(dim=tuple(range(1, axes + 2)), keepdim=True)
-        relative = product / largest
+        return product
+
+    def _spectral_filter(self, singular: list[Tensor], damping: Tensor, largest: Tensor) -> Tensor:
+        """``s / (s^2 + damping)`` on the outer product of the axes' singular values, (1 or B, 1, *shape)."""
+        relative = self._spectral_product(singular) / largest
         measured = relative > RELATIVE_CUTOFF
-        inverse = relative / (relative.square() + damping.reshape(-1, *[1] * (axes + 1))) / largest
+        inverse = relative / (relative.square() + damping.reshape(-1, *[1] * (len(singular) + 1))) / largest
         return torch.where(measured, inverse, torch.zeros_like(inverse))
 
     def project(self, sr: Tensor, lr: Tensor, regularisation: float | Tensor = 0.0) -> Tensor:
