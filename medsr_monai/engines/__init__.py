@@ -12,6 +12,7 @@ from medsr_monai.engines.processes import (
     world_size,
 )
 from medsr_monai.engines.schedules import warmup_stable_decay
+from medsr_monai.engines.slabwise import upscale_in_slabs
 from medsr_monai.engines.upscaling import VolumeUpscaler
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "prepare_measured_batch",
     "prepare_volume",
     "process_device",
+    "upscale_in_slabs",
     "warmup_stable_decay",
     "world_size",
 ]

@@ -12,6 +12,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from medsr_monai.intensity_range import window_of_array
+
 
 def intensity_window(image: Tensor, lower: float = 0.5, upper: float = 99.5) -> tuple[float, float]:
     """Robust intensity range of an image: percentiles of its foreground.
@@ -27,13 +29,7 @@ def intensity_window(image: Tensor, lower: float = 0.5, upper: float = 99.5) -> 
     Returns:
         Low and high, high > low.
     """
-    values = image.detach().cpu().numpy().ravel()
-    low = float(np.percentile(values, lower))
-    foreground = values[values > values.mean()]
-    high = float(np.percentile(foreground, upper)) if foreground.size else low
-    if high <= low:
-        low, high = float(values.min()), float(values.max())
-    return low, high if high > low else low + 1.0
+    return window_of_array(image.detach().cpu().numpy(), lower, upper)
 
 
 class NormaliseIntensityd(MapTransform):

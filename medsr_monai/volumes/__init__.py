@@ -2,9 +2,12 @@
 
 from medsr_monai.volumes.dictionary import LoadVolumed, SaveVolumed
 from medsr_monai.volumes.example import write_example
+from medsr_monai.volumes.lazy import LazyVolume, open_volume, voxels_to_unpack
 from medsr_monai.volumes.reading import read_info, read_volume
+from medsr_monai.volumes.slab_writing import SlabWriter
 from medsr_monai.volumes.volume import (
     READABLE_SUFFIXES,
+    STREAMABLE_SUFFIXES,
     WRITABLE_SUFFIXES,
     Volume,
     VolumeInfo,
@@ -17,17 +20,22 @@ from medsr_monai.volumes.writing import DTYPES, prepare_folder, write_volume
 __all__ = [
     "DTYPES",
     "READABLE_SUFFIXES",
+    "STREAMABLE_SUFFIXES",
     "WRITABLE_SUFFIXES",
+    "LazyVolume",
     "LoadVolumed",
     "SaveVolumed",
+    "SlabWriter",
     "Volume",
     "VolumeInfo",
     "find_volumes",
+    "open_volume",
     "prepare_folder",
     "read_info",
     "read_volume",
     "volume_stem",
     "volume_suffix",
+    "voxels_to_unpack",
     "write_example",
     "write_volume",
 ]

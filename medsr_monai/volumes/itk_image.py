@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -152,14 +153,44 @@ def open_itk(path: Path) -> tuple[VolumeInfo, Any]:
     return info, reader
 
 
-def read_itk(path: Path) -> tuple[VolumeInfo, np.ndarray]:
+def find_raw_voxels(path: Path, info: VolumeInfo) -> tuple[int, np.dtype] | None:
+    """Find uncompressed voxels that follow the header in the same file.
+
+    Args:
+        path: an existing .mha, .mhd or .nrrd file.
+        info: what its header says.
+
+    Returns:
+        Where they start, in bytes, and their type in the file's byte order; None if they are stored otherwise.
+    """
+    parsed, header_bytes = _header_fields(path)
+    if path.suffix.lower() == ".nrrd":
+        is_raw = parsed.get("encoding", "").lower() == "raw" and not {"data file", "datafile"} & parsed.keys()
+        is_raw = is_raw and not {"byte skip", "byteskip", "line skip", "lineskip"} & parsed.keys()
+        is_big = parsed.get("endian", "").lower() == "big"
+    else:
+        is_raw = parsed.get("elementdatafile", "").upper() == "LOCAL" and not parsed.get("headersize", "")
+        is_raw = is_raw and parsed.get("compresseddata", "false").lower() in ("false", "0")
+        is_raw = is_raw and parsed.get("binarydata", "true").lower() in ("true", "1")
+        is_big = "true" in (
+            parsed.get("binarydatabyteordermsb", "").lower(),
+            parsed.get("elementbyteordermsb", "").lower(),
+        )
+    # Where the arithmetic does not come out, SimpleITK knows better.
+    if not is_raw or path.stat().st_size != header_bytes + math.prod(info.shape) * info.dtype.itemsize:
+        return None
+    return header_bytes, info.dtype.newbyteorder(">" if is_big else "<")
+
+
+def read_itk(path: Path, dtype: np.dtype | type = np.float32) -> tuple[VolumeInfo, np.ndarray]:
     """Read a MetaImage or NRRD file.
 
     Args:
         path: an existing .mha, .mhd or .nrrd file.
+        dtype: what to convert the voxels to.
 
     Returns:
-        What the header says, and the voxels as float32, (X, Y, Z) or (X, Y, Z, T).
+        What the header says, and the voxels, (X, Y, Z) or (X, Y, Z, T).
 
     Raises:
         InputError: see `read_volume`.
@@ -169,12 +200,52 @@ def read_itk(path: Path) -> tuple[VolumeInfo, np.ndarray]:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             image = reader.Execute()
-            data = sitk.GetArrayViewFromImage(image).astype(np.float32).transpose()
+            data = sitk.GetArrayViewFromImage(image).astype(dtype).transpose()
     except RuntimeError as error:
         raise InputError(f"{path}: truncated or damaged data; copy or download it again") from error
     except MemoryError as error:
         raise InputError(f"{path}: does not fit into memory; crop it or use a machine with more") from error
     return info, data.reshape(info.shape, order="F")
+
+
+def _placed(image: Any, grid: Grid, time_step: float | None) -> Any:
+    """Give a SimpleITK image its place in the world."""
+    affine = _LPS_TO_RAS @ grid.affine
+    n_dims = image.GetDimension()
+    direction, spacing, origin = np.eye(n_dims), np.ones(n_dims), np.zeros(n_dims)
+    spacing[:N_AXES] = grid.spacing_mm
+    spacing[N_AXES:] = time_step or 1.0
+    direction[:N_AXES, :N_AXES] = affine[:N_AXES, :N_AXES] / spacing[:N_AXES]
+    origin[:N_AXES] = affine[:N_AXES, N_AXES]
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(origin.tolist())
+    image.SetDirection(direction.ravel().tolist())
+    return image
+
+
+def itk_header(suffix: str, shape: tuple[int, ...], dtype: np.dtype, grid: Grid, time_step: float | None) -> bytes:
+    """What `write_itk` writes before the voxels.
+
+    Args:
+        suffix: .mha or .nrrd.
+        shape: (X, Y, Z) or (X, Y, Z, T).
+        dtype: of the numbers that will follow, in native byte order.
+        grid: where the voxels lie.
+        time_step: spacing of the fourth axis.
+    """
+    sitk = _simpleitk()
+    one = _placed(sitk.GetImageFromArray(np.zeros((1,) * len(shape), dtype), isVector=False), grid, time_step)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"one{suffix}"
+        sitk.WriteImage(one, str(path), useCompression=False)
+        header = path.read_bytes()[: -dtype.itemsize]
+    # The library writes the header of an image of one voxel; its size is the one line that differs.
+    key = b"sizes: " if suffix == ".nrrd" else b"DimSize = "
+    before, found, after = header.partition(b"\n" + key)
+    if not found:
+        raise RuntimeError(f"SimpleITK wrote a {suffix} header without '{key.decode()}'")
+    size = " ".join(str(n) for n in shape).encode()
+    return before + found + size + after[after.index(b"\n") :]
 
 
 def write_itk(path: Path, data: np.ndarray, grid: Grid, time_step: float | None = None) -> None:
@@ -191,17 +262,7 @@ def write_itk(path: Path, data: np.ndarray, grid: Grid, time_step: float | None 
         OSError: the file cannot be written.
     """
     sitk = _simpleitk()
-    image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose()), isVector=False)
-    affine = _LPS_TO_RAS @ grid.affine
-    n_dims = data.ndim
-    direction, spacing, origin = np.eye(n_dims), np.ones(n_dims), np.zeros(n_dims)
-    spacing[:N_AXES] = grid.spacing_mm
-    spacing[N_AXES:] = time_step or 1.0
-    direction[:N_AXES, :N_AXES] = affine[:N_AXES, :N_AXES] / spacing[:N_AXES]
-    origin[:N_AXES] = affine[:N_AXES, N_AXES]
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(origin.tolist())
-    image.SetDirection(direction.ravel().tolist())
+    image = _placed(sitk.GetImageFromArray(np.ascontiguousarray(data.transpose()), isVector=False), grid, time_step)
     try:
         # Uncompressed, so that a file cut short by a full disk shows in its size, whatever the library reports.
         sitk.WriteImage(image, str(path), useCompression=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ MAX_SIDE = 32767  # NIfTI-1 counts voxels in int16
 # by about a degree cannot do better. Where the sform's code is not "scanner", ITK prefers the qform: less is allowed.
 _QFORM_TOLERANCE_MM = 5e-3
 _PREFERRED_QFORM_TOLERANCE_MM = 5e-4
-_GZIP_LEVEL = 1  # 256^3 noisy float32: 3 s and 55 MB; level 6 takes 5 s for the same size
+GZIP_LEVEL = 1  # 256^3 noisy float32: 3 s and 55 MB; level 6 takes 5 s for the same size
 
 _reading: ContextVar[bool] = ContextVar("reading", default=False)
 # nibabel reports header repairs on standard error; a filter per context is quiet for this thread's reading alone.
@@ -56,7 +57,7 @@ def _is_gzip(path: Path) -> bool:
 
 
 @contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
+def errors_named(path: Path) -> Iterator[None]:
     """Turn what nibabel and zlib raise on a bad file into one line, without text from the header."""
     token = _reading.set(True)
     try:
@@ -142,7 +143,7 @@ def open_nifti(path: Path) -> tuple[VolumeInfo, nib.Nifti1Image]:
     Raises:
         InputError: see `read_info`.
     """
-    with _errors_named(path):
+    with errors_named(path):
         if path.name.lower().endswith(".gz"):
             _holds(path, _SNIFFED_BYTES)  # nibabel would call damaged gzip data a wrong file type
         # No memory map: the file may be replaced while its voxels are in use.
@@ -184,7 +185,7 @@ def read_nifti(path: Path) -> tuple[VolumeInfo, np.ndarray]:
     """
     info, image = open_nifti(path)
     # Too large a float64 becomes Inf, which the caller reports with its count.
-    with _errors_named(path), np.errstate(over="ignore", invalid="ignore"):
+    with errors_named(path), np.errstate(over="ignore", invalid="ignore"):
         data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged")).reshape(info.shape, order="F")
     return info, data
 
@@ -269,6 +270,41 @@ def _copy_true_fields(header: Nifti1Header, grid: Grid, like: VolumeInfo, data_r
             header[name] = source[name]
 
 
+def nifti_header(
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    grid: Grid,
+    like: VolumeInfo | None,
+    scaling: tuple[float, float],
+    data_range: tuple[float, float],
+) -> Nifti1Header:
+    """The header of a new file.
+
+    Args:
+        shape: (X, Y, Z) or (X, Y, Z, T); no side past `MAX_SIDE`.
+        dtype: of the numbers to store.
+        grid: where the voxels lie.
+        like: the source, for the header fields that stay true.
+        scaling: (slope, inter), intensity = slope * stored + inter.
+        data_range: least and largest intensity: the source's display range is kept where it overlaps.
+    """
+    header = Nifti1Header()
+    header.set_data_shape(shape)
+    header.set_data_dtype(dtype)
+    header.set_xyzt_units("mm")
+    _set_forms(header, grid, *_xform_codes(like))
+    if like is not None:
+        _copy_true_fields(header, grid, like, data_range)
+        if like.time_step is not None:
+            header["pixdim"][4] = like.time_step
+    # The image's own copy of the header, as it will be written, starts without a scaling.
+    image = nib.Nifti1Image(np.broadcast_to(np.zeros((), dtype), shape), None, header)
+    image.header.set_slope_inter(*scaling)
+    image.update_header()
+    image.header.set_data_offset(image.header.single_vox_offset)
+    return image.header
+
+
 def write_nifti(
     path: Path, data: np.ndarray, grid: Grid, like: VolumeInfo | None, scaling: tuple[float, float]
 ) -> None:
@@ -284,21 +320,20 @@ def write_nifti(
     Raises:
         OSError: the file cannot be written.
     """
-    header = Nifti1Header()
-    header.set_data_shape(data.shape)
-    header.set_data_dtype(data.dtype)
-    header.set_xyzt_units("mm")
-    _set_forms(header, grid, *_xform_codes(like))
-    if like is not None:
-        limits = sorted(float(x) * scaling[0] + scaling[1] for x in (data.min(), data.max()))
-        _copy_true_fields(header, grid, like, (limits[0], limits[1]))
-        if like.time_step is not None:
-            header["pixdim"][4] = like.time_step
+    limits = sorted(float(x) * scaling[0] + scaling[1] for x in (data.min(), data.max()))
+    header = nifti_header(data.shape, data.dtype, grid, like, scaling, (limits[0], limits[1]))
     image = nib.Nifti1Image(data, None, header)
-    image.header.set_slope_inter(*scaling)  # the image's own copy of the header starts without a scaling
+    image.header.set_slope_inter(*scaling)
     with open(path, "wb") as file:
         if path.name.lower().endswith(".gz"):
-            with gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0) as compressed:
+            with gzip.GzipFile("", "wb", compresslevel=GZIP_LEVEL, fileobj=file, mtime=0) as compressed:
                 image.to_stream(compressed)
         else:
             image.to_stream(file)
+
+
+def header_bytes(header: Nifti1Header) -> bytes:
+    """All that stands before the voxels of a single-file image."""
+    buffer = io.BytesIO()
+    header.write_to(buffer)
+    return buffer.getvalue().ljust(int(header["vox_offset"]), b"\0")

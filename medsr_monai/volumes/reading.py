@@ -31,18 +31,26 @@ def _check_file(path: Path) -> str:
     return suffix
 
 
+def refuse_values(info: VolumeInfo, n_nan: int, n_inf: int, is_constant: bool) -> None:
+    """Refuse voxels that nothing can be computed from.
+
+    Raises:
+        InputError: any that are not finite, or a constant image.
+    """
+    counts = " and ".join(f"{n} {what}" for n, what in ((n_nan, "NaN"), (n_inf, "Inf")) if n)
+    too_large = " (Inf includes values too large for float32)" if n_inf and info.dtype.itemsize > 4 else ""
+    if counts:
+        raise InputError(f"{info.path}: {counts} voxels{too_large}; replace them first (e.g. numpy.nan_to_num)")
+    if is_constant:
+        raise InputError(f"{info.path}: constant image, every voxel has the same value; check how it was exported")
+
+
 def _check_values(info: VolumeInfo, data: np.ndarray, allow_constant: bool) -> None:
     # A finite sum means finite voxels, and saves two masks the size of the image.
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious = not np.isfinite(data.sum(dtype=np.float64))
-    if suspicious:
-        n_nan, n_inf = int(np.isnan(data).sum()), int(np.isinf(data).sum())
-        counts = " and ".join(f"{n} {what}" for n, what in ((n_nan, "NaN"), (n_inf, "Inf")) if n)
-        too_large = " (Inf includes values too large for float32)" if n_inf and info.dtype.itemsize > 4 else ""
-        if counts:
-            raise InputError(f"{info.path}: {counts} voxels{too_large}; replace them first (e.g. numpy.nan_to_num)")
-    if not allow_constant and data.min() == data.max():
-        raise InputError(f"{info.path}: constant image, every voxel has the same value; check how it was exported")
+    n_nan, n_inf = (int(np.isnan(data).sum()), int(np.isinf(data).sum())) if suspicious else (0, 0)
+    refuse_values(info, n_nan, n_inf, not allow_constant and not n_nan and bool(data.min() == data.max()))
 
 
 def read_info(path: str | Path) -> VolumeInfo:

@@ -15,6 +15,8 @@ from medsr_monai.geometry import Grid
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 READABLE_SUFFIXES = (*NIFTI_SUFFIXES, ".mha", ".mhd", ".nrrd")
 WRITABLE_SUFFIXES = (*NIFTI_SUFFIXES, ".mha", ".nrrd")
+ZARR_SUFFIX = ".ome.zarr"
+STREAMABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ZARR_SUFFIX)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

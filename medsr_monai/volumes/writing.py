@@ -18,7 +18,7 @@ DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "int32", "same")
 _UNSCALED = (1.0, 0.0)
 
 
-def _storage(dtype: str, like: VolumeInfo | None, is_nifti: bool) -> tuple[np.dtype, tuple[float, float]]:
+def choose_storage(dtype: str, like: VolumeInfo | None, is_nifti: bool) -> tuple[np.dtype, tuple[float, float]]:
     """Choose the type on disk and (slope, inter)."""
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype}: choose one of {', '.join(DTYPES)}")
@@ -35,7 +35,7 @@ def _storage(dtype: str, like: VolumeInfo | None, is_nifti: bool) -> tuple[np.dt
     return np.dtype(np.float32), _UNSCALED
 
 
-def _converted(data: np.ndarray, dtype: np.dtype, scaling: tuple[float, float]) -> np.ndarray:
+def to_stored(data: np.ndarray, dtype: np.dtype, scaling: tuple[float, float]) -> np.ndarray:
     """Convert to what is stored: integers are rounded (halves to even) and clipped to the type's range."""
     if data.dtype == dtype and scaling == _UNSCALED:
         return data
@@ -75,6 +75,11 @@ def prepare_folder(path: str | Path) -> Path:
         raise InputError(
             f"{folder}: cannot be written to ({error.strerror or error}); choose another folder"
         ) from error
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """The one line about an output that could not be written."""
+    return InputError(f"{path}: cannot be written ({error.strerror or error}); check folder and free space")
 
 
 def write_volume(
@@ -120,8 +125,8 @@ def write_volume(
     n_bad = data.size - int(np.isfinite(data).sum())
     if n_bad:
         raise InputError(f"{path}: {n_bad} voxels to write are NaN or Inf; the computation before went wrong")
-    storage, scaling = _storage(dtype, like, suffix in NIFTI_SUFFIXES)
-    stored = _converted(data, storage, scaling)
+    storage, scaling = choose_storage(dtype, like, suffix in NIFTI_SUFFIXES)
+    stored = to_stored(data, storage, scaling)
     if storage.kind == "f" and storage.itemsize < data.dtype.itemsize and not np.isfinite(stored).all():
         raise InputError(f"{path}: values too large for {storage}; write float64")
     try:
@@ -131,6 +136,4 @@ def write_volume(
             else:
                 itk_image.write_itk(temporary, stored, grid, None if like is None else like.time_step)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); check folder and free space"
-        ) from error
+        raise unwritable(path, error) from error

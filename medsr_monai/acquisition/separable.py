@@ -1,15 +1,4 @@
-"""The physics of a separable acquisition: one matrix per axis maps a high-resolution image to what a scanner measures.
-
-A volumetric scan at low resolution is modelled as ``lr = (A_0 x A_1 x A_2) hr``: along every axis a slice profile
-(box or
-Gaussian) or a truncation of k-space, sampled at the centres of the low-resolution voxels. Both grids cover the same
-field of
-view, so low-resolution voxel ``i`` is centred at ``(i + 0.5) * n_hr / n_lr - 0.5`` in high-resolution voxel indices.
-Rows sum to one: a constant image stays what it is.
-
-Being separable, the operator has a separable singular value decomposition; its pseudo-inverse and the Tikhonov-damped
-one cost a few small matrix products and no iterations.
-"""
+"""A measurement with one matrix per axis: forward, adjoint, pseudo-inverse, projection."""
 
 from __future__ import annotations
 
@@ -18,121 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.special import erf
 from torch import Tensor
 
+from medsr_monai.acquisition.profiles import profile_matrix
 from medsr_monai.errors import InputError
 
-PROFILES = ("box", "gaussian", "kspace")
-FWHM_TO_SIGMA = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 # Singular values below this share of the largest one are not measured: their inverse would only amplify rounding
 # errors.
 RELATIVE_CUTOFF = 1e-6
-
-
-def _check_sizes(n_hr: int, n_lr: int) -> None:
-    if n_lr < 1 or n_hr < n_lr:
-        raise InputError(f"{n_hr} high-resolution voxels cannot be measured as {n_lr}: need 1 <= n_lr <= n_hr")
-
-
-def _centres(n_hr: int, n_lr: int) -> np.ndarray:
-    """Centres of the low-resolution voxels in high-resolution voxel indices, shape (n_lr,)."""
-    return (np.arange(n_lr) + 0.5) * n_hr / n_lr - 0.5
-
-
-def _normalise_rows(matrix: np.ndarray) -> np.ndarray:
-    return matrix / matrix.sum(axis=1, keepdims=True)
-
-
-def box_matrix(n_hr: int, n_lr: int, width: float | None = None) -> np.ndarray:
-    """Average over a slab of the given width around every low-resolution voxel centre.
-
-    Args:
-        n_hr: voxels along the axis at high resolution.
-        n_lr: voxels along the axis at low resolution; the factor ``n_hr / n_lr`` need not be an integer.
-        width: slab width in high-resolution voxels; default is the whole low-resolution voxel. Smaller leaves a slice
-            gap, larger lets slices overlap.
-
-    Returns:
-        (n_lr, n_hr) float64 matrix whose rows sum to one.
-    """
-    _check_sizes(n_hr, n_lr)
-    width = n_hr / n_lr if width is None else width
-    if not width > 0:
-        raise InputError(f"slice thickness {width} voxels: must be positive")
-    centres = _centres(n_hr, n_lr)[:, None]
-    edges = np.arange(n_hr + 1)[None, :] - 0.5
-    covered = np.clip(edges, centres - width / 2, centres + width / 2)
-    return _normalise_rows(np.diff(covered, axis=1))
-
-
-def gaussian_matrix(n_hr: int, n_lr: int, fwhm: float) -> np.ndarray:
-    """Weight by a Gaussian slice profile, integrated over each high-resolution voxel.
-
-    Args:
-        n_hr: voxels along the axis at high resolution.
-        n_lr: voxels along the axis at low resolution.
-        fwhm: full width at half maximum in high-resolution voxels; 0 samples the voxel at the centre.
-
-    Returns:
-        (n_lr, n_hr) float64 matrix whose rows sum to one.
-    """
-    _check_sizes(n_hr, n_lr)
-    if not fwhm >= 0:
-        raise InputError(f"slice profile FWHM {fwhm} voxels: must not be negative")
-    sigma = max(fwhm * FWHM_TO_SIGMA, 1e-6)
-    edges = np.arange(n_hr + 1)[None, :] - 0.5
-    cumulative = 0.5 * (1.0 + erf((edges - _centres(n_hr, n_lr)[:, None]) / (sigma * math.sqrt(2.0))))
-    return _normalise_rows(np.diff(cumulative, axis=1))
-
-
-def kspace_matrix(n_hr: int, n_lr: int) -> np.ndarray:
-    """Keep the ``n_lr`` lowest spatial frequencies (periodic boundary), sampled at the low-resolution voxel centres.
-
-    Args:
-        n_hr: voxels along the axis at high resolution.
-        n_lr: voxels along the axis at low resolution. If even, its Nyquist frequency counts half on either side, which
-            keeps the matrix real.
-
-    Returns:
-        (n_lr, n_hr) float64 matrix whose rows sum to one.
-    """
-    _check_sizes(n_hr, n_lr)
-    if n_lr == n_hr:
-        return np.eye(n_hr)
-    distance = _centres(n_hr, n_lr)[:, None] - np.arange(n_hr)[None, :]
-    orders = np.arange(1, (n_lr + 1) // 2)
-    matrix = 1.0 + 2.0 * np.cos(2 * np.pi / n_hr * orders[:, None, None] * distance).sum(axis=0)
-    if n_lr % 2 == 0:
-        matrix += np.cos(np.pi * n_lr / n_hr * distance)
-    return _normalise_rows(matrix / n_hr)
-
-
-def profile_matrix(profile: str, n_hr: int, n_lr: int, fwhm: float | None = None, gap: float = 0.0) -> np.ndarray:
-    """Matrix of one axis by the name of its profile.
-
-    Args:
-        profile: ``box``, ``gaussian`` or ``kspace``.
-        n_hr: voxels along the axis at high resolution.
-        n_lr: voxels along the axis at low resolution.
-        fwhm: width of the profile in high-resolution voxels; default is the low-resolution spacing less the gap.
-        gap: space between neighbouring slices in high-resolution voxels (box and Gaussian).
-
-    Returns:
-        (n_lr, n_hr) float64 matrix.
-    """
-    _check_sizes(n_hr, n_lr)
-    if gap < 0 or gap * n_lr >= n_hr:
-        raise InputError(f"slice gap {gap} voxels: must be at least 0 and below the slice spacing {n_hr / n_lr:g}")
-    width = n_hr / n_lr - gap if fwhm is None else fwhm
-    if profile == "box":
-        return box_matrix(n_hr, n_lr, width)
-    if profile == "gaussian":
-        # On an axis that keeps its resolution nothing is sliced: the neutral profile is the identity.
-        return gaussian_matrix(n_hr, n_lr, 0.0 if fwhm is None and n_hr == n_lr else width)
-    if profile == "kspace":
-        return kspace_matrix(n_hr, n_lr)
-    raise InputError(f"profile '{profile}': choose one of {', '.join(PROFILES)}")
+_FILTER_VOXELS = 1 << 22
 
 
 def apply_matrix(matrix: Tensor, image: Tensor, axis: int) -> Tensor:
@@ -257,11 +140,15 @@ class SeparableAcquisition:
                 self._on[key] = self._decomposed(image)
         return self._on[key]
 
-    def _decomposed(self, image: Tensor) -> list[list[Tensor]]:
+    def decomposition(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """U, S and V^T of every axis, float64, computed once."""
         if self._decomposition is None:
             parts = [torch.linalg.svd(m.double(), full_matrices=False) for m in self.matrices]
             self._decomposition = tuple(list(part) for part in zip(*parts, strict=True))  # type: ignore[assignment]
-        groups = [self.matrices, *self._decomposition]  # type: ignore[misc]
+        return self._decomposition  # type: ignore[return-value]
+
+    def _decomposed(self, image: Tensor) -> list[list[Tensor]]:
+        groups = [self.matrices, *self.decomposition()]
         return [[m.to(dtype=image.dtype, device=image.device) for m in group] for group in groups]
 
     def forward(self, hr: Tensor) -> Tensor:
@@ -289,28 +176,62 @@ class SeparableAcquisition:
         Returns:
             (B, C, *hr_shape).
         """
+        spectrum, (_, _, _, vt) = self._filtered_spectrum(lr, regularisation)
+        for axis, basis in reversed(list(enumerate(vt))):
+            spectrum = apply_matrix(basis.mT, spectrum, axis)
+        return spectrum
+
+    def filtered(self, lr: Tensor, regularisation: float | Tensor = 0.0) -> Tensor:
+        """The pseudo-inverse short of its last step, on the low-resolution grid: ``U f(S) U^T lr``.
+
+        The pseudo-inverse is this times the polar factors ``V U^T`` of the axes' matrices.
+
+        Args:
+            lr: (B, C, *lr_shape).
+            regularisation: see :meth:`pseudo_inverse`.
+
+        Returns:
+            (B, C, *lr_shape).
+        """
+        spectrum, (_, u, _, _) = self._filtered_spectrum(lr, regularisation)
+        for axis, basis in enumerate(u):
+            spectrum = apply_matrix(basis, spectrum, axis)
+        return spectrum
+
+    def _filtered_spectrum(self, lr: Tensor, regularisation: float | Tensor) -> tuple[Tensor, list[list[Tensor]]]:
+        """``f(S) U^T lr``, and the matrices in the image's type."""
         damping = torch.as_tensor(regularisation, dtype=lr.dtype, device=lr.device)
         if not bool((damping >= 0).all()):
             raise InputError(f"regularisation {regularisation}: must not be negative")
-        _, u, s, vt = self._like(lr)
+        matrices = self._like(lr)
+        _, u, s, _ = matrices
         for axis, basis in enumerate(u):
             lr = apply_matrix(basis.mT, lr, axis)
-        lr = lr * self._spectral_filter(s, damping)
-        for axis, basis in reversed(list(enumerate(vt))):
-            lr = apply_matrix(basis.mT, lr, axis)
-        return lr
+        largest = self._spectral_product([values.amax(dim=-1, keepdim=True) for values in s])
+        # Part by part, since the filter's own intermediate steps would be several images.
+        n = lr.shape[2]
+        thick = max(1, n * _FILTER_VOXELS // max(1, lr.numel()))
+        parts = [slice(start, min(start + thick, n)) for start in range(0, n, thick)]
+        filtered = [
+            lr[:, :, part] * self._spectral_filter([s[0][..., part], *s[1:]], damping, largest) for part in parts
+        ]
+        return filtered[0] if len(filtered) == 1 else torch.cat(filtered, dim=2), matrices
 
-    def _spectral_filter(self, singular: list[Tensor], damping: Tensor) -> Tensor:
-        """``s / (s^2 + damping)`` on the outer product of the axes' singular values, (1 or B, 1, *lr_shape)."""
+    @staticmethod
+    def _spectral_product(singular: list[Tensor]) -> Tensor:
+        """The outer product of the axes' singular values, (1 or B, 1, *shape)."""
         axes = len(singular)
         product = torch.ones((), dtype=singular[0].dtype, device=singular[0].device)
         for axis, values in enumerate(singular):
             batch = values.shape[0] if values.ndim == 2 else 1
             product = product * values.reshape(batch, 1, *[1] * axis, -1, *[1] * (axes - axis - 1))
-        largest = product.amax(dim=tuple(range(1, axes + 2)), keepdim=True)
-        relative = product / largest
+        return product
+
+    def _spectral_filter(self, singular: list[Tensor], damping: Tensor, largest: Tensor) -> Tensor:
+        """``s / (s^2 + damping)`` on the outer product of the axes' singular values, (1 or B, 1, *shape)."""
+        relative = self._spectral_product(singular) / largest
         measured = relative > RELATIVE_CUTOFF
-        inverse = relative / (relative.square() + damping.reshape(-1, *[1] * (axes + 1))) / largest
+        inverse = relative / (relative.square() + damping.reshape(-1, *[1] * (len(singular) + 1))) / largest
         return torch.where(measured, inverse, torch.zeros_like(inverse))
 
     def project(self, sr: Tensor, lr: Tensor, regularisation: float | Tensor = 0.0) -> Tensor:

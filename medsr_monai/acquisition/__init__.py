@@ -1,0 +1,34 @@
+"""The physics of a separable acquisition: one matrix per axis maps a high-resolution image to what a scanner measures.
+
+A volumetric scan at low resolution is modelled as ``lr = (A_0 x A_1 x A_2) hr``: along every axis a slice profile
+(box or Gaussian) or a truncation of k-space, sampled at the centres of the low-resolution voxels. Both grids cover the
+same field of view, so low-resolution voxel ``i`` is centred at ``(i + 0.5) * n_hr / n_lr - 0.5`` in high-resolution
+voxel indices. Rows sum to one: a constant image stays what it is.
+
+Being separable, the operator has a separable singular value decomposition; its pseudo-inverse and the Tikhonov-damped
+one cost a few small matrix products and no iterations.
+"""
+
+from medsr_monai.acquisition.profiles import (
+    FWHM_TO_SIGMA,
+    PROFILES,
+    box_matrix,
+    gaussian_matrix,
+    kspace_matrix,
+    profile_matrix,
+)
+from medsr_monai.acquisition.separable import RELATIVE_CUTOFF, SeparableAcquisition, apply_matrix
+from medsr_monai.acquisition.slabs import SlabProjection
+
+__all__ = [
+    "FWHM_TO_SIGMA",
+    "PROFILES",
+    "RELATIVE_CUTOFF",
+    "SeparableAcquisition",
+    "SlabProjection",
+    "apply_matrix",
+    "box_matrix",
+    "gaussian_matrix",
+    "kspace_matrix",
+    "profile_matrix",
+]

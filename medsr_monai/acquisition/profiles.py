@@ -1,0 +1,118 @@
+"""Slice profiles and k-space truncation: the matrix of one axis."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import erf
+
+from medsr_monai.errors import InputError
+
+PROFILES = ("box", "gaussian", "kspace")
+FWHM_TO_SIGMA = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
+
+
+def _check_sizes(n_hr: int, n_lr: int) -> None:
+    if n_lr < 1 or n_hr < n_lr:
+        raise InputError(f"{n_hr} high-resolution voxels cannot be measured as {n_lr}: need 1 <= n_lr <= n_hr")
+
+
+def _centres(n_hr: int, n_lr: int) -> np.ndarray:
+    """Centres of the low-resolution voxels in high-resolution voxel indices, shape (n_lr,)."""
+    return (np.arange(n_lr) + 0.5) * n_hr / n_lr - 0.5
+
+
+def _normalise_rows(matrix: np.ndarray) -> np.ndarray:
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+def box_matrix(n_hr: int, n_lr: int, width: float | None = None) -> np.ndarray:
+    """Average over a slab of the given width around every low-resolution voxel centre.
+
+    Args:
+        n_hr: voxels along the axis at high resolution.
+        n_lr: voxels along the axis at low resolution; the factor ``n_hr / n_lr`` need not be an integer.
+        width: slab width in high-resolution voxels; default is the whole low-resolution voxel. Smaller leaves a slice
+            gap, larger lets slices overlap.
+
+    Returns:
+        (n_lr, n_hr) float64 matrix whose rows sum to one.
+    """
+    _check_sizes(n_hr, n_lr)
+    width = n_hr / n_lr if width is None else width
+    if not width > 0:
+        raise InputError(f"slice thickness {width} voxels: must be positive")
+    centres = _centres(n_hr, n_lr)[:, None]
+    edges = np.arange(n_hr + 1)[None, :] - 0.5
+    covered = np.clip(edges, centres - width / 2, centres + width / 2)
+    return _normalise_rows(np.diff(covered, axis=1))
+
+
+def gaussian_matrix(n_hr: int, n_lr: int, fwhm: float) -> np.ndarray:
+    """Weight by a Gaussian slice profile, integrated over each high-resolution voxel.
+
+    Args:
+        n_hr: voxels along the axis at high resolution.
+        n_lr: voxels along the axis at low resolution.
+        fwhm: full width at half maximum in high-resolution voxels; 0 samples the voxel at the centre.
+
+    Returns:
+        (n_lr, n_hr) float64 matrix whose rows sum to one.
+    """
+    _check_sizes(n_hr, n_lr)
+    if not fwhm >= 0:
+        raise InputError(f"slice profile FWHM {fwhm} voxels: must not be negative")
+    sigma = max(fwhm * FWHM_TO_SIGMA, 1e-6)
+    edges = np.arange(n_hr + 1)[None, :] - 0.5
+    cumulative = 0.5 * (1.0 + erf((edges - _centres(n_hr, n_lr)[:, None]) / (sigma * math.sqrt(2.0))))
+    return _normalise_rows(np.diff(cumulative, axis=1))
+
+
+def kspace_matrix(n_hr: int, n_lr: int) -> np.ndarray:
+    """Keep the ``n_lr`` lowest spatial frequencies (periodic boundary), sampled at the low-resolution voxel centres.
+
+    Args:
+        n_hr: voxels along the axis at high resolution.
+        n_lr: voxels along the axis at low resolution. If even, its Nyquist frequency counts half on either side, which
+            keeps the matrix real.
+
+    Returns:
+        (n_lr, n_hr) float64 matrix whose rows sum to one.
+    """
+    _check_sizes(n_hr, n_lr)
+    if n_lr == n_hr:
+        return np.eye(n_hr)
+    distance = _centres(n_hr, n_lr)[:, None] - np.arange(n_hr)[None, :]
+    orders = np.arange(1, (n_lr + 1) // 2)
+    matrix = 1.0 + 2.0 * np.cos(2 * np.pi / n_hr * orders[:, None, None] * distance).sum(axis=0)
+    if n_lr % 2 == 0:
+        matrix += np.cos(np.pi * n_lr / n_hr * distance)
+    return _normalise_rows(matrix / n_hr)
+
+
+def profile_matrix(profile: str, n_hr: int, n_lr: int, fwhm: float | None = None, gap: float = 0.0) -> np.ndarray:
+    """Matrix of one axis by the name of its profile.
+
+    Args:
+        profile: ``box``, ``gaussian`` or ``kspace``.
+        n_hr: voxels along the axis at high resolution.
+        n_lr: voxels along the axis at low resolution.
+        fwhm: width of the profile in high-resolution voxels; default is the low-resolution spacing less the gap.
+        gap: space between neighbouring slices in high-resolution voxels (box and Gaussian).
+
+    Returns:
+        (n_lr, n_hr) float64 matrix.
+    """
+    _check_sizes(n_hr, n_lr)
+    if gap < 0 or gap * n_lr >= n_hr:
+        raise InputError(f"slice gap {gap} voxels: must be at least 0 and below the slice spacing {n_hr / n_lr:g}")
+    width = n_hr / n_lr - gap if fwhm is None else fwhm
+    if profile == "box":
+        return box_matrix(n_hr, n_lr, width)
+    if profile == "gaussian":
+        # On an axis that keeps its resolution nothing is sliced: the neutral profile is the identity.
+        return gaussian_matrix(n_hr, n_lr, 0.0 if fwhm is None and n_hr == n_lr else width)
+    if profile == "kspace":
+        return kspace_matrix(n_hr, n_lr)
+    raise InputError(f"profile '{profile}': choose one of {', '.join(PROFILES)}")

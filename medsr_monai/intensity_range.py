@@ -1,0 +1,190 @@
+"""The robust intensity range of an image, whether it is in memory or comes in slabs.
+
+Both find the same order statistics, one by partial sorting, the other by counting: float32 numbers, read as integers,
+sort like the numbers themselves, so that histograms of their upper and then their lower 16 bits find any rank exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+_HALF_BITS = 16
+_BINS = 1 << _HALF_BITS
+
+Slabs = Callable[[], Iterable[np.ndarray]]
+"""A new pass over the image: arrays of any shape, in any order, that hold every voxel once."""
+
+
+def _percentile(order: Callable[[int], float], first: int, n: int, percent: float) -> float:
+    """Interpolate linearly between the two order statistics around a percentile of n ranks from `first`."""
+    position = percent / 100 * (n - 1)
+    below = math.floor(position)
+    low, high = order(first + below), order(first + min(below + 1, n - 1))
+    return low + (high - low) * (position - below)
+
+
+def _as_range(low: float, high: float, ends: tuple[float, float]) -> tuple[float, float]:
+    if high <= low:
+        low, high = ends
+    return low, high if high > low else low + 1.0
+
+
+def window_of_array(values: np.ndarray, lower: float, upper: float) -> tuple[float, float]:
+    """Robust intensity range of an image in memory; see :func:`window_of_slabs`.
+
+    Args:
+        values: of any shape, finite.
+        lower: percentile of the whole image.
+        upper: percentile of the foreground.
+
+    Returns:
+        Low and high, high > low.
+    """
+    values = np.asarray(values, dtype=np.float32).ravel()
+    threshold = _threshold(float(values.sum(dtype=np.float64)), values.size)
+    foreground = values[values > threshold]
+    low = _percentile(_sorted_ranks(values, lower), 0, values.size, lower)
+    n = foreground.size
+    high = _percentile(_sorted_ranks(foreground, upper), 0, n, upper) if n else low
+    return _as_range(low, high, (float(values.min()), float(values.max())))
+
+
+def _threshold(total: float, n: int) -> np.float32:
+    """The mean, from which foreground is what is brighter. In float32, which no order of summing changes."""
+    return np.float32(total / n)
+
+
+def _sorted_ranks(values: np.ndarray, percent: float) -> Callable[[int], float]:
+    below = math.floor(percent / 100 * (values.size - 1))
+    ranks = [below, min(below + 1, values.size - 1)]
+    part = np.partition(values, ranks)
+    return lambda rank: float(part[rank])
+
+
+def _keys(values: np.ndarray) -> np.ndarray:
+    """uint32 numbers that sort as the float32 numbers do: of negative ones all bits turn, of others the sign."""
+    bits = np.ascontiguousarray(values, dtype=np.float32).ravel().view(np.uint32)
+    return bits ^ np.where(bits >> 31, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
+
+
+def _value(key: int) -> float:
+    bits = key ^ (0x80000000 if key >> 31 else 0xFFFFFFFF)
+    return float(np.uint32(bits).view(np.float32))
+
+
+@dataclass
+class _Counts:
+    """How many voxels have each upper half of a key, and of some upper halves, each lower half."""
+
+    slabs: Slabs
+    upper: np.ndarray = field(default_factory=lambda: np.zeros(_BINS, dtype=np.int64))
+    lower: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def refine(self, wanted: Iterable[int]) -> None:
+        """Count the lower halves below some upper halves: one pass, none where they are known."""
+        missing = sorted(set(wanted) - self.lower.keys())
+        if not missing:
+            return
+        self.lower |= {upper: np.zeros(_BINS, dtype=np.int64) for upper in missing}
+        for slab in self.slabs():
+            keys = _keys(slab)
+            halves = keys >> _HALF_BITS
+            for upper in missing:
+                chosen = keys[halves == upper] & np.uint32(_BINS - 1)
+                self.lower[upper] += np.bincount(chosen, minlength=_BINS)
+
+    def bin_of(self, rank: int) -> int:
+        """The upper half of the key of that rank, from 0."""
+        return int(np.searchsorted(np.cumsum(self.upper), rank, side="right"))
+
+    def value(self, rank: int) -> float:
+        """The order statistic, once its bin is refined."""
+        upper = self.bin_of(rank)
+        within = rank - int(self.upper[:upper].sum())
+        lower = int(np.searchsorted(np.cumsum(self.lower[upper]), within, side="right"))
+        return _value((upper << _HALF_BITS) | lower)
+
+    def up_to(self, key: int) -> int:
+        """How many voxels have a key up to this one, once its bin is refined."""
+        upper, lower = key >> _HALF_BITS, key & (_BINS - 1)
+        return int(self.upper[:upper].sum() + self.lower[upper][: lower + 1].sum())
+
+
+@dataclass(frozen=True)
+class IntensityScan:
+    """What a first pass over an image finds.
+
+    Args:
+        n_nan: voxels that are not a number.
+        n_inf: voxels that are infinite.
+        low: least finite value.
+        high: largest finite value.
+        window: robust range (low, high), or None where voxels are not finite.
+    """
+
+    n_nan: int
+    n_inf: int
+    low: float
+    high: float
+    window: tuple[float, float] | None
+
+
+def window_of_slabs(slabs: Slabs, lower: float = 0.5, upper: float = 99.5) -> IntensityScan:
+    """Robust intensity range of an image that is never held whole: percentiles of its foreground, in three passes.
+
+    Foreground is what is brighter than the mean; its upper percentile is not moved by the size of the background. The
+    lower end is a percentile of the whole image, so that the background lands at zero.
+
+    Args:
+        slabs: gives a new pass over the image; float32.
+        lower: percentile of the whole image.
+        upper: percentile of the foreground.
+
+    Returns:
+        The window, and what else the passes found.
+
+    Raises:
+        ValueError: the slabs hold no voxels.
+    """
+    counts = _Counts(slabs)
+    n, total, n_nan, n_inf, low, high = 0, 0.0, 0, 0, math.inf, -math.inf
+    for slab in slabs():
+        values = np.asarray(slab, dtype=np.float32)
+        n += values.size
+        with np.errstate(over="ignore", invalid="ignore"):
+            part = float(values.sum(dtype=np.float64))
+        if not math.isfinite(part):
+            n_nan, n_inf = n_nan + int(np.isnan(values).sum()), n_inf + int(np.isinf(values).sum())
+            values = values[np.isfinite(values)]
+            part = 0.0
+        if values.size:
+            total, low, high = total + part, min(low, float(values.min())), max(high, float(values.max()))
+            counts.upper += np.bincount(_keys(values) >> _HALF_BITS, minlength=_BINS)
+    if not n:
+        raise ValueError("no slab, no voxels: an image has at least one")
+    if n_nan or n_inf:
+        return IntensityScan(n_nan, n_inf, low, high, None)
+    return IntensityScan(0, 0, low, high, _window(counts, n, _threshold(total, n), (lower, upper), (low, high)))
+
+
+def _window(
+    counts: _Counts, n: int, threshold: np.float32, percents: tuple[float, float], ends: tuple[float, float]
+) -> tuple[float, float]:
+    # Zero has two signs, and only the positive one is the largest key that is not above zero.
+    key = int(_keys(np.array([threshold + np.float32(0.0)]))[0])
+
+    def bins(first: int, size: int, percent: float) -> list[int]:
+        below = first + math.floor(percent / 100 * (size - 1))
+        return [counts.bin_of(below), counts.bin_of(min(below + 1, first + size - 1))]
+
+    counts.refine([key >> _HALF_BITS, *bins(0, n, percents[0])])
+    low = _percentile(counts.value, 0, n, percents[0])
+    background = counts.up_to(key)
+    if background == n:
+        return _as_range(low, low, ends)
+    counts.refine(bins(background, n - background, percents[1]))
+    return _as_range(low, _percentile(counts.value, background, n - background, percents[1]), ends)

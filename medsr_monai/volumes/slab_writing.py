@@ -1,0 +1,200 @@
+"""Write a volume plane by plane: completely, or not at all."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Protocol
+
+import numpy as np
+
+from medsr_monai.atomic import replacing, replacing_folder
+from medsr_monai.errors import InputError
+from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.volumes import itk_image, nifti
+from medsr_monai.volumes.gzip_stream import GzipStream
+from medsr_monai.volumes.ome_zarr import OmeZarrPlanes
+from medsr_monai.volumes.volume import NIFTI_SUFFIXES, STREAMABLE_SUFFIXES, ZARR_SUFFIX, VolumeInfo
+from medsr_monai.volumes.writing import choose_storage, to_stored, unwritable
+
+
+class _Sink(Protocol):
+    def write(self, planes: np.ndarray) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class _RawPlanes:
+    """A header, and the planes behind it."""
+
+    def __init__(self, file: BinaryIO, header: bytes) -> None:
+        self._file = file
+        file.write(header)
+
+    def write(self, planes: np.ndarray) -> None:
+        self._file.write(planes.ravel(order="F").data)
+
+    def finish(self) -> None:
+        self._file.flush()
+
+
+class _GzipPlanes:
+    """The same, compressed."""
+
+    def __init__(self, stream: GzipStream, header: bytes) -> None:
+        self._stream = stream
+        stream.write(header)
+
+    def write(self, planes: np.ndarray) -> None:
+        self._stream.write(planes.ravel(order="F").data)
+
+    def finish(self) -> None:
+        self._stream.finish()
+
+
+def streamable_suffix(path: str | Path) -> str:
+    """The format that a name asks for.
+
+    Raises:
+        InputError: none that can be written plane by plane.
+    """
+    name = Path(path).name.lower()
+    for suffix in STREAMABLE_SUFFIXES:
+        if name.endswith(suffix):
+            return suffix
+    raise InputError(f"{path}: unknown output suffix; supported are {', '.join(STREAMABLE_SUFFIXES)}")
+
+
+class SlabWriter:
+    """A volume that is written plane by plane, in ascending order along the file's last spatial axis.
+
+    The file is what `write_volume` writes, but for how .nii.gz is compressed. A context manager: the name is given when
+    the last plane is written; on any error, or when it is left early, no trace remains. Of a process that is killed, a
+    hidden ".medsr-..." file or folder beside the target remains, which nothing reads.
+
+    Args:
+        path: .nii, .nii.gz, .mha, .nrrd, or an .ome.zarr folder (see `OmeZarrPlanes`; extra `zarr`).
+        grid: where the voxels lie, in the orientation of the file.
+        n_times: length of a series, whose volumes follow one another; None for a volume.
+        like: the source, as for `write_volume`.
+        dtype: as for `write_volume`; OME-Zarr holds no intensity scaling.
+        data_range: least and largest intensity of the source: where its display range (cal_min, cal_max) overlaps,
+            it is kept.
+
+    Raises:
+        InputError: an unknown suffix or dtype, a side that the format cannot count, a missing extra, something else
+            in the way, or, from any method, a file that cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        grid: Grid,
+        n_times: int | None = None,
+        like: VolumeInfo | None = None,
+        dtype: str = "float32",
+        data_range: tuple[float, float] = (-math.inf, math.inf),
+    ) -> None:
+        self.path = Path(path)
+        self.suffix = streamable_suffix(path)
+        self.grid = grid
+        self.shape = grid.shape if n_times is None else (*grid.shape, n_times)
+        self.like = like
+        self.data_range = data_range
+        self.storage, self.scaling = choose_storage(dtype, like, self.suffix in NIFTI_SUFFIXES)
+        if self.suffix in NIFTI_SUFFIXES and max(self.shape) > nifti.MAX_SIDE:
+            raise InputError(
+                f"{path}: shape {self.shape}; a side of NIfTI-1 ends at {nifti.MAX_SIDE}, write .mha or .nrrd"
+            )
+        is_folder = self.suffix == ZARR_SUFFIX
+        if self.path.exists() and (self.path.is_dir() != is_folder or (is_folder and not _is_zarr(self.path))):
+            raise InputError(f"{path}: something that is no {self.suffix} is in the way; choose another name")
+        self._stack = ExitStack()
+        self._sink: _Sink | None = None
+        self._n_written = 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the voxels, uncompressed."""
+        return math.prod(self.shape) * self.storage.itemsize
+
+    @property
+    def is_compressed(self) -> bool:
+        return self.suffix in (".nii.gz", ZARR_SUFFIX)
+
+    def __enter__(self) -> SlabWriter:
+        try:
+            self._sink = self._open()
+        except BaseException as error:
+            self._stack.__exit__(type(error), error, error.__traceback__)
+            if isinstance(error, OSError):
+                raise unwritable(self.path, error) from error
+            raise
+        return self
+
+    def _open(self) -> _Sink:
+        time_step = None if self.like is None else self.like.time_step
+        if self.suffix == ZARR_SUFFIX:
+            folder = self._stack.enter_context(replacing_folder(self.path, self.suffix))
+            name = self.path.name[: -len(self.suffix)]
+            return OmeZarrPlanes(folder, self.shape, self.storage, self.grid, time_step, name)
+        temporary = self._stack.enter_context(replacing(self.path, self.suffix))
+        file = self._stack.enter_context(temporary.open("wb"))
+        if self.suffix not in NIFTI_SUFFIXES:
+            header = itk_image.itk_header(self.suffix, self.shape, self.storage, self.grid, time_step)
+            return _RawPlanes(file, header)
+        header = nifti.header_bytes(
+            nifti.nifti_header(self.shape, self.storage, self.grid, self.like, self.scaling, self.data_range)
+        )
+        if self.suffix == ".nii":
+            return _RawPlanes(file, header)
+        stream = GzipStream(file, nifti.GZIP_LEVEL)
+        self._stack.callback(stream.close)
+        return _GzipPlanes(stream, header)
+
+    def write(self, planes: np.ndarray) -> None:
+        """Append planes.
+
+        Args:
+            planes: (X, Y, n), float32, finite intensities; none past the end of a volume of a series.
+
+        Raises:
+            InputError: planes of another shape, values that are not finite, or a file that cannot be written.
+        """
+        if self._sink is None:
+            raise ValueError("a SlabWriter is a context manager: enter it first")
+        left = self.shape[N_AXES - 1] - self._n_written % self.shape[N_AXES - 1]
+        if planes.ndim != N_AXES or planes.shape[:-1] != self.shape[: N_AXES - 1] or not 0 < planes.shape[-1] <= left:
+            raise InputError(f"{self.path}: planes of shape {planes.shape}, but {left} are left of {self.shape}")
+        n_bad = planes.size - int(np.isfinite(planes).sum())
+        if n_bad:
+            raise InputError(f"{self.path}: {n_bad} voxels to write are NaN or Inf; the computation before went wrong")
+        stored = to_stored(planes, self.storage, self.scaling)
+        try:
+            self._sink.write(stored)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        self._n_written += planes.shape[-1]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            with suppress(OSError):  # closing a file on a full disk fails once more; the first error is the one to tell
+                self._stack.__exit__(kind, error, trace)
+            return
+        try:
+            with self._stack:
+                if self._n_written != math.prod(self.shape[N_AXES - 1 :]):
+                    raise ValueError(f"{self.path}: {self._n_written} planes of {self.shape} were written")
+                assert self._sink is not None
+                self._sink.finish()
+        except OSError as failure:
+            raise unwritable(self.path, failure) from failure
+
+
+def _is_zarr(folder: Path) -> bool:
+    """Whether a folder is one that may be replaced: an earlier result, or empty."""
+    return (folder / "zarr.json").is_file() or (folder / ".zgroup").is_file() or not any(folder.iterdir())
