@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy import ndimage
 
 from medsr_monai.errors import InputError
-from medsr_monai.interpolation import cubic_bspline
+from medsr_monai.interpolation import METHODS, cubic_bspline, interpolate
 
 SHAPES = [
     ((7, 9, 6), (14, 18, 12)),
@@ -36,8 +37,33 @@ def test_equals_scipy_at_explicit_coordinates(old, new, rng):
 
 
 @pytest.mark.parametrize(("old", "new"), SHAPES)
-def test_constant_stays_constant(old, new):
-    result = cubic_bspline(torch.full((2, 1, *old), 3.25, dtype=torch.float64), new)
+@pytest.mark.parametrize(("method", "order"), [("nearest", 0), ("linear", 1)])
+def test_low_orders_equal_scipys(method, order, old, new, rng):
+    image = rng.random(old)
+    grid = np.meshgrid(*map(centres, old, new), indexing="ij")
+    # SciPy's rounding of centres that lie between two voxels is not one voxel's for both directions.
+    grid = [g + 1e-9 for g in grid] if method == "nearest" else grid
+    expected = ndimage.map_coordinates(image, grid, order=order, mode="nearest")
+    result = interpolate(torch.from_numpy(image)[None, None], new, method)
+    np.testing.assert_allclose(result[0, 0].numpy(), expected, atol=1e-12)
+
+
+def test_lanczos_equals_pillows_away_from_the_border(rng):
+    image = rng.random((20, 18)).astype(np.float32)
+    expected = np.asarray(Image.fromarray(image).resize((45, 40), Image.Resampling.LANCZOS))
+    result = interpolate(torch.from_numpy(image)[None, None], (40, 45), "lanczos")[0, 0].numpy()
+    np.testing.assert_allclose(result[6:-6, 8:-8], expected[6:-6, 8:-8], atol=1e-5)
+
+
+def test_unknown_method_is_named():
+    with pytest.raises(InputError, match="method 'sinc': must be one of nearest, linear, cubic, lanczos"):
+        interpolate(torch.zeros(1, 1, 4, 4), (8, 8), "sinc")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("old", "new"), SHAPES)
+def test_constant_stays_constant(old, new, method):
+    result = interpolate(torch.full((2, 1, *old), 3.25, dtype=torch.float64), new, method)
     torch.testing.assert_close(result, torch.full((2, 1, *new), 3.25, dtype=torch.float64))
 
 
