@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -33,23 +34,50 @@ def group_by_subject(
 
     Args:
         paths: image files.
-        subjects: subject by file name, for files whose name does not tell; None leaves the file out.
+        subjects: subject by file name or path, for files whose name does not tell; None leaves the file out.
 
     Returns:
         Files by subject, both sorted.
 
     Raises:
-        InputError: no file is left.
+        InputError: no file is left; a file in ``subjects`` is not there; or files of one name lie in several folders,
+            which may be the subjects: their images would be spread over the sets.
     """
+    subjects = _checked_subjects(paths, subjects)
+    _refuse_same_names(paths, subjects)
     groups: dict[str, list[str]] = {}
     for path in sorted(map(str, paths)):
-        name = Path(path).name
-        subject = subjects[name] if subjects and name in subjects else subject_of(path)
+        given = next((key for key in (path, Path(path).name) if key in subjects), None)
+        subject = subject_of(path) if given is None else subjects[given]
         if subject is not None:
             groups.setdefault(subject, []).append(path)
     if not groups:
         raise InputError(f"no training image among {len(paths)} files: check 'dataset_dir' and 'subjects'")
     return dict(sorted(groups.items()))
+
+
+def _checked_subjects(
+    paths: Sequence[str | Path], subjects: Mapping[str, str | None] | None
+) -> Mapping[str, str | None]:
+    subjects = {} if subjects is None else subjects
+    if not isinstance(subjects, Mapping) or not all(
+        value is None or isinstance(value, str) for value in subjects.values()
+    ):
+        raise InputError(f"subjects '{subjects}': must be the name of a subject, or null, by file name")
+    if absent := sorted(set(subjects) - {str(path) for path in paths} - {Path(path).name for path in paths}):
+        raise InputError(f"subjects: there is no file {', '.join(absent)}; names include the suffix, e.g. .nii.gz")
+    return subjects
+
+
+def _refuse_same_names(paths: Sequence[str | Path], subjects: Mapping[str, str | None]) -> None:
+    told = {str(path) for path in paths if str(path) in subjects or Path(path).name in subjects}
+    untold = [Path(path) for path in map(str, paths) if path not in told and not BIDS_SUBJECT.search(path)]
+    name, count = max(Counter(path.name for path in untold).items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise InputError(
+            f"{count} files are named {name}, in different folders: their names do not tell the subjects; name the "
+            "folders sub-01, sub-02, ... (BIDS), or give the subject of each path in 'subjects'"
+        )
 
 
 def split_by_subject(
@@ -70,10 +98,12 @@ def split_by_subject(
         Files of ``train``, ``val`` and ``test``.
 
     Raises:
-        InputError: too few subjects, or ``fixed`` names an unknown one or one twice.
+        InputError: too few subjects, ``fixed`` names an unknown one or one twice, or either is of another form.
     """
     names = ("train", "val", "test")
     if fixed is not None:
+        if not isinstance(fixed, Mapping) or not all(isinstance(chosen, (list, tuple)) for chosen in fixed.values()):
+            raise InputError(f"split '{fixed}': must be a list of subjects for each of {', '.join(names)}")
         chosen = [subject for name in names for subject in fixed.get(name, ())]
         if unknown_sets := sorted(set(fixed) - set(names)):
             raise InputError(f"split: no set is named {', '.join(unknown_sets)}; choose among {', '.join(names)}")
@@ -84,8 +114,8 @@ def split_by_subject(
         if not fixed.get("train"):
             raise InputError("split: no subject to train on; name some under 'train'")
         return {name: [file for subject in fixed.get(name, ()) for file in groups[subject]] for name in names}
-    if len(fractions) != len(names) or min(fractions) < 0 or sum(fractions) <= 0:
-        raise InputError(f"fractions {tuple(fractions)}: need one share of at least 0 for each of {', '.join(names)}")
+    if not _are_shares(fractions, len(names)):
+        raise InputError(f"fractions {fractions}: need one share of at least 0 for each of {', '.join(names)}")
     wanted = [name for name, share in zip(names, fractions, strict=True) if share > 0]
     if len(groups) < len(wanted):
         raise InputError(
@@ -97,6 +127,13 @@ def split_by_subject(
     ends = np.cumsum(counts)
     parts = [order[end - count : end] for end, count in zip(ends, counts, strict=True)]
     return {name: [f for s in sorted(part) for f in groups[s]] for name, part in zip(names, parts, strict=True)}
+
+
+def _are_shares(values: Any, count: int) -> bool:
+    if not isinstance(values, (list, tuple)) or len(values) != count:
+        return False
+    numbers = all(isinstance(value, (int, float)) and math.isfinite(value) and value >= 0 for value in values)
+    return numbers and sum(values) > 0
 
 
 def _apportion(total: int, fractions: Sequence[float]) -> list[int]:

@@ -13,13 +13,14 @@ from typing import Any
 from medsr_monai.acquisition import PROFILES
 from medsr_monai.device import usable_device
 from medsr_monai.errors import InputError
-from medsr_monai.geometry import Grid
+from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.metrics import SSIM_WINDOW
 from medsr_monai.volumes import DTYPES, WRITABLE_SUFFIXES, read_info, volume_suffix
 
 # The least that makes sense of each whole number.
 WHOLE_NUMBERS = {
     "batch_size": 1,
+    "decay": 0,
     "denoise_steps": 0,
     "discriminator_steps": 1,
     "ensemble": 1,
@@ -29,12 +30,14 @@ WHOLE_NUMBERS = {
     "max_tile_voxels": 1,
     "num_workers": 0,
     "patch_size": 1,
+    "pictures": 0,
     "seed": 0,
     "val_interval": 1,
     "warmup": 0,
 }
 POSITIVE_NUMBERS = ("discriminator_learning_rate", "learning_rate")
 SHARES = ("perception",)
+SWITCHES = ("resume",)
 CHOICES = {"output_dtype": DTYPES, "output_suffix": WRITABLE_SUFFIXES, "profile": PROFILES}
 
 
@@ -54,6 +57,9 @@ def check_settings(**settings: Any) -> None:
             _check_positive(name, value)
         elif name in SHARES:
             _check_share(name, value)
+        elif name in SWITCHES:
+            if not isinstance(value, bool):  # MONAI hands on the word "false" or "no" as a string, which counts as true
+                raise InputError(f"{name} '{value}': must be True or False")
         elif name in CHOICES:
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 _check_choice(name, one, CHOICES[name])
@@ -103,8 +109,11 @@ def check_patch(patch_size: int, margin_size: int, scale: Sequence[int]) -> None
         scale: integer factor per axis.
 
     Raises:
-        InputError: the patch is larger than its margin, or no multiple of the scale.
+        InputError: a scale that is not one whole number per axis; a patch larger than its margin, or no multiple of the
+            scale.
     """
+    if not isinstance(scale, (list, tuple)) or len(scale) != N_AXES or not all(type(f) is int and f > 0 for f in scale):
+        raise InputError(f"scale '{scale}': must be {N_AXES} whole numbers of at least 1, one per axis")
     if patch_size > margin_size:
         raise InputError(f"patch_size {patch_size}: must not exceed margin_size, which is {margin_size}")
     for axis, factor in enumerate(scale):
@@ -138,8 +147,10 @@ def check_validation_volumes(files: Sequence[str | Path], scale: Sequence[int]) 
         scale: integer factor per axis, to a multiple of which they will be cropped.
 
     Raises:
-        InputError: a volume that cannot be read, or is too small, naming file and axis.
+        InputError: there is none; or one cannot be read, or is too small, naming file and axis.
     """
+    if not files:
+        raise InputError("no subject to validate on: name some under 'val' in 'split', or give the set a share")
     for file in files:
         grid: Grid = read_info(file).grid.canonical()[0]
         for axis, (size, factor) in enumerate(zip(grid.shape, scale, strict=True)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -52,6 +53,36 @@ def test_subjects_that_no_name_tells_are_given_by_hand():
 def test_no_image_is_an_error_that_says_where_to_look(paths, subjects):
     with pytest.raises(InputError, match=f"no training image among {len(paths)} files.*dataset_dir"):
         group_by_subject(paths, subjects)
+
+
+PER_FOLDER = ["d/p1/T1.nii", "d/p1/T2.nii", "d/p2/T1.nii", "d/p2/T2.nii"]
+
+
+def test_files_of_one_name_in_several_folders_do_not_tell_their_subjects():
+    """A folder per subject: the names alone would put T1 into one set, and T2 of the same people into another."""
+    with pytest.raises(InputError, match=r"2 files are named T1\.nii, in different folders: .*'subjects'"):
+        group_by_subject(PER_FOLDER)
+    groups = group_by_subject(PER_FOLDER, {path: path.split("/")[1] for path in PER_FOLDER})
+    assert groups == {"p1": PER_FOLDER[:2], "p2": PER_FOLDER[2:]}
+    assert len(group_by_subject(["d/sub-01/T1.nii", "d/sub-02/T1.nii"])) == 2
+
+
+@pytest.mark.parametrize("subjects", [["a.nii"], "a.nii", {"a.nii": 3}, {"b.nii": "b"}])
+def test_subjects_of_no_file_or_of_another_form_are_refused(subjects):
+    with pytest.raises(InputError, match=r"^subjects"):
+        group_by_subject(["x/a.nii"], subjects)
+
+
+@pytest.mark.parametrize("fractions", [0.5, "abc", ["a", 1, 1], [math.nan, 1, 1], [math.inf, 1, 1]])
+def test_shares_that_are_no_numbers_are_refused(fractions):
+    with pytest.raises(InputError, match=r"fractions .*need one share"):
+        split_by_subject({"a": ["a"], "b": ["b"], "c": ["c"]}, fractions)
+
+
+@pytest.mark.parametrize("fixed", [["a"], "a", {"train": "a"}, {"train": None, "val": ["a"]}])
+def test_a_split_of_another_form_is_refused(fixed):
+    with pytest.raises(InputError, match="must be a list of subjects"):
+        split_by_subject({"a": ["a"], "b": ["b"]}, fixed=fixed)
 
 
 # ---- the split

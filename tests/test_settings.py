@@ -29,6 +29,7 @@ GOOD = {
     "output_suffix": ".mha",
     "output_postfix": "",
     "output_file": None,
+    "resume": False,
     "profile": ["box", "kspace", "gaussian"],
 }
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from medsr_monai.engines.batches import cut_batch
-from medsr_monai.engines.fidelity import FidelityTrainer, Loss
+from medsr_monai.engines.fidelity import FidelityTrainer, Loss, check_clip_norm
 from medsr_monai.errors import InputError
 from medsr_monai.handlers.checkpoint import unwrapped
 from medsr_monai.losses import AdversarialLoss, FeatureMatchingLoss, WeightedSum
@@ -79,6 +79,7 @@ class AdversarialTrainer(FidelityTrainer):
         super().__init__(event_names=[IterationEvents, Events], **kwargs)
         if isinstance(discriminator_steps, bool) or not isinstance(discriminator_steps, int) or discriminator_steps < 1:
             raise InputError(f"discriminator_steps {discriminator_steps}: must be a whole number, 1 or more")
+        check_clip_norm("discriminator_clip_norm", discriminator_clip_norm)
         self.discriminator = discriminator
         self.discriminator_optimizer = discriminator_optimizer
         self.discriminator_scaler = self.new_scaler()

@@ -72,6 +72,7 @@ class FidelityTrainer(SupervisedTrainer):
         super().__init__(**kwargs)
         if isinstance(micro_batches, bool) or not isinstance(micro_batches, int) or micro_batches < 1:
             raise InputError(f"micro_batches {micro_batches}: must be a whole number, 1 or more")
+        check_clip_norm("clip_norm", clip_norm)
         self.unprojected_weight = unprojected_weight
         self.clip_norm = clip_norm
         self.micro_batches = micro_batches
@@ -196,6 +197,16 @@ class FidelityTrainer(SupervisedTrainer):
         self.update(self.network, self.optimizer, self.gradient_scaler, self.clip_norm)
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
+
+
+def check_clip_norm(name: str, value: float | None) -> None:
+    """Refuse a norm that gradients cannot be clipped to.
+
+    Raises:
+        InputError: it is neither None nor a positive number.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+        raise InputError(f"{name} '{value}': must be a number above 0, or null to clip nothing")
 
 
 def default_amp_dtype(device: torch.device) -> torch.dtype:

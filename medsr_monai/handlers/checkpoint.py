@@ -12,6 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from medsr_monai.errors import InputError
 from medsr_monai.handlers.files import first_line, read_json, save_atomically, write_json
@@ -32,6 +34,34 @@ def scalers_of(trainer: Engine) -> dict[str, torch.amp.GradScaler]:
 def epoch_of(path: Path) -> int:
     """The epoch that a checkpoint's name tells."""
     return int(path.stem.split("=")[1])
+
+
+def take_up(item: Any, state: Any) -> None:
+    """Load a state, except an optimiser's options and a schedule's learning rate, which the settings say anew.
+
+    PyTorch restores them too, so that a training that diverged could not be resumed with a lower learning rate.
+
+    Raises:
+        ValueError: the state is another kind of optimiser's; PyTorch would load it and fail at the next step.
+    """
+    if isinstance(item, Optimizer):
+        options = [{key: value for key, value in group.items() if key != "params"} for group in item.param_groups]
+        saved = [set(group) - {"params"} for group in state["param_groups"]]
+        if saved != [set(group) for group in options]:
+            raise ValueError(f"made by another optimiser than {type(item).__name__}")
+        item.load_state_dict(state)
+        for group, wanted in zip(item.param_groups, options, strict=True):
+            rate, base = group["lr"], group.get("initial_lr")
+            group.update(wanted)
+            scaled = base is not None and base != group["initial_lr"]
+            group["lr"] = rate * group["initial_lr"] / base if scaled else rate
+    elif isinstance(item, LRScheduler):
+        rates = getattr(item, "base_lrs", None)
+        item.load_state_dict(state)
+        if rates is not None:
+            item.base_lrs = rates
+    else:
+        item.load_state_dict(state)
 
 
 class ResumableCheckpoint:
@@ -82,6 +112,8 @@ class ResumableCheckpoint:
     def resume(self, trainer: Engine) -> int:
         """Load the latest checkpoint, if there is one; after that of the last epoch there is nothing left to run.
 
+        Learning rates and the optimisers' options are those of the settings, not of the checkpoint.
+
         Returns:
             The epoch reached, 0 without a checkpoint.
 
@@ -94,7 +126,7 @@ class ResumableCheckpoint:
         try:
             state = torch.load(found[-1], map_location="cpu", weights_only=True)
             for name, item in self.objects.items():
-                unwrapped(item).load_state_dict(state[name])
+                take_up(unwrapped(item), state[name])
             for name, scaler in scalers_of(trainer).items():
                 # Nothing is saved of one that did not scale, on another device; it then begins as a new one does.
                 if saved := state["trainer"].get("scalers", {}).get(name):

@@ -145,17 +145,18 @@ class WassersteinGradientPenalty(AdversarialLoss):
 
     Args:
         weight: of the penalty.
+        r1_weight: as of every objective.
 
     Raises:
-        InputError: the weight is negative or no finite number; in ``penalty`` a discriminator that normalises over its
+        InputError: a weight is negative or no finite number; in ``penalty`` a discriminator that normalises over its
             batch, as an image's gradient then depends on the others; images of different shapes.
 
     Reference:
         Gulrajani et al., arXiv:1704.00028
     """
 
-    def __init__(self, weight: float = 10.0) -> None:
-        super().__init__()
+    def __init__(self, weight: float = 10.0, r1_weight: float = 0.0) -> None:
+        super().__init__(r1_weight)
         self.weight = _weight("weight", weight)
 
     def generator(self, fake: Sequence[Tensor], real: Sequence[Tensor] | None = None) -> Tensor:
@@ -177,7 +178,8 @@ class WassersteinGradientPenalty(AdversarialLoss):
         device = rng.device if rng is not None else real.device
         epsilon = torch.rand(len(real), *[1] * (real.dim() - 1), generator=rng, device=device).to(real)
         gradient = _gradient_of_verdicts(discriminator, epsilon * real + (1 - epsilon) * fake)
-        return {"gradient_penalty": self.weight * (_norm(gradient) - 1).square().mean()}
+        penalty = self.weight * (_norm(gradient) - 1).square().mean()
+        return {"gradient_penalty": penalty, **super().penalty(discriminator, real_image, fake_image, rng)}
 
 
 class RelativisticAverage(AdversarialLoss):
@@ -214,7 +216,7 @@ class RelativisticAverage(AdversarialLoss):
 
 
 def _weight(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value >= 0):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value >= 0):
         raise InputError(f"{name} {value}: must be a finite number of at least 0")
     return value
 

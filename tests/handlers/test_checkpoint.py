@@ -44,12 +44,23 @@ class Run:
         return {name: item.state_dict() for name, item in self.checkpoint.objects.items()}
 
 
+def adam(parameters) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-2)
+
+
 def run_of(
-    folder: Path, epochs: int, num_workers: int = 0, features: int = 4, seed: int = 0, half: bool = False, **checkpoint
+    folder: Path,
+    epochs: int,
+    num_workers: int = 0,
+    features: int = 4,
+    seed: int = 0,
+    half: bool = False,
+    optimiser=adam,
+    **checkpoint,
 ) -> Run:
     torch.manual_seed(seed)
     network = RRDBNet(3, features=features, growth=4, dense_blocks=1)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    optimizer = optimiser(network.parameters())
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_stable_decay(2, 8, 3))
     ema = EMAHandler(network, momentum=0.1)
     images = [{"hr": np.random.default_rng(i).random((1, 10, 10, 10), dtype=np.float32)} for i in range(3)]
@@ -261,6 +272,28 @@ def test_damaged_or_foreign_checkpoint_is_one_line(spoil, tmp_path):
     message = str(caught.value)
     assert message.startswith(f"{path}: cannot resume: ") and "\n" not in message
     assert message.endswith("; remove it or set 'resume' to false")
+
+
+def test_a_lower_learning_rate_and_other_options_are_those_of_the_settings(tmp_path):
+    first = run_of(tmp_path, 2)
+    first.trainer.run()
+    second = run_of(
+        tmp_path, 4, optimiser=lambda parameters: torch.optim.Adam(parameters, lr=1e-3, betas=(0.5, 0.9)), seed=99
+    )
+    second.checkpoint.resume(second.trainer)
+    (before,), (group,) = first.optimizer.param_groups, second.optimizer.param_groups
+    assert group["betas"] == (0.5, 0.9) and group["initial_lr"] == 1e-3
+    assert group["lr"] == pytest.approx(before["lr"] / 10)
+    assert_equal(second.optimizer.state_dict()["state"], first.optimizer.state_dict()["state"])
+    second.trainer.run()
+    assert group["lr"] == pytest.approx(1e-3 * warmup_stable_decay(2, 8, 3)(8))
+
+
+def test_the_checkpoint_of_another_optimiser_is_one_line(tmp_path):
+    run_of(tmp_path, 1).trainer.run()
+    run = run_of(tmp_path, 2, optimiser=lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9))
+    with pytest.raises(InputError, match=r"checkpoint_epoch=1\.pt: cannot resume: made by another optimiser than SGD;"):
+        run.checkpoint.resume(run.trainer)
 
 
 def test_checkpoint_of_other_epochs_is_refused(tmp_path):

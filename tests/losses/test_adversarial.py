@@ -127,3 +127,15 @@ def test_bad_input_is_named():
         LeastSquares().generator([])
     with pytest.raises(InputError, match="must be the same"):
         WassersteinGradientPenalty().penalty(Linear([1.0]), torch.rand(2, 1, 1, 1), torch.rand(1, 1, 1, 1))
+
+
+def test_both_penalties_of_wgan_gp_have_their_own_names():
+    slope = torch.tensor([3.0, 4.0]).reshape(1, 1, 2)
+
+    def critic(image):
+        return [(image * slope).sum((1, 2)).reshape(-1, 1)], []
+
+    images = torch.rand(2, 1, 2), torch.rand(2, 1, 2)
+    terms = WassersteinGradientPenalty(weight=10.0, r1_weight=2.0).penalty(critic, *images)
+    assert terms["gradient_penalty"].item() == pytest.approx(160.0, rel=1e-5), "10 (5 - 1)^2"
+    assert terms["r1"].item() == pytest.approx(25.0, rel=1e-5), "2 / 2 * 5^2"
