@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, cast
@@ -36,10 +37,13 @@ class SliceFile:
         self.folder = tempfile.gettempdir() if folder is None else folder
         self._across = tuple(n for other, n in enumerate(shape) if other != axis)
         self._row = math.prod(self._across[1:]) * 4
+        self._stack = ExitStack()
         try:
-            self._file = cast(BinaryIO, tempfile.TemporaryFile(dir=self.folder))
+            file = self._stack.enter_context(tempfile.TemporaryFile(dir=self.folder))
+            self._file = cast(BinaryIO, file)
             self._file.truncate(math.prod(shape) * 4)
         except OSError as error:
+            self._stack.close()
             raise self._no_room(error) from error
 
     def __enter__(self) -> SliceFile:
@@ -48,7 +52,7 @@ class SliceFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._stack.close()
 
     def _no_room(self, error: OSError) -> InputError:
         return InputError(

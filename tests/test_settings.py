@@ -29,6 +29,11 @@ GOOD = {
     "output_suffix": ".mha",
     "output_postfix": "",
     "output_file": None,
+    "stream": "auto",
+    "memory_gb": None,
+    "slab": None,
+    "autocast": None,
+    "uncertainty": True,
     "profile": ["box", "kspace", "gaussian"],
 }
 
@@ -36,6 +41,7 @@ GOOD = {
 def test_good_settings_pass():
     check_settings(**GOOD)
     check_settings(output_postfix=4, output_file="a/b.nrrd", profile="box", seed=12345)
+    check_settings(output_file="x.ome.zarr", memory_gb=1.5, slab=3, autocast="bfloat16", stream="never")
 
 
 @pytest.mark.parametrize("name", WHOLE_NUMBERS)
@@ -74,6 +80,11 @@ def test_shares(name):
         ("profile", "foo"),
         ("profile", ["box", "foo", "box"]),
         ("profile", None),
+        ("stream", "sometimes"),
+        ("memory_gb", 0),
+        ("slab", 0),
+        ("autocast", "int8"),
+        ("uncertainty", "yes"),
         ("device", "abacus"),
     ],
 )

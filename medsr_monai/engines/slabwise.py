@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from medsr_monai.acquisition import SeparableAcquisition, SlabProjection
 from medsr_monai.errors import InputError
-from medsr_monai.geometry import N_AXES, inverse_orientation, reorient
+from medsr_monai.geometry import inverse_orientation, reorient
 from medsr_monai.scratch import SliceFile
 from medsr_monai.volumes import LazyVolume, SlabWriter, open_volume, voxels_to_unpack
 
@@ -233,17 +233,13 @@ def upscale_in_slabs(
         n_lr = math.prod(volume.grid.shape)
         residual = n_lr * 4 if regularisation is not None and n_lr > _RESIDUAL_VOXELS else 0
         output = sum(int(w.n_bytes * (_COMPRESSED_SHARE if w.is_compressed else 1)) for w in writers)
-        check_free_space(
-            [(target.parent, output, "the output"), (scratch, waiting + residual, "the pass between")]
-        )
+        check_free_space([(target.parent, output, "the output"), (scratch, waiting + residual, "the pass between")])
         for writer in writers:
             stack.enter_context(writer)
         files = [stack.enter_context(SliceFile(shape, volume.slow_axis, scratch)) for _ in targets if not is_direct]
         for time, scan in enumerate(scans):
             window = torch.tensor(scan.window)
-            task = _Task(
-                volume, writers, upscale, shape, profile, regularisation, time, window, scratch, progress
-            )
+            task = _Task(volume, writers, upscale, shape, profile, regularisation, time, window, scratch, progress)
             if is_direct:
                 task.directly()
             else:

@@ -308,7 +308,9 @@ class StreamingInferer(Inferer):
     def _ensemble(self, single: StreamedNetwork) -> StreamedEnsemble:
         possible = symmetries(single.scale)
         if self.ensemble > len(possible):
-            raise InputError(f"ensemble {self.ensemble}: a network of scale {single.scale} has {len(possible)} symmetries")
+            raise InputError(
+                f"ensemble {self.ensemble}: a network of scale {single.scale} has {len(possible)} symmetries"
+            )
         members = [
             StreamedNetwork(
                 single.network,

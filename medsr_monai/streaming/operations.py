@@ -133,7 +133,11 @@ class Convolution(Operation):
     def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
         module, mode = self.module, PAD_MODES[self.module.padding_mode]
         dtype = low or module.weight.dtype
-        weight = module.weight.detach().flip([2 + axis for axis in self.backwards]).permute(0, 1, *(2 + axis for axis in order))
+        weight = (
+            module.weight.detach()
+            .flip([2 + axis for axis in self.backwards])
+            .permute(0, 1, *(2 + axis for axis in order))
+        )
         weight = weight.to(dtype).contiguous(memory_format=memory_format)
         bias = None if module.bias is None else module.bias.detach().to(dtype)
         dilation = [module.dilation[axis] for axis in order]

@@ -151,7 +151,9 @@ class SlabWriter:
             header = itk_image.itk_header(self.suffix, self.shape, self.storage, self.grid, time_step)
             return _RawPlanes(file, header)
         header = nifti.header_bytes(
-            nifti.nifti_header(self.shape, self.storage, self.grid, self.like, self.scaling, self.data_range, self.is_approximate)
+            nifti.nifti_header(
+                self.shape, self.storage, self.grid, self.like, self.scaling, self.data_range, self.is_approximate
+            )
         )
         if self.suffix == ".nii":
             return _RawPlanes(file, header)

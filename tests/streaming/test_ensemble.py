@@ -1,15 +1,16 @@
-"""A network with mirrored weights is the network applied to the mirrored image; ensembles stream as their members do."""
+"""A network with mirrored weights is the network applied to the mirrored image; ensembles stream side by side."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from tests.streaming.generators import RandomGenerator, stream_whole, whole_image
 
 from medsr_monai.errors import InputError
 from medsr_monai.inferers import StreamingInferer
+from medsr_monai.networks.blocks import PixelShuffle
 from medsr_monai.streaming import StreamedEnsemble, StreamedNetwork, Symmetry, symmetries
+from tests.streaming.generators import RandomGenerator, stream_whole, whole_image
 
 
 def naive(network, image, symmetry):
@@ -24,7 +25,7 @@ def network():
     channels = network.late.in_channels
     network.late = torch.nn.Conv3d(channels, 16, (3, 1, 5), padding=(1, 0, 2))
     network.scale, network.kind = [2, 2, 2], "shuffle"
-    network.shuffle.scale = (2, 2, 2)
+    network.shuffle = PixelShuffle((2, 2, 2))
     network.tail = torch.nn.Conv3d(2, 1, (1, 3, 5), padding="same")
     return network.eval()
 
@@ -67,7 +68,7 @@ def test_the_inferer_averages_and_says_how_many_there_are(network):
     assert result.shape == (1, 2, 10, 8, 12)
     torch.testing.assert_close(result[:, :1], members.mean(0), rtol=0, atol=1e-5)
     torch.testing.assert_close(result[:, 1:], members.std(0, correction=0), rtol=0, atol=1e-5)
-    with pytest.raises(InputError, match="ensemble 49: a network of scale .* has 48 symmetries"):
+    with pytest.raises(InputError, match=r"ensemble 49: a network of scale .* has 48 symmetries"):
         StreamingInferer(ensemble=49)(image, network)
 
 
@@ -78,11 +79,15 @@ def test_members_count_in_the_estimate_of_memory(network):
     assert one < eight < 8 * one
 
 
-@pytest.mark.parametrize(("scale", "count"), [((2, 2, 2), 48), ((1, 1, 4), 16), ((1, 2, 3), 8), ((2, 2), 8), ((1, 4), 4)])
+@pytest.mark.parametrize(
+    ("scale", "count"), [((2, 2, 2), 48), ((1, 1, 4), 16), ((1, 2, 3), 8), ((2, 2), 8), ((1, 4), 4)]
+)
 def test_symmetries_keep_the_scale(scale, count):
     found = symmetries(scale)
     assert len(found) == len(set(found)) == count
-    assert found[0] == Symmetry(tuple(range(len(scale))), ()) and all(s.permutation == found[0].permutation for s in found[:2 ** len(scale)])
+    assert found[0] == Symmetry(tuple(range(len(scale))), ()) and all(
+        s.permutation == found[0].permutation for s in found[: 2 ** len(scale)]
+    )
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, "two"])
