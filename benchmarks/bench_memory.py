@@ -27,17 +27,18 @@ from medsr_monai.geometry import Grid
 from medsr_monai.networks import RRDBNet
 from medsr_monai.volumes import SlabWriter, read_info
 
-MEBI = 2**20
 NETWORK = {"features": 8, "growth": 4, "dense_blocks": 1}
 PROGRAM = """
 import resource, sys, time
+from pathlib import Path
 from medsr_monai import cli
 import medsr_monai.engines, medsr_monai.networks, medsr_monai.volumes
 from monai.bundle import ConfigWorkflow
 source, target, settings = sys.argv[1], sys.argv[2], eval(sys.argv[3])
 start, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
 cli.run_inference(
-    cli.bundle_root("brain_mri_super_resolution"), input=source, output_dir="/tmp", output_file=target, stream="always",
+    cli.bundle_root("brain_mri_super_resolution"), input=source, output_file=target, stream="always",
+    output_dir=str(Path(target).parent),
     progress=False, device="cpu", **settings,
 )
 print(start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter() - begun)

@@ -39,8 +39,7 @@ class SliceFile:
         self._row = math.prod(self._across[1:]) * 4
         self._stack = ExitStack()
         try:
-            file = self._stack.enter_context(tempfile.TemporaryFile(dir=self.folder))
-            self._file = cast(BinaryIO, file)
+            self._file = self._opened()
             self._file.truncate(math.prod(shape) * 4)
         except OSError as error:
             self._stack.close()
@@ -53,6 +52,9 @@ class SliceFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def _opened(self) -> BinaryIO:
+        return cast(BinaryIO, self._stack.enter_context(tempfile.TemporaryFile(dir=self.folder)))
 
     def _no_room(self, error: OSError) -> InputError:
         return InputError(

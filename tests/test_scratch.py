@@ -41,5 +41,5 @@ def test_no_room_names_the_folder(tmp_path, monkeypatch):
                 raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(on_disk, "_file", Full())
-        with pytest.raises(InputError, match="No space left on device.*scratch_dir"):
+        with pytest.raises(InputError, match=r"No space left on device.*scratch_dir"):
             on_disk.write(0, torch.zeros(1, 1, 1, 2, 2))
