@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from ignite.engine import Engine
 from monai.data.utils import list_data_collate
@@ -81,6 +81,6 @@ class VolumeUpscaler(SupervisedEvaluator):
 
 def _part_deviation(engine: Engine) -> None:
     """An inferer's answer of mean and deviation: two images from here on."""
-    made = engine.state.output[Keys.PRED]
-    if isinstance(made, tuple):
-        engine.state.output[Keys.PRED], engine.state.output["deviation"] = made
+    output = cast(dict[str, Any], engine.state.output)
+    if isinstance(output[Keys.PRED], tuple):
+        output[Keys.PRED], output["deviation"] = output[Keys.PRED]

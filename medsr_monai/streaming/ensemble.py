@@ -23,7 +23,9 @@ class _SharedSlabs:
         self._waiting: dict[tuple[int, int], tuple[Tensor, int]] = {}
 
     def __call__(self, start: int, stop: int) -> Tensor:
-        slab, left = self._waiting.pop((start, stop), None) or (self._read(start, stop), self._readers)
+        if (start, stop) not in self._waiting:
+            self._waiting[start, stop] = self._read(start, stop), self._readers
+        slab, left = self._waiting.pop((start, stop))
         if left > 1:
             self._waiting[start, stop] = slab, left - 1
         return slab
