@@ -16,7 +16,7 @@ from medsr_monai.scratch import SliceFile, SliceMemory
 # Entries below this share of a matrix's largest are the rounding errors of its decomposition.
 _NEGLIGIBLE = 1e-12
 _BLOCK_ROWS = 32
-_BLOCK_VOXELS = 1 << 22
+_BLOCK_VOXELS = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ UpscaleSlabs = Callable[[Read, tuple[int, ...], int], Iterator[tuple[slice | Pla
 upscaled parts (1, C, *spatial): whole slabs with their slices, ascending and without gaps; or parts that need not span
 the other axes either, with their places. C is 1, or 2 with the deviation behind the mean."""
 
-_SLAB_VOXELS = 1 << 24  # what the second pass holds, 64 MiB of float32
-_RESIDUAL_VOXELS = 1 << 22  # up to which the projection's residual is held in memory
+_SLAB_VOXELS = 1 << 22  # what the second pass holds, 16 MiB of float32
+_RESIDUAL_VOXELS = 1 << 20  # up to which the projection's residual is held in memory
 _COMPRESSED_SHARE = 0.25  # of its voxels' size, what a compressed output needs at least
 
 
