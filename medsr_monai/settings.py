@@ -114,6 +114,16 @@ def _check_output_file(value: Any) -> None:
         raise InputError(f"output_file '{value}': must end in one of {', '.join(STREAMABLE_SUFFIXES)}")
 
 
+def check_uncertainty(uncertainty: bool, ensemble: int) -> None:
+    """A deviation needs members to deviate.
+
+    Raises:
+        InputError: it is asked for without an ensemble.
+    """
+    if uncertainty and ensemble < 2:
+        raise InputError("uncertainty: needs an ensemble of 2 or more, e.g. ensemble 8")
+
+
 def check_patch(patch_size: int, margin_size: int, scale: Sequence[int]) -> None:
     """A training patch must be cut from its margin, and measured at low resolution.
 

@@ -15,6 +15,7 @@ from medsr_monai.settings import (
     check_judged_patch,
     check_patch,
     check_settings,
+    check_uncertainty,
     check_validation_volumes,
 )
 from medsr_monai.volumes import write_volume
@@ -97,6 +98,13 @@ def test_choices(name, bad):
 def test_a_name_that_no_check_knows_is_a_bug_and_not_ignored():
     with pytest.raises(TypeError, match="batch_sise"):
         check_settings(batch_sise=1)
+
+
+def test_a_deviation_needs_an_ensemble():
+    check_uncertainty(True, 2)
+    check_uncertainty(False, 1)
+    with pytest.raises(InputError, match="uncertainty: needs an ensemble"):
+        check_uncertainty(True, 1)
 
 
 def test_a_patch_fits_its_margin_and_the_scale():
