@@ -82,6 +82,10 @@ def upscale(
     perception: float = 0.0,
     device: str | None = None,
     output_dtype: str = "float32",
+    stream: str = "auto",
+    memory_gb: float | None = None,
+    ensemble: int = 1,
+    uncertainty: bool = False,
     progress: bool = True,
     *extra: Any,
     **unknown: Any,
@@ -90,7 +94,7 @@ def upscale(
 
     Args:
         input: a .nii, .nii.gz, .mha or .nrrd file, 3D or 4D; a folder; or a quoted glob pattern.
-        output: the file to write (.nii, .nii.gz, .mha, .nrrd), or a folder, which is made if missing.
+        output: the file to write (.nii, .nii.gz, .mha, .nrrd, .ome.zarr), or a folder, which is made if missing.
         bundle: name of the bundle (see ``medsr bundles``), or its folder.
         consistency: ``exact``: the result, measured again, is the input; a number: Tikhonov damping for noisy inputs;
             ``none``: what the network says.
@@ -99,6 +103,11 @@ def upscale(
             and invent texture; what was measured is reproduced at every setting.
         device: ``cpu``, ``cuda``, ``cuda:1``; default is a GPU where there is one.
         output_dtype: ``float32``, ``float64``, ``int16``, ``uint16``, ``int32``, ``uint8``, or ``same`` as the input.
+        stream: ``always``: from file to file, holding neither input nor output, with the same result; ``never``: in
+            memory; ``auto``: stream what would take more than a quarter of the free memory.
+        memory_gb: GB that the network may use; default is most of what is free.
+        ensemble: average over as many mirrorings, and from 9 to 48 exchanges of axes; takes as many times the time.
+        uncertainty: write the standard deviation over the ensemble too, as ``<output>_std``.
         progress: show a progress bar.
     """
     refuse_unknown(extra, unknown)
@@ -112,6 +121,10 @@ def upscale(
         profile=profile,
         perception=perception,
         output_dtype=output_dtype,
+        stream=stream,
+        memory_gb=memory_gb,
+        ensemble=ensemble,
+        uncertainty=uncertainty,
         progress=progress,
         **overrides,
     )
@@ -126,16 +139,17 @@ def absolute(path: str) -> Path:
 
 def output_overrides(input: str, output: str) -> dict[str, str]:
     """The bundle's keys that name one output file, or the folder for many."""
-    from medsr_monai.volumes import WRITABLE_SUFFIXES, find_volumes, volume_suffix
+    from medsr_monai.volumes import STREAMABLE_SUFFIXES, find_volumes
 
     files = find_volumes(input)
     target = absolute(output)
-    if target.is_dir() or output.endswith(os.sep) or not target.suffix:
+    is_zarr = target.name.lower().endswith(".ome.zarr")  # a folder to the system, a file to the user
+    if (target.is_dir() and not is_zarr) or output.endswith(os.sep) or not target.suffix:
         return {"output_dir": str(target)}
     if len(files) > 1:
         raise InputError(f"{output}: {len(files)} inputs need a folder to write to")
-    if volume_suffix(target) not in WRITABLE_SUFFIXES:
-        raise InputError(f"{output}: unknown suffix; supported are {', '.join(WRITABLE_SUFFIXES)}, or a folder")
+    if not target.name.lower().endswith(STREAMABLE_SUFFIXES):
+        raise InputError(f"{output}: unknown suffix; supported are {', '.join(STREAMABLE_SUFFIXES)}, or a folder")
     return {"output_dir": str(target.parent), "output_file": str(target)}
 
 

@@ -6,7 +6,7 @@ A configuration calls these in its ``initialize``: what is wrong is said in one 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from medsr_monai.device import usable_device
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.metrics import SSIM_WINDOW
-from medsr_monai.volumes import DTYPES, WRITABLE_SUFFIXES, read_info, volume_suffix
+from medsr_monai.volumes import DTYPES, STREAMABLE_SUFFIXES, read_info
 
 # The least that makes sense of each whole number.
 WHOLE_NUMBERS = {
@@ -27,7 +27,6 @@ WHOLE_NUMBERS = {
     "epoch_length": 1,
     "margin_size": 1,
     "max_epochs": 1,
-    "max_tile_voxels": 1,
     "num_workers": 0,
     "patch_size": 1,
     "pictures": 0,
@@ -37,15 +36,27 @@ WHOLE_NUMBERS = {
 }
 POSITIVE_NUMBERS = ("discriminator_learning_rate", "learning_rate")
 SHARES = ("perception",)
-SWITCHES = ("resume",)
-CHOICES = {"output_dtype": DTYPES, "output_suffix": WRITABLE_SUFFIXES, "profile": PROFILES}
+SWITCHES = ("resume", "uncertainty")
+CHOICES = {
+    "output_dtype": DTYPES,
+    "output_suffix": STREAMABLE_SUFFIXES,
+    "profile": PROFILES,
+    "stream": ("auto", "always", "never"),
+}
+# What may be left to the program to choose: None.
+OPTIONAL: dict[str, Callable[[str, Any], None]] = {
+    "autocast": lambda name, value: _check_choice(name, value, ("bfloat16", "float16")),
+    "memory_gb": lambda name, value: _check_positive(name, value),
+    "output_file": lambda name, value: _check_output_file(value),
+    "slab": lambda name, value: _check_whole(name, value, 1),
+}
 
 
 def check_settings(**settings: Any) -> None:
     """Check settings by their names in a bundle's configuration.
 
     Args:
-        settings: any of those below; ``profile`` may be one per axis, ``output_file`` None.
+        settings: any of those below; ``profile`` may be one per axis, those of `OPTIONAL` None.
 
     Raises:
         InputError: the first setting that cannot serve, by name.
@@ -60,6 +71,9 @@ def check_settings(**settings: Any) -> None:
         elif name in SWITCHES:
             if not isinstance(value, bool):  # MONAI hands on the word "false" or "no" as a string, which counts as true
                 raise InputError(f"{name} '{value}': must be True or False")
+        elif name in OPTIONAL:
+            if value is not None:
+                OPTIONAL[name](name, value)
         elif name in CHOICES:
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 _check_choice(name, one, CHOICES[name])
@@ -67,9 +81,6 @@ def check_settings(**settings: Any) -> None:
             usable_device(value)
         elif name == "output_postfix":
             _check_postfix(value)
-        elif name == "output_file":
-            if value is not None and volume_suffix(str(value)) not in WRITABLE_SUFFIXES:
-                raise InputError(f"output_file '{value}': must end in one of {', '.join(WRITABLE_SUFFIXES)}")
         else:
             raise TypeError(f"check_settings() knows no setting '{name}'")
 
@@ -98,6 +109,21 @@ def _check_postfix(value: Any) -> None:
     # It is a part of a file's name; with a separator in it, results would land in another folder.
     if not isinstance(value, (str, int, float)) or any(mark in str(value) for mark in ("/", "\\", "\0")):
         raise InputError(f"output_postfix '{value}': must be a part of a file name, without / or \\")
+
+
+def _check_output_file(value: Any) -> None:
+    if not str(value).lower().endswith(STREAMABLE_SUFFIXES):
+        raise InputError(f"output_file '{value}': must end in one of {', '.join(STREAMABLE_SUFFIXES)}")
+
+
+def check_uncertainty(uncertainty: bool, ensemble: int) -> None:
+    """A deviation needs members to deviate.
+
+    Raises:
+        InputError: it is asked for without an ensemble.
+    """
+    if uncertainty and ensemble < 2:
+        raise InputError("uncertainty: needs an ensemble of 2 or more, e.g. ensemble 8")
 
 
 def check_patch(patch_size: int, margin_size: int, scale: Sequence[int]) -> None:

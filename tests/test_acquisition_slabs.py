@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medsr_monai.acquisition import PROFILES, SeparableAcquisition, SlabProjection, box_matrix, separable
+from medsr_monai.acquisition import PROFILES, SeparableAcquisition, SlabProjection, box_matrix, separable, slabs
 from medsr_monai.acquisition.slabs import _BandedMatrix
 from medsr_monai.errors import InputError
+from medsr_monai.scratch import SliceFile
 
 sizes = st.integers(1, 7)
 
 
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(slabs, "_BLOCK_VOXELS", 40)
+
+
 def project_in_slabs(
-    acquisition: SeparableAcquisition, sr: torch.Tensor, lr: torch.Tensor, axis: int, damping: float, thick: list[int]
+    acquisition: SeparableAcquisition,
+    sr: torch.Tensor,
+    lr: torch.Tensor,
+    axis: int,
+    damping: float,
+    thick: list[int],
+    on_disk: bool = False,
 ) -> torch.Tensor:
-    projection = SlabProjection(acquisition, axis, damping)
+    if on_disk:
+        with SliceFile(acquisition.lr_shape, axis) as scratch:
+            return in_two_passes(SlabProjection(acquisition, axis, damping, scratch), sr, lr, axis, thick)
+    return in_two_passes(SlabProjection(acquisition, axis, damping), sr, lr, axis, thick)
+
+
+def in_two_passes(
+    projection: SlabProjection, sr: torch.Tensor, lr: torch.Tensor, axis: int, thick: list[int]
+) -> torch.Tensor:
     dim = axis + 2
     first, second, third = thick
     for start in reversed(range(0, sr.shape[dim], first)):
@@ -30,7 +50,7 @@ def project_in_slabs(
     return torch.cat(parts, dim=dim)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lr_shape=st.tuples(sizes, sizes, sizes),
     extra=st.tuples(*[st.sampled_from([1, 1.5, 2, 3.4, 4])] * 3),
@@ -39,24 +59,25 @@ def project_in_slabs(
     axis=st.integers(0, 2),
     thick=st.lists(st.integers(1, 9), min_size=3, max_size=3),
     seed=st.integers(0, 99),
+    on_disk=st.booleans(),
 )
-def test_slabs_give_what_the_whole_gives(lr_shape, extra, profile, damping, axis, thick, seed):
+def test_slabs_give_what_the_whole_gives(lr_shape, extra, profile, damping, axis, thick, seed, on_disk):
     hr_shape = tuple(int(n * factor) for n, factor in zip(lr_shape, extra, strict=True))
     acquisition = SeparableAcquisition.from_profile(hr_shape, lr_shape, profile)
     rng = torch.Generator().manual_seed(seed)
     sr, lr = torch.rand(1, 1, *hr_shape, generator=rng), torch.rand(1, 1, *lr_shape, generator=rng)
     whole = acquisition.project(sr.double(), lr.double(), damping)
-    slabs = project_in_slabs(acquisition, sr, lr, axis, damping, thick)
+    made = project_in_slabs(acquisition, sr, lr, axis, damping, thick, on_disk)
     # An ill-posed profile amplifies the rounding of the float32 residual, as it does for the whole image.
     tolerance = max(1e-5, 4 * float((acquisition.project(sr, lr, damping) - whole).abs().max()))
-    torch.testing.assert_close(slabs.double(), whole, rtol=0, atol=tolerance)
+    torch.testing.assert_close(made.double(), whole, rtol=0, atol=tolerance)
 
 
 def test_an_image_in_two_dimensions_streams_its_rows():
     acquisition = SeparableAcquisition.from_profile((12, 9), (4, 9), "gaussian")
     sr, lr = torch.rand(1, 1, 12, 9), torch.rand(1, 1, 4, 9)
-    slabs = project_in_slabs(acquisition, sr, lr, 0, 0.0, [5, 3, 7])
-    torch.testing.assert_close(slabs, acquisition.project(sr, lr), rtol=0, atol=1e-5)
+    made = project_in_slabs(acquisition, sr, lr, 0, 0.0, [5, 3, 7])
+    torch.testing.assert_close(made, acquisition.project(sr, lr), rtol=0, atol=1e-5)
 
 
 def test_whole_voxel_averages_cost_only_their_own_columns():

@@ -15,6 +15,7 @@ from medsr_monai.settings import (
     check_judged_patch,
     check_patch,
     check_settings,
+    check_uncertainty,
     check_validation_volumes,
 )
 from medsr_monai.volumes import write_volume
@@ -30,6 +31,11 @@ GOOD = {
     "output_postfix": "",
     "output_file": None,
     "resume": False,
+    "stream": "auto",
+    "memory_gb": None,
+    "slab": None,
+    "autocast": None,
+    "uncertainty": True,
     "profile": ["box", "kspace", "gaussian"],
 }
 
@@ -37,6 +43,7 @@ GOOD = {
 def test_good_settings_pass():
     check_settings(**GOOD)
     check_settings(output_postfix=4, output_file="a/b.nrrd", profile="box", seed=12345)
+    check_settings(output_file="x.ome.zarr", memory_gb=1.5, slab=3, autocast="bfloat16", stream="never")
 
 
 @pytest.mark.parametrize("name", WHOLE_NUMBERS)
@@ -75,6 +82,11 @@ def test_shares(name):
         ("profile", "foo"),
         ("profile", ["box", "foo", "box"]),
         ("profile", None),
+        ("stream", "sometimes"),
+        ("memory_gb", 0),
+        ("slab", 0),
+        ("autocast", "int8"),
+        ("uncertainty", "yes"),
         ("device", "abacus"),
     ],
 )
@@ -87,6 +99,13 @@ def test_choices(name, bad):
 def test_a_name_that_no_check_knows_is_a_bug_and_not_ignored():
     with pytest.raises(TypeError, match="batch_sise"):
         check_settings(batch_sise=1)
+
+
+def test_a_deviation_needs_an_ensemble():
+    check_uncertainty(True, 2)
+    check_uncertainty(False, 1)
+    with pytest.raises(InputError, match="uncertainty: needs an ensemble"):
+        check_uncertainty(True, 1)
 
 
 def test_a_patch_fits_its_margin_and_the_scale():

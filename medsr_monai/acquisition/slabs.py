@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor
 
 from medsr_monai.acquisition.separable import SeparableAcquisition, apply_matrix
 from medsr_monai.errors import InputError
+from medsr_monai.scratch import SliceFile, SliceMemory
 
 # Entries below this share of a matrix's largest are the rounding errors of its decomposition.
 _NEGLIGIBLE = 1e-12
 _BLOCK_ROWS = 32
+_BLOCK_VOXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -26,46 +29,88 @@ class _Band:
 
 
 class _BandedMatrix:
-    """A matrix (M, N) that is multiplied where it is not zero, and only there.
+    """A matrix (M, N) that is kept, and multiplied, where it is not zero, and only there.
 
     Averages over neighbouring voxels touch few columns per row: as a dense product they would cost as much as a
     convolution with a kernel of the length of the axis.
     """
 
     def __init__(self, matrix: Tensor) -> None:
-        self.shape = tuple(matrix.shape)
-        self._matrix = torch.where(matrix.abs() > _NEGLIGIBLE * matrix.abs().max(), matrix, 0.0)
-        n = self.shape[0]
-        self._is_identity = n == self.shape[1] and bool(torch.equal(self._matrix, torch.eye(n, dtype=matrix.dtype)))
-        self._bands = [self._band(slice(i, min(i + _BLOCK_ROWS, n))) for i in range(0, n, _BLOCK_ROWS)]
-        worth = sum(band.matrix.numel() for band in self._bands) < 0.5 * self._matrix.numel()
-        if not worth:
-            self._bands = [self._band(slice(0, n))]
+        self.shape = n, m = tuple(matrix.shape)
+        # Row by row of blocks, since a copy of the whole would be as large as the bands are small.
+        threshold = _NEGLIGIBLE * max(float(matrix[i : i + _BLOCK_ROWS].abs().max()) for i in range(0, n, _BLOCK_ROWS))
+        bands = [_band(matrix, slice(i, min(i + _BLOCK_ROWS, n)), threshold) for i in range(0, n, _BLOCK_ROWS)]
+        worth = sum(band.matrix.numel() for band in bands) < 0.5 * n * m
+        self._bands = bands if worth else [_band(matrix, slice(0, n), threshold)]
+        self.is_identity = n == m and all(
+            torch.equal(band.matrix, torch.eye(n)[band.rows, band.columns]) for band in self._bands
+        )
 
-    def _band(self, rows: slice) -> _Band:
-        touched = (self._matrix[rows] != 0).any(dim=0).nonzero().flatten().tolist()
-        columns = slice(touched[0], touched[-1] + 1) if touched else slice(0, 1)
-        return _Band(rows, columns, self._matrix[rows, columns].float())
-
-    def apply(self, image: Tensor, axis: int) -> Tensor:
-        """Multiply an axis of (1, 1, *spatial), N voxels long, by the whole matrix."""
-        if self._is_identity:
+    def apply(self, image: Tensor, axis: int, transposed: bool = False) -> Tensor:
+        """Multiply an axis of (1, 1, *spatial) by the whole matrix, or by its transpose."""
+        if self.is_identity:
             return image
+        if transposed:
+            return self._apply_transposed(image, axis)
         parts = [
             apply_matrix(band.matrix.to(image.device), image.narrow(axis + 2, *_start_length(band.columns)), axis)
             for band in self._bands
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis + 2)
 
+    def _apply_transposed(self, image: Tensor, axis: int) -> Tensor:
+        size = [*image.shape]
+        size[axis + 2] = self.shape[1]
+        total = image.new_zeros(size)
+        for band in self._bands:
+            product = apply_matrix(
+                band.matrix.mT.to(image.device), image.narrow(axis + 2, *_start_length(band.rows)), axis
+            )
+            total.narrow(axis + 2, *_start_length(band.columns)).add_(product)
+        return total
+
     def columns(self, columns: slice) -> _Band:
         """Some columns, and the only rows where they are not zero."""
-        touched = (self._matrix[:, columns] != 0).any(dim=1).nonzero().flatten().tolist()
-        rows = slice(touched[0], touched[-1] + 1) if touched else slice(0, 1)
-        return _Band(rows, columns, self._matrix[rows, columns].float())
+        found = []
+        for band in self._bands:
+            first, last = max(columns.start, band.columns.start), min(columns.stop, band.columns.stop)
+            if first < last:
+                block = band.matrix.new_zeros(band.matrix.shape[0], columns.stop - columns.start)
+                there = band.matrix[:, first - band.columns.start : last - band.columns.start]
+                block[:, first - columns.start : last - columns.start] = there
+                found.append((band.rows, block))
+        if not found:
+            return _Band(slice(0, 1), columns, torch.zeros(1, columns.stop - columns.start))
+        rows = slice(found[0][0].start, found[-1][0].stop)
+        # Between two bands that touch the columns there may be one that does not.
+        matrix = torch.zeros(rows.stop - rows.start, columns.stop - columns.start)
+        for own, block in found:
+            matrix[own.start - rows.start : own.stop - rows.start] = block
+        touched = (matrix != 0).any(dim=1).nonzero().flatten().tolist() or [0]
+        matrix = matrix[touched[0] : touched[-1] + 1]
+        return _Band(slice(rows.start + touched[0], rows.start + touched[-1] + 1), columns, matrix)
 
     def rows(self, rows: slice) -> _Band:
         """Some rows, and the only columns where they are not zero."""
-        return self._band(rows)
+        found = [band for band in self._bands if band.rows.start < rows.stop and rows.start < band.rows.stop]
+        columns = slice(min(band.columns.start for band in found), max(band.columns.stop for band in found))
+        matrix = torch.zeros(rows.stop - rows.start, columns.stop - columns.start)
+        for band in found:
+            first, last = max(rows.start, band.rows.start), min(rows.stop, band.rows.stop)
+            where = slice(band.columns.start - columns.start, band.columns.stop - columns.start)
+            matrix[first - rows.start : last - rows.start, where] = band.matrix[
+                first - band.rows.start : last - band.rows.start
+            ]
+        return _Band(rows, columns, matrix)
+
+
+def _band(matrix: Tensor, rows: slice, threshold: float) -> _Band:
+    """Some rows of a matrix where their entries exceed a threshold."""
+    block = matrix[rows]
+    block = torch.where(block.abs() > threshold, block, 0.0)
+    touched = (block != 0).any(dim=0).nonzero().flatten().tolist()
+    columns = slice(touched[0], touched[-1] + 1) if touched else slice(0, 1)
+    return _Band(rows, columns, block[:, columns].float())
 
 
 def _start_length(part: slice) -> tuple[int, int]:
@@ -77,7 +122,8 @@ class SlabProjection:
 
     First pass: :meth:`subtract` every slab of the image and :meth:`add` every slab of the measurement, in any order;
     the residual ``lr - A sr`` gathers on the low-resolution grid. Then :meth:`solve` it. Second pass: add
-    :meth:`correction` to each slab. Slabs may differ from pass to pass. Only low-resolution images are held.
+    :meth:`correction` to each slab. Slabs may differ from pass to pass. One low-resolution image is held, or, with
+    ``scratch``, none.
 
     Each matrix ``A_i = U S V^T`` enters the correction as its polar factor ``W = V U^T``: its columns are orthonormal,
     so nothing is amplified, and where ``A_i`` averages whole voxels, ``W`` only repeats them.
@@ -86,12 +132,19 @@ class SlabProjection:
         acquisition: the measurement, one matrix per axis (none per image of a batch).
         axis: spatial axis along which the slabs come.
         regularisation: Tikhonov damping as in :meth:`SeparableAcquisition.pseudo_inverse`; 0 is exact.
+        scratch: holds the residual on disk: of the low-resolution shape, along the same axis, zero; None for memory.
 
     Raises:
         InputError: no such axis, matrices per image, or a negative damping.
     """
 
-    def __init__(self, acquisition: SeparableAcquisition, axis: int, regularisation: float = 0.0) -> None:
+    def __init__(
+        self,
+        acquisition: SeparableAcquisition,
+        axis: int,
+        regularisation: float = 0.0,
+        scratch: SliceFile | None = None,
+    ) -> None:
         if not 0 <= axis < len(acquisition.matrices):
             raise InputError(f"axis {axis}: the acquisition has the axes 0 to {len(acquisition.matrices) - 1}")
         if any(matrix.ndim != 2 for matrix in acquisition.matrices):
@@ -103,28 +156,33 @@ class SlabProjection:
         self.regularisation = regularisation
         u, _, vt = acquisition.decomposition()
         self._forward = [_BandedMatrix(matrix.double()) for matrix in acquisition.matrices]
-        self._spread = [_BandedMatrix(v.mT @ basis.mT) for basis, v in zip(u, vt, strict=True)]
-        self._residual: Tensor | None = None
+        self._basis = [_BandedMatrix(basis) for basis in u]
+        self._spread = [
+            _BandedMatrix(v.mT if own.is_identity else v.mT @ basis.mT)
+            for basis, v, own in zip(u, vt, self._basis, strict=True)
+        ]
+        shape = acquisition.lr_shape
+        self._residual = SliceMemory(shape, axis) if scratch is None else scratch
         self._seen = {"image": 0, "measurement": 0}
         self._is_solved = False
 
     def _other_axes(self) -> Iterator[int]:
         return (axis for axis in range(len(self._forward)) if axis != self.axis)
 
-    def _gathered(self, like: Tensor) -> Tensor:
+    def _check(self, start: int, slab: Tensor, shape: tuple[int, ...], what: str) -> slice:
         if self._is_solved:
             raise ValueError("the residual is solved already: gather another one with a new SlabProjection")
-        if self._residual is None:
-            self._residual = torch.zeros((1, 1, *self.acquisition.lr_shape), device=like.device)
-        return self._residual
-
-    def _check(self, start: int, slab: Tensor, shape: tuple[int, ...], what: str) -> slice:
         stop = start + slab.shape[self.axis + 2] if slab.ndim == len(shape) + 2 else start
         expected = (1, 1, *(n if axis != self.axis else stop - start for axis, n in enumerate(shape)))
         if tuple(slab.shape) != expected or not 0 <= start < stop <= shape[self.axis]:
             raise InputError(f"{what}: a slab {tuple(slab.shape)} at {start} of axis {self.axis} is none of {shape}")
         self._seen[what] += stop - start
         return slice(start, stop)
+
+    def _gather(self, start: int, slab: Tensor) -> None:
+        """Add to the residual."""
+        before = self._residual.read(start, start + slab.shape[self.axis + 2])
+        self._residual.write(start, slab + before.to(slab.device))
 
     def subtract(self, start: int, slab: Tensor) -> None:
         """Take what a slab contributes to the measurement, ``A sr``, from the residual.
@@ -138,8 +196,7 @@ class SlabProjection:
         measured = apply_matrix(band.matrix.to(slab.device), slab.float(), self.axis)
         for axis in self._other_axes():
             measured = self._forward[axis].apply(measured, axis)
-        residual = self._gathered(slab)
-        residual.narrow(self.axis + 2, *_start_length(band.rows)).sub_(measured.to(residual.device))
+        self._gather(band.rows.start, -measured)
 
     def add(self, start: int, slab: Tensor) -> None:
         """Add a slab of the measurement to the residual.
@@ -148,12 +205,13 @@ class SlabProjection:
             start: its first slice along the axis.
             slab: (1, 1, *spatial), float32, on the low-resolution grid.
         """
-        part = self._check(start, slab, self.acquisition.lr_shape, "measurement")
-        residual = self._gathered(slab)
-        residual.narrow(self.axis + 2, *_start_length(part)).add_(slab.to(residual))
+        self._check(start, slab, self.acquisition.lr_shape, "measurement")
+        self._gather(start, slab.float())
 
     def solve(self) -> None:
-        """Turn the residual into the coefficients of the correction, ``U f(S) U^T (lr - A sr)``.
+        """Turn the residual into the coefficients of the correction, ``U f(S) U^T (lr - A sr)``, block by block.
+
+        Slabs take the axes across; then columns of all slices take the axis along which the slabs come, and the filter.
 
         Raises:
             ValueError: slices of the image or of the measurement are missing, or came twice.
@@ -162,9 +220,32 @@ class SlabProjection:
         for what, shape in shapes.items():
             if self._seen[what] != shape[self.axis]:
                 raise ValueError(f"{what}: {self._seen[what]} slices of {shape[self.axis]} came in")
-        assert self._residual is not None
-        self._residual = self.acquisition.filtered(self._residual, self.regularisation)
+        self._turn_across(transposed=True)
+        self._filter_along()
+        self._turn_across(transposed=False)
         self._is_solved = True
+
+    def _turn_across(self, transposed: bool) -> None:
+        """Multiply by U^T, or by U, along the axes across."""
+        axes = [axis for axis in self._other_axes() if not self._basis[axis].is_identity]
+        for start, stop in _blocks(self.acquisition.lr_shape, self.axis) if axes else ():
+            slab = self._residual.read(start, stop)
+            for axis in axes:
+                slab = self._basis[axis].apply(slab, axis, transposed)
+            self._residual.write(start, slab)
+
+    def _filter_along(self) -> None:
+        """Multiply by ``U f(S) U^T`` of the axis along, and by the filter's share of the others."""
+        shape, basis = self.acquisition.lr_shape, self._basis[self.axis]
+        across = next(self._other_axes(), None)
+        ranges = [(0, 1)] if across is None else _blocks(shape, across)
+        for start, stop in ranges:
+            rows = slice(start, stop)
+            block = self._residual.read(0, shape[self.axis], rows)
+            block = basis.apply(block, self.axis, transposed=True)
+            parts = [rows if axis == across else slice(None) for axis in range(len(shape))]
+            block = block * self.acquisition.spectral_filter(parts, self.regularisation).to(block.device)
+            self._residual.write(0, basis.apply(block, self.axis), rows)
 
     def correction(self, start: int, stop: int) -> Tensor:
         """``A^+ (lr - A sr)`` for some slices.
@@ -176,11 +257,18 @@ class SlabProjection:
         Returns:
             (1, 1, *spatial), float32.
         """
-        if not self._is_solved or self._residual is None:
+        if not self._is_solved:
             raise ValueError("call solve() first")
         band = self._spread[self.axis].rows(slice(start, stop))
-        near = self._residual.narrow(self.axis + 2, *_start_length(band.columns))
+        near = self._residual.read(band.columns.start, band.columns.stop)
         image = apply_matrix(band.matrix.to(near.device), near, self.axis)
         for axis in self._other_axes():
             image = self._spread[axis].apply(image, axis)
         return image
+
+
+def _blocks(shape: Sequence[int], axis: int) -> list[tuple[int, int]]:
+    """Ranges along an axis that cut an image into parts of bounded size."""
+    n = shape[axis]
+    thick = max(1, n * _BLOCK_VOXELS // math.prod(shape))
+    return [(start, min(start + thick, n)) for start in range(0, n, thick)]

@@ -14,11 +14,13 @@ from medsr_monai.engines.processes import (
 from medsr_monai.engines.schedules import warmup_stable_decay
 from medsr_monai.engines.slabwise import upscale_in_slabs
 from medsr_monai.engines.upscaling import VolumeUpscaler
+from medsr_monai.engines.volume_streaming import VolumeStreamer
 
 __all__ = [
     "AdversarialTrainer",
     "FidelityTrainer",
     "TrainingDiverged",
+    "VolumeStreamer",
     "VolumeUpscaler",
     "distribute",
     "for_this_process",

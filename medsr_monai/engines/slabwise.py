@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -23,51 +21,23 @@ from tqdm import tqdm
 
 from medsr_monai.acquisition import SeparableAcquisition, SlabProjection
 from medsr_monai.errors import InputError
-from medsr_monai.geometry import N_AXES, inverse_orientation, reorient
+from medsr_monai.geometry import inverse_orientation, reorient
+from medsr_monai.scratch import SliceFile
 from medsr_monai.volumes import LazyVolume, SlabWriter, open_volume, voxels_to_unpack
 
 Read = Callable[[int, int], Tensor]
 """Slices start ... stop of the low-resolution volume, (1, 1, *spatial), float32, normalised, canonical."""
 
-UpscaleSlabs = Callable[[Read, tuple[int, ...], int], Iterator[tuple[slice, Tensor]]]
+Place = tuple[slice, ...]
+
+UpscaleSlabs = Callable[[Read, tuple[int, ...], int], Iterator[tuple[slice | Place, Tensor]]]
 """A network in slabs: of a `Read`, the shape (X, Y, Z) of what it reads, and the axis along which, it makes the
-upscaled slabs (1, 1, *spatial), each with its slices, ascending and without gaps."""
+upscaled parts (1, C, *spatial): whole slabs with their slices, ascending and without gaps; or parts that need not span
+the other axes either, with their places. C is 1, or 2 with the deviation behind the mean."""
 
-_SLAB_VOXELS = 1 << 24  # what the second pass holds, 64 MiB of float32
+_SLAB_VOXELS = 1 << 22  # what the second pass holds, 16 MiB of float32
+_RESIDUAL_VOXELS = 1 << 20  # up to which the projection's residual is held in memory
 _COMPRESSED_SHARE = 0.25  # of its voxels' size, what a compressed output needs at least
-
-
-@dataclass
-class _Intermediate:
-    """The network's output between the passes: float32, slice after slice, in a file that has no name."""
-
-    file: BinaryIO
-    shape: tuple[int, ...]
-    axis: int
-    folder: Path
-
-    @property
-    def _slice_shape(self) -> tuple[int, ...]:
-        return tuple(n for axis, n in enumerate(self.shape) if axis != self.axis)
-
-    def store(self, start: int, slab: Tensor) -> None:
-        slices = slab[0, 0].movedim(self.axis, 0).contiguous().cpu().numpy()
-        try:
-            self.file.seek(start * math.prod(self._slice_shape) * 4)
-            self.file.write(slices.data)
-            self.file.flush()
-        except OSError as error:
-            raise InputError(
-                f"{self.folder}: cannot hold the temporary file ({error.strerror or error}); free space, or choose "
-                "another scratch_dir"
-            ) from error
-
-    def load(self, start: int, stop: int) -> Tensor:
-        slices = np.empty((stop - start, *self._slice_shape), dtype=np.float32)
-        self.file.seek(start * math.prod(self._slice_shape) * 4)
-        if cast(Any, self.file).readinto(slices.data) != slices.nbytes:
-            raise RuntimeError(f"slices {start} to {stop} of the temporary file were never written")
-        return torch.from_numpy(slices).movedim(0, self.axis)[None, None]
 
 
 @dataclass(frozen=True)
@@ -75,13 +45,14 @@ class _Task:
     """One volume: what to read, where it lies in intensity, and what becomes of it."""
 
     source: LazyVolume
-    writer: SlabWriter
+    writers: list[SlabWriter]
     upscale: UpscaleSlabs
     shape: tuple[int, ...]
     profile: str | Sequence[str]
     regularisation: float | None
     time: int
     window: Tensor
+    scratch: Path
     progress: bool
 
     @property
@@ -94,61 +65,73 @@ class _Task:
         low, high = self.window
         return ((image - low) / (high - low))[None, None]
 
-    def write(self, slab: Tensor) -> None:
-        low, high = self.window.to(slab.device)
-        image = (slab * (high - low) + low)[0, 0].cpu().numpy()
-        self.writer.write(reorient(image, inverse_orientation(self.source.orientation)))
+    def write(self, slabs: Sequence[Tensor]) -> None:
+        """Write the mean, and the deviation, which only the gain of the intensities changes."""
+        low, high = self.window
+        for slab, writer, offset in zip(slabs, self.writers, (low, 0.0), strict=False):
+            image = (slab.cpu() * (high - low) + offset)[0, 0].numpy()
+            writer.write(reorient(image, inverse_orientation(self.source.orientation)))
 
-    def slabs(self) -> Iterator[tuple[int, Tensor]]:
-        """What the network makes, with the first slice of each slab; checked to be whole and in order."""
-        n, done = self.shape[self.axis], 0
-        with tqdm(total=n, unit="slice", desc="upscaling", leave=False, disable=not self.progress) as bar:
-            for part, slab in self.upscale(self.read, self.source.grid.shape, self.axis):
-                size = slab.shape[self.axis + 2] if slab.ndim == N_AXES + 2 else 0
-                expected = (1, 1, *(size if axis == self.axis else m for axis, m in enumerate(self.shape)))
-                if part.start != done or part.stop != done + size or tuple(slab.shape) != expected:
-                    raise ValueError(
-                        f"network: slab {tuple(slab.shape)} at {part}, after {done} slices of {self.shape}"
-                    )
-                yield done, slab.detach().float()
-                done += size
-                bar.update(size)
-        if done != n:
-            raise ValueError(f"network: {done} slices came of {n}")
+    def parts(self) -> Iterator[tuple[Place, Tensor]]:
+        """What the network makes, with its place; checked to be all, and where it comes in whole slabs, in order."""
+        done, voxels = 0, 0
+        for place, part in self.upscale(self.read, self.source.grid.shape, self.axis):
+            if isinstance(place, slice):
+                place = tuple(place if a == self.axis else slice(0, n) for a, n in enumerate(self.shape))
+            expected = (1, len(self.writers), *(p.stop - p.start for p in place))
+            is_whole = self._is_whole(place)
+            if tuple(part.shape) != expected or (is_whole and place[self.axis].start != done):
+                raise ValueError(f"network: part {tuple(part.shape)} at {place}, after {done} slices of {self.shape}")
+            yield place, part.detach().float()
+            done = place[self.axis].stop
+            voxels += math.prod(part.shape[2:])
+        if voxels != math.prod(self.shape):
+            raise ValueError(f"network: {done} slices came of {self.shape[self.axis]}, {voxels} voxels of {self.shape}")
+
+    def _is_whole(self, place: Place) -> bool:
+        return all(p == slice(0, n) for a, (p, n) in enumerate(zip(place, self.shape, strict=True)) if a != self.axis)
 
     def directly(self) -> None:
         """One pass: what comes is written."""
-        for _, slab in self.slabs():
-            self.write(slab)
+        for _, slab in self.parts():
+            self.write(slab.split(1, dim=1))
 
-    def through(self, file: BinaryIO, folder: Path) -> None:
+    def through(self, waiting: Sequence[SliceFile]) -> None:
         """Two passes: the network's output waits on disk until the whole measurement is explained."""
-        intermediate = _Intermediate(file, self.shape, self.axis, folder)
-        projection = self._projection()
-        for start, slab in self.slabs():
+        with ExitStack() as stack:
+            projection = self._projection(stack)
+            whole = True
+            for place, part in self.parts():
+                for image, file in zip(part.split(1, dim=1), waiting, strict=True):
+                    file.write_part(place, image)
+                whole = whole and self._is_whole(place)
+                if projection is not None and whole:
+                    projection.subtract(place[self.axis].start, part[:, :1])
+            ranges = _ranges(self.shape, self.axis)
             if projection is not None:
-                projection.subtract(start, slab)
-            intermediate.store(start, slab)
-        if projection is not None:
-            lr_shape = self.source.grid.shape
-            for start, stop in _ranges(lr_shape, self.axis):
-                projection.add(start, self.read(start, stop))
-            projection.solve()
-        ranges = _ranges(self.shape, self.axis)
-        if self.source.is_descending:
-            ranges.reverse()
-        for start, stop in tqdm(ranges, unit="slab", desc="writing", leave=False, disable=not self.progress):
-            slab = intermediate.load(start, stop)
-            if projection is not None:
-                correction = projection.correction(start, stop)
-                slab = slab.to(correction.device) + correction
-            self.write(slab)
+                if not whole:
+                    for start, stop in ranges:
+                        projection.subtract(start, waiting[0].read(start, stop))
+                for start, stop in _ranges(self.source.grid.shape, self.axis):
+                    projection.add(start, self.read(start, stop))
+                projection.solve()
+            if self.source.is_descending:
+                ranges.reverse()
+            for start, stop in tqdm(ranges, unit="slab", desc="writing", leave=False, disable=not self.progress):
+                slabs = [file.read(start, stop) for file in waiting]
+                if projection is not None:
+                    slabs[0] += projection.correction(start, stop)
+                self.write(slabs)
 
-    def _projection(self) -> SlabProjection | None:
+    def _projection(self, stack: ExitStack) -> SlabProjection | None:
+        """The projection, its residual in memory where it is small, else on disk."""
         if self.regularisation is None:
             return None
-        acquisition = SeparableAcquisition.from_profile(self.shape, self.source.grid.shape, self.profile)
-        return SlabProjection(acquisition, self.axis, self.regularisation)
+        lr_shape = self.source.grid.shape
+        acquisition = SeparableAcquisition.from_profile(self.shape, lr_shape, self.profile)
+        is_small = math.prod(lr_shape) <= _RESIDUAL_VOXELS
+        residual = None if is_small else stack.enter_context(SliceFile(lr_shape, self.axis, self.scratch))
+        return SlabProjection(acquisition, self.axis, self.regularisation, residual)
 
 
 def _ranges(shape: Sequence[int], axis: int) -> list[tuple[int, int]]:
@@ -193,6 +176,8 @@ def upscale_in_slabs(
     dtype: str = "float32",
     scratch_dir: str | Path | None = None,
     progress: bool = False,
+    deviation_target: str | Path | None = None,
+    in_strips: Callable[[tuple[int, ...], int], bool] | None = None,
 ) -> Path:
     """Upscale a file to a file, as ``medsr upscale`` does, holding slabs and low-resolution images only.
 
@@ -211,7 +196,9 @@ def upscale_in_slabs(
         dtype: see `write_volume`.
         scratch_dir: folder of the temporary files, which have no names and vanish with the process; default is the
             target's.
-        progress: show progress bars.
+        progress: show a progress bar of the second pass.
+        deviation_target: the file for the deviation, where the network gives one.
+        in_strips: tells by shape and axis whether the network's parts may be less than whole slabs; default is no.
 
     Returns:
         The target.
@@ -234,20 +221,29 @@ def upscale_in_slabs(
         grid = volume.grid.resized(shape).reoriented(inverse_orientation(volume.orientation))
         scans = [volume.scan(time) for time in range(volume.n_times)]
         ends = (min(scan.low for scan in scans), max(scan.high for scan in scans))
-        writer = SlabWriter(target, grid, volume.info.n_times, volume.info, dtype, ends)
-        is_direct = regularisation is None and not volume.is_descending
-        waiting = 0 if is_direct else math.prod(shape) * 4
-        output = int(writer.n_bytes * (_COMPRESSED_SHARE if writer.is_compressed else 1))
-        check_free_space([(target.parent, output, "the output"), (scratch, waiting, "the pass between")])
-        stack.enter_context(writer)
-        file = None if is_direct else cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile(dir=scratch)))
+        targets = [target, *([] if deviation_target is None else [Path(deviation_target)])]
+        # A deviation has neither the source's display range nor its scale.
+        writers = [
+            SlabWriter(path, grid, volume.info.n_times, volume.info, dtype if i == 0 else "float32", ends)
+            for i, path in enumerate(targets)
+        ]
+        strips = in_strips is not None and in_strips(volume.grid.shape, volume.slow_axis)
+        is_direct = regularisation is None and not volume.is_descending and not strips
+        waiting = 0 if is_direct else math.prod(shape) * 4 * len(targets)
+        n_lr = math.prod(volume.grid.shape)
+        residual = n_lr * 4 if regularisation is not None and n_lr > _RESIDUAL_VOXELS else 0
+        output = sum(int(w.n_bytes * (_COMPRESSED_SHARE if w.is_compressed else 1)) for w in writers)
+        check_free_space([(target.parent, output, "the output"), (scratch, waiting + residual, "the pass between")])
+        for writer in writers:
+            stack.enter_context(writer)
+        files = [stack.enter_context(SliceFile(shape, volume.slow_axis, scratch)) for _ in targets if not is_direct]
         for time, scan in enumerate(scans):
             window = torch.tensor(scan.window)
-            task = _Task(volume, writer, upscale, shape, profile, regularisation, time, window, progress)
-            if file is None:
+            task = _Task(volume, writers, upscale, shape, profile, regularisation, time, window, scratch, progress)
+            if is_direct:
                 task.directly()
             else:
-                task.through(file, scratch)
+                task.through(files)
     return target
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+from ignite.engine import Engine
 from monai.data.utils import list_data_collate
-from monai.engines import SupervisedEvaluator
+from monai.engines import IterationEvents, SupervisedEvaluator
+from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 from tqdm import tqdm
 
 from medsr_monai.engines.batches import prepare_volume
+from medsr_monai.engines.volume_streaming import VolumeStreamer
 from medsr_monai.errors import InputError, find_input_error
 
 
@@ -22,14 +24,26 @@ class VolumeUpscaler(SupervisedEvaluator):
         dataset: of loaded and preprocessed volumes under ``image``, MetaTensors (C, X, Y, Z); it loads when indexed.
         network: the generator.
         progress: show a progress bar over the volumes.
+        streamer: upscales from file to file the volumes that it wants; None to hold every volume in memory. It needs
+            the dataset's ``data``, with the file's name under ``image``.
         kwargs: of MONAI's ``SupervisedEvaluator``: inferer, postprocessing, device, handlers.
     """
 
-    def __init__(self, *, dataset: Sequence[Any], network: nn.Module, progress: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        dataset: Any,
+        network: nn.Module,
+        progress: bool = True,
+        streamer: VolumeStreamer | None = None,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("prepare_batch", prepare_volume)
         super().__init__(val_data_loader=[], epoch_length=1, network=network.eval(), **kwargs)
         self.dataset = dataset
         self.progress = progress
+        self.streamer = streamer
+        self.add_event_handler(IterationEvents.FORWARD_COMPLETED, _part_deviation)
         # An error reaches the caller as an exception; ignite's log line of it would only be a second one.
         self.logger.setLevel(logging.CRITICAL)
 
@@ -42,8 +56,7 @@ class VolumeUpscaler(SupervisedEvaluator):
         failures = []
         for index in tqdm(range(len(self.dataset)), unit="scan", disable=not self.progress or len(self.dataset) == 1):
             try:
-                self.data_loader = [list_data_collate([self.dataset[index]])]
-                super().run(global_epoch)
+                self._upscale(index, global_epoch)
             except Exception as error:
                 cause = find_input_error(error)
                 if cause is None:
@@ -55,3 +68,19 @@ class VolumeUpscaler(SupervisedEvaluator):
                 self.data_loader = []
         if failures:
             raise InputError("; ".join(failures))
+
+    def _upscale(self, index: int, global_epoch: int) -> None:
+        if self.streamer is not None:
+            source = self.dataset.data[index]["image"]
+            if self.streamer.wants(source, self.network):
+                self.streamer.upscale(source, self.network)
+                return
+        self.data_loader = [list_data_collate([self.dataset[index]])]
+        super().run(global_epoch)
+
+
+def _part_deviation(engine: Engine) -> None:
+    """An inferer's answer of mean and deviation: two images from here on."""
+    output = cast(dict[str, Any], engine.state.output)
+    if isinstance(output[Keys.PRED], tuple):
+        output[Keys.PRED], output["deviation"] = output[Keys.PRED]

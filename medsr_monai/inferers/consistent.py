@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
+from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor
 from tqdm import tqdm
 
 from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.errors import InputError
-from medsr_monai.inferers.tiled import TiledInferer
+from medsr_monai.inferers.streaming import StreamingInferer
 
 
 def consistency_regularisation(consistency: str | float | None) -> float | None:
@@ -38,13 +38,22 @@ def consistency_regularisation(consistency: str | float | None) -> float | None:
     return value
 
 
+def is_exact(inferer: Inferer) -> bool:
+    """Whether an inferer gives the network's result for the whole image, and not for windows of it.
+
+    What gives windows, such as MONAI's ``SlidingWindowInferer``, is only near that.
+    """
+    inner = inferer.inferer if isinstance(inferer, ConsistentInferer) else inferer
+    return isinstance(inner, (StreamingInferer, SimpleInferer))
+
+
 class ConsistentInferer(Inferer):
     """Upscale, then move the result the least distance to where it reproduces the measurement.
 
     Every channel is a volume of its own when the network takes one channel: a time series is upscaled volume by volume.
 
     Args:
-        inferer: runs the network.
+        inferer: runs the network; default runs it on the whole image at once.
         profile: the acquisition that the input is taken to come from: ``box``, ``gaussian`` or ``kspace``.
         regularisation: None for no projection, 0 for an exact one, or a Tikhonov damping for noisy measurements; see
             :func:`consistency_regularisation`.
@@ -59,24 +68,33 @@ class ConsistentInferer(Inferer):
         progress: bool = False,
     ) -> None:
         super().__init__()
-        self.inferer = TiledInferer() if inferer is None else inferer
+        self.inferer = SimpleInferer() if inferer is None else inferer
         self.profile = profile
         self.regularisation = regularisation
         self.progress = progress
 
-    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Upscale (B, C, *spatial) to (B, C, *(scale * spatial))."""
+    def __call__(
+        self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Upscale (B, C, *spatial) to (B, C, *(scale * spatial)).
+
+        Where the inferer gives deviations in further channels, they are returned beside the projected mean.
+        """
         batch, channels = inputs.shape[:2]
         inputs = torch.as_tensor(inputs)
         volumes = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         volumes = volumes.reshape(batch * channels, 1, *inputs.shape[2:])
         series = tqdm(volumes.split(1), desc="volumes", disable=not self.progress or len(volumes) == 1)
         results = torch.cat([self._upscale(volume, network, *args, **kwargs) for volume in series])
-        return results.reshape(batch, channels, *results.shape[2:])
+        image = results[:, :1].reshape(batch, channels, *results.shape[2:])
+        if not getattr(self.inferer, "deviation", False):
+            return image
+        return image, results[:, 1:].reshape(image.shape)
 
     def _upscale(self, lr: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         sr = self.inferer(lr, network, *args, **kwargs).float()
         if self.regularisation is None:
             return sr
         acquisition = SeparableAcquisition.from_profile(sr.shape[2:], lr.shape[2:], self.profile)
-        return acquisition.project(sr, lr.float(), self.regularisation)
+        projected = acquisition.project(sr[:, :1], lr.float(), self.regularisation)
+        return torch.cat((projected, sr[:, 1:]), dim=1) if sr.shape[1] > 1 else projected

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from medsr_monai.device import free_bytes
 from medsr_monai.errors import InputError
-from medsr_monai.inferers.tiled import cut_axis
+from medsr_monai.inferers.strips import cut_axis
 from medsr_monai.inferers.transfers import read_ahead, write_behind
-from medsr_monai.streaming import StreamedNetwork, trace_generator
+from medsr_monai.streaming import StreamedEnsemble, StreamedNetwork, symmetries, trace_generator
 from medsr_monai.streaming.schedule import Graph
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ STRIPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 GIGA = 1e9
 SHARE_OF_FREE = 0.8  # the rest is for what the estimate does not see: the libraries' own scratch memory
 Place = tuple[slice, ...]
+Streamed = StreamedNetwork | StreamedEnsemble
 
 
 class Image(Protocol):
@@ -68,7 +69,7 @@ class StreamPlan:
 
 
 def plan_stream(
-    networks: Callable[[int, int], StreamedNetwork],
+    networks: Callable[[int, int], Streamed],
     shape: Sequence[int],
     dtype: torch.dtype,
     budget: float,
@@ -105,7 +106,7 @@ def plan_stream(
 
 
 def plan_strips(
-    networks: Callable[[int, int], StreamedNetwork],
+    networks: Callable[[int, int], Streamed],
     shape: Sequence[int],
     dtype: torch.dtype,
     budget: float,
@@ -154,6 +155,9 @@ class StreamingInferer(Inferer):
         autocast: precision of the convolutions: None for that of their weights, ``bfloat16`` or ``float16``.
         compile: compile the steps of constant shape with ``torch.compile``.
         progress: show a progress bar of output voxels per second.
+        ensemble: over how many symmetries of the network to average, 1 (none) to 48 in 3D, 8 in 2D; fewer where the
+            scales of the axes differ. The first 8 (4) are the mirrorings. The time grows in proportion.
+        deviation: give the standard deviation over the ensemble too, in further channels behind those of the mean.
         output: a tensor to write to, (B, C', *(scale * spatial)); or a function that is called with the place, one
             slice per spatial axis, and the voxels (B, C', *there) of every part, in which case nothing is returned.
 
@@ -169,6 +173,8 @@ class StreamingInferer(Inferer):
         autocast: str | None = None,
         compile: bool = False,
         progress: bool = False,
+        ensemble: int = 1,
+        deviation: bool = False,
         output: Tensor | Callable[[Place, Tensor], Any] | None = None,
     ) -> None:
         super().__init__()
@@ -183,8 +189,13 @@ class StreamingInferer(Inferer):
         self.compile = compile
         self.progress = progress
         self.output = output
+        if isinstance(ensemble, bool) or not isinstance(ensemble, int) or ensemble < 1:
+            raise InputError(f"ensemble {ensemble}: must be a whole number, 1 or more")
+        if deviation and ensemble == 1:
+            raise InputError("uncertainty: needs an ensemble of 2 or more, e.g. ensemble 8")
+        self.ensemble, self.deviation = ensemble, deviation
         self._traced: tuple[nn.Module, Graph] | None = None
-        self._streams: dict[tuple[int, int], StreamedNetwork] = {}
+        self._streams: dict[tuple[int, int], Streamed] = {}
         self._told: list[StreamPlan] = []
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
@@ -202,7 +213,7 @@ class StreamingInferer(Inferer):
                 self.output(place, voxels)
                 continue
             if output is None:
-                scale = self._stream(cast(nn.Module, network), 0, 1).scale
+                scale = self.scale(cast(nn.Module, network))
                 size = [n * factor for n, factor in zip(inputs.shape[2:], scale, strict=True)]
                 output = voxels.new_empty((*voxels.shape[:2], *size))
             output[cast(Any, (slice(None), slice(None), *place))] = voxels
@@ -239,7 +250,7 @@ class StreamingInferer(Inferer):
         if self.axis is not None and self.axis not in range(axes):
             raise InputError(f"axis {self.axis}: the network has axes 0 to {axes - 1}")
 
-        def streams(axis: int, slab: int) -> StreamedNetwork:
+        def streams(axis: int, slab: int) -> Streamed:
             return self._stream(network, axis, slab)
 
         budget = self._budget(image, network)
@@ -262,8 +273,8 @@ class StreamingInferer(Inferer):
         device = device_of(network)
         free = free_bytes(device) * SHARE_OF_FREE
         if self.output is None and device.type == getattr(image, "device", torch.device("cpu")).type:
-            scale = self._stream(network, 0, 1).scale
-            free -= math.prod(image.shape) * math.prod(scale) * image.dtype.itemsize
+            scale = self.scale(network)
+            free -= math.prod(image.shape) * math.prod(scale) * image.dtype.itemsize * (1 + self.deviation)
         return free
 
     def _graph(self, network: nn.Module) -> Graph:
@@ -271,11 +282,19 @@ class StreamingInferer(Inferer):
             self._traced, self._streams = (network, trace_generator(network)), {}
         return self._traced[1]
 
-    def _stream(self, network: nn.Module, axis: int, slab: int) -> StreamedNetwork:
-        """The network streamed along an axis in slabs; traced, and compiled, once."""
+    def scale(self, network: nn.Module) -> tuple[int, ...]:
+        """Output voxels per input voxel, per axis.
+
+        Raises:
+            InputError: the network cannot be streamed.
+        """
+        return self._stream(network, 0, 1).scale
+
+    def _stream(self, network: nn.Module, axis: int, slab: int) -> Streamed:
+        """The network, or its ensemble, streamed along an axis in slabs; traced, and compiled, once."""
         graph = self._graph(network)
         if (axis, slab) not in self._streams:
-            self._streams[axis, slab] = StreamedNetwork(
+            single = StreamedNetwork(
                 network,
                 axis,
                 slab,
@@ -283,10 +302,31 @@ class StreamingInferer(Inferer):
                 compile_backend="inductor" if self.compile else None,
                 graph=graph,
             )
+            self._streams[axis, slab] = single if self.ensemble == 1 else self._ensemble(single)
         return self._streams[axis, slab]
 
+    def _ensemble(self, single: StreamedNetwork) -> StreamedEnsemble:
+        possible = symmetries(single.scale)
+        if self.ensemble > len(possible):
+            raise InputError(
+                f"ensemble {self.ensemble}: a network of scale {single.scale} has {len(possible)} symmetries"
+            )
+        members = [
+            StreamedNetwork(
+                single.network,
+                single.axis,
+                single.slab,
+                single.autocast,
+                compile_backend=single.compile_backend,
+                graph=single.graph,
+                symmetry=symmetry,
+            )
+            for symmetry in possible[: self.ensemble]
+        ]
+        return StreamedEnsemble(members, self.deviation)
+
     def _run_strip(
-        self, image: Image, streamed: StreamedNetwork, axis: int, strip: Sequence[tuple[slice, slice]]
+        self, image: Image, streamed: Streamed, axis: int, strip: Sequence[tuple[slice, slice]]
     ) -> Iterator[tuple[Place, Tensor]]:
         """Stream what a strip sees, and give what is its own."""
         views, owns = [view for view, _ in strip], [own for _, own in strip]

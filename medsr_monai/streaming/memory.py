@@ -22,6 +22,15 @@ def weight_bytes(execution: Execution) -> int:
     return sum(weight.numel() * (execution.low or weight.dtype).itemsize for weight in weights)
 
 
+def held_bytes(execution: Execution, schedule: Schedule) -> int:
+    """What is held from step to step: the slices kept, a copy of the weights, and a slab at either end."""
+    step = schedule.constant_step()
+    extent = [factor * schedule.extent for factor in schedule.factors]
+    size = [slice_bytes(execution, layer) for layer in range(len(step))]
+    kept = sum(min(task.kept, n) * each for task, n, each in zip(step, extent, size, strict=True))
+    return kept + schedule.slab * (size[0] + schedule.factors[-1] * size[-1]) + weight_bytes(execution)
+
+
 def peak_bytes(execution: Execution, schedule: Schedule) -> int:
     """The most that is held at a time, in the order in which layers run; a step far from both ends holds most.
 
@@ -38,8 +47,7 @@ def peak_bytes(execution: Execution, schedule: Schedule) -> int:
     def kept(layer: int) -> int:
         return min(step[layer].kept, extent[layer]) * size[layer]
 
-    ends = schedule.slab * (size[0] + schedule.factors[-1] * size[-1])
-    live = peak = sum(kept(layer) for layer in range(len(layers))) + ends + weight_bytes(execution)
+    live = peak = held_bytes(execution, schedule)
     for layer, task in enumerate(step):
         working = 0
         if isinstance(layers[layer].operation, (Convolution, Upsampling, Shuffle)):

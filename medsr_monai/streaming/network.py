@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from medsr_monai.errors import InputError
 from medsr_monai.streaming.execution import Execution, Held
-from medsr_monai.streaming.memory import peak_bytes
+from medsr_monai.streaming.memory import held_bytes, peak_bytes
 from medsr_monai.streaming.schedule import Graph, Schedule, Step
+from medsr_monai.streaming.symmetries import Symmetry
 from medsr_monai.streaming.tracing import trace_generator
 
 Read = Callable[[int, int], Tensor]
@@ -33,6 +34,7 @@ class StreamedNetwork:
         compile_backend: compile the steps of constant shape, which are all but those at the ends, with this backend of
             ``torch.compile``, e.g. "inductor"; None to run them as they are.
         graph: what :func:`trace_generator` made of the network before; None to trace it now.
+        symmetry: how the network sees the image; the result is as the image lies.
 
     Attributes:
         scale: output voxels per input voxel, per axis.
@@ -51,6 +53,7 @@ class StreamedNetwork:
         channels_last: bool | None = None,
         compile_backend: str | None = None,
         graph: Graph | None = None,
+        symmetry: Symmetry | None = None,
     ) -> None:
         self.graph = trace_generator(network) if graph is None else graph
         self.network = network
@@ -63,15 +66,19 @@ class StreamedNetwork:
         self.compile_backend = compile_backend
         self._bound: tuple[Any, Execution] | None = None
         axes = range(self.graph.spatial_dims)
-        self.order = (axis, *(other for other in axes if other != axis))
-        self.scale = tuple(self.graph.factors(axis)[-1] for axis in axes)
-        self.receptive_radius = tuple(self.graph.receptive_radius(axis) for axis in axes)
+        if symmetry is not None:
+            self.graph = self.graph.mirrored(symmetry.mirrored)
+        own = tuple(axes) if symmetry is None else symmetry.permutation  # the network's axis for each of the image
+        self._image_order = (axis, *(other for other in axes if other != axis))
+        self.order = tuple(own[other] for other in self._image_order)
+        self.scale = tuple(self.graph.factors(own[axis])[-1] for axis in axes)
+        self.receptive_radius = tuple(self.graph.receptive_radius(own[axis]) for axis in axes)
 
     def schedule(self, extent: int) -> Schedule:
         """The steps that stream ``extent`` slices."""
         if extent < 1:
             raise InputError(f"axis {self.axis}: {extent} slices, need at least 1")
-        return Schedule(self.graph, self.axis, extent, self.slab)
+        return Schedule(self.graph, self.order[0], extent, self.slab)
 
     def stream(self, read: Read, extent: int) -> Iterator[tuple[slice, Tensor]]:
         """Run the network on an image that is read slab by slab.
@@ -148,9 +155,16 @@ class StreamedNetwork:
             shape: (B, C, *spatial) of the whole input.
             dtype: of the input.
         """
-        across = [shape[2 + axis] for axis in self.order[1:]]
+        return peak_bytes(self._measured(shape, dtype), self.schedule(shape[2 + self.axis]))
+
+    def held_bytes(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
+        """What of it is held between the steps; arguments as of :meth:`window_bytes`."""
+        return held_bytes(self._measured(shape, dtype), self.schedule(shape[2 + self.axis]))
+
+    def _measured(self, shape: Sequence[int], dtype: torch.dtype) -> Execution:
+        across = [shape[2 + axis] for axis in self._image_order[1:]]
         sample = torch.empty((*shape[:2], 1, *across), dtype=dtype, device="meta")
-        return peak_bytes(Execution(self.graph, self.order, sample, self.autocast), self.schedule(shape[2 + self.axis]))
+        return Execution(self.graph, self.order, sample, self.autocast)
 
 
 def has_channels_last(network: nn.Module) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -93,6 +93,10 @@ class Operation:
             result = torch.promote_types(result, other)
         return result
 
+    def mirrored(self, axes: Sequence[int]) -> Operation:
+        """The operation that does to a mirrored image what this one does to the image; by default itself."""
+        return self
+
     def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
         """The operation on images whose spatial axes are in ``order``, with the weights as they are now."""
         raise NotImplementedError
@@ -105,14 +109,20 @@ class Convolution(Operation):
     Attributes:
         module: Conv2d or Conv3d.
         pads: voxels before and after, per axis.
+        backwards: axes along which the kernel lies the other way.
     """
 
     module: nn.Conv3d
     pads: tuple[Interval, ...]
+    backwards: tuple[int, ...] = ()
 
     def need(self, axis: int, start: int, stop: int) -> Interval:
         before, after = self.pads[axis]
         return start - before, stop + after
+
+    def mirrored(self, axes: Sequence[int]) -> Convolution:
+        pads = tuple(pair[::-1] if axis in axes else pair for axis, pair in enumerate(self.pads))
+        return replace(self, pads=pads, backwards=tuple({*self.backwards} ^ {*axes}))
 
     def channels(self, sources: Sequence[int]) -> int:
         return self.module.out_channels
@@ -123,7 +133,11 @@ class Convolution(Operation):
     def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
         module, mode = self.module, PAD_MODES[self.module.padding_mode]
         dtype = low or module.weight.dtype
-        weight = module.weight.detach().permute(0, 1, *(2 + axis for axis in order))
+        weight = (
+            module.weight.detach()
+            .flip([2 + axis for axis in self.backwards])
+            .permute(0, 1, *(2 + axis for axis in order))
+        )
         weight = weight.to(dtype).contiguous(memory_format=memory_format)
         bias = None if module.bias is None else module.bias.detach().to(dtype)
         dilation = [module.dilation[axis] for axis in order]
@@ -229,7 +243,11 @@ class Shuffle(Operation):
     """Pixel shuffle: channels into space by a factor per axis."""
 
     scale: tuple[int, ...]
+    backwards: tuple[int, ...] = ()  # axes along which the channels lie the other way
     is_view = True  # where nothing has to move
+
+    def mirrored(self, axes: Sequence[int]) -> Shuffle:
+        return replace(self, backwards=tuple({*self.backwards} ^ {*axes}))
 
     def factor(self, axis: int) -> int:
         return self.scale[axis]
@@ -245,10 +263,12 @@ class Shuffle(Operation):
         # (B, C, factors as the channels hold them, *spatial as streamed) -> every spatial axis before its factor
         permutation = [0, 1, *(i for place, axis in enumerate(order) for i in (2 + axes + place, 2 + axis))]
         scale = [self.scale[axis] for axis in order]
+        backwards = [2 + axis for axis in self.backwards if self.scale[axis] > 1]
 
         def run(inputs: Sequence[Tensor], margin: Margin, out: Tensor | None) -> Tensor:
             batch, channels, *spatial = inputs[0].shape
-            parts = inputs[0].reshape(batch, -1, *self.scale, *spatial).permute(permutation)
+            parts = inputs[0].reshape(batch, -1, *self.scale, *spatial)
+            parts = (parts.flip(backwards) if backwards else parts).permute(permutation)
             size = [n * factor for n, factor in zip(spatial, scale, strict=True)]
             result = parts.reshape(batch, channels // math.prod(self.scale), *size)
             return into(result.narrow(2, margin.crop, margin.fresh), out)

@@ -12,7 +12,7 @@ of the image as in its middle; nothing is computed twice. A layer keeps what the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medsr_monai.streaming.operations import Margin, Operation
 
@@ -38,6 +38,14 @@ class Graph:
 
     layers: tuple[Layer, ...]
     spatial_dims: int
+
+    def mirrored(self, axes: Sequence[int]) -> Graph:
+        """The graph that makes of an image what this one makes of the mirrored image, mirrored back."""
+        layers = (
+            layer if layer.operation is None else replace(layer, operation=layer.operation.mirrored(axes))
+            for layer in self.layers
+        )
+        return Graph(tuple(layers), self.spatial_dims)
 
     def readers(self) -> list[list[int]]:
         """Numbers of the layers that read each layer."""

@@ -63,19 +63,24 @@ class RestoreIntensityd(MapTransform):
     Args:
         keys: images (C, *spatial).
         source: key of the image that was normalised.
+        gain_only: scale without moving, as differences and deviations need it.
+        allow_missing_keys: skip a key that is absent.
     """
 
-    def __init__(self, keys: KeysCollection, source: str) -> None:
-        super().__init__(keys)
+    def __init__(
+        self, keys: KeysCollection, source: str, gain_only: bool = False, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
         self.source = source
+        self.gain_only = gain_only
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         window = result[f"{self.source}_window"]
-        for key in self.keys:
+        for key in self.key_iterator(result):
             image = result[key]
             low, high = (window[:, i].reshape(-1, *[1] * (image.ndim - 1)).to(image.device) for i in (0, 1))
-            result[key] = image * (high - low) + low
+            result[key] = image * (high - low) + (0 if self.gain_only else low)
         return result
 
 

@@ -39,10 +39,11 @@ class UpscaledGridd(MapTransform):
     Args:
         keys: upscaled images (C, *spatial).
         source: key of the low-resolution image, a MetaTensor brought to canonical orientation after loading.
+        allow_missing_keys: skip a key that is absent.
     """
 
-    def __init__(self, keys: KeysCollection, source: str) -> None:
-        super().__init__(keys)
+    def __init__(self, keys: KeysCollection, source: str, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
         self.source = source
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -53,7 +54,7 @@ class UpscaledGridd(MapTransform):
         # rounding, and may not be found again from the canonical affine.
         as_loaded = Grid(tuple(source.shape[1:]), np.asarray(source.meta["original_affine"]))
         orientation = inverse_orientation(as_loaded.orientation_to("RAS"))
-        for key in self.keys:
+        for key in self.key_iterator(result):
             image = torch.as_tensor(result[key]).detach().cpu()
             grid = lr_grid.resized(tuple(image.shape[1:]))
             meta = {name: value for name, value in source.meta.items() if name != "affine"}

@@ -4,7 +4,7 @@ from medsr_monai.volumes.dictionary import LoadVolumed, SaveVolumed
 from medsr_monai.volumes.example import write_example
 from medsr_monai.volumes.lazy import LazyVolume, open_volume, voxels_to_unpack
 from medsr_monai.volumes.reading import read_info, read_volume
-from medsr_monai.volumes.slab_writing import SlabWriter
+from medsr_monai.volumes.slab_writing import SlabWriter, streamable_suffix, write_in_slabs
 from medsr_monai.volumes.volume import (
     READABLE_SUFFIXES,
     STREAMABLE_SUFFIXES,
@@ -33,9 +33,11 @@ __all__ = [
     "prepare_folder",
     "read_info",
     "read_volume",
+    "streamable_suffix",
     "volume_stem",
     "volume_suffix",
     "voxels_to_unpack",
     "write_example",
+    "write_in_slabs",
     "write_volume",
 ]

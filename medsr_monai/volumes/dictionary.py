@@ -17,7 +17,8 @@ from monai.utils.enums import MetaKeys
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.volumes.reading import read_info, read_volume
-from medsr_monai.volumes.volume import WRITABLE_SUFFIXES, VolumeInfo, volume_stem
+from medsr_monai.volumes.slab_writing import streamable_suffix, write_in_slabs
+from medsr_monai.volumes.volume import STREAMABLE_SUFFIXES, ZARR_SUFFIX, VolumeInfo, volume_stem
 from medsr_monai.volumes.writing import write_volume
 
 _FILE_NAME = "filename_or_obj"
@@ -70,10 +71,12 @@ class SaveVolumed(MapTransform):
         keys: keys to write.
         output_dir: folder for `<stem of the source>_<postfix><suffix>`; created where it is missing.
         postfix: what to append to the stem; may be empty.
-        suffix: .nii, .nii.gz, .mha or .nrrd.
+        suffix: .nii, .nii.gz, .mha, .nrrd or .ome.zarr.
         dtype: see `write_volume`.
         output_file: the one file to write, instead of a name in `output_dir`.
         allow_missing_keys: skip a key that is absent.
+        label: what a second output of the same source has behind its stem: `<...>_<label><suffix>`.
+        is_approximate: say so in what NIfTI and OME-Zarr hold of an image's origin.
 
     Raises:
         InputError: an unknown suffix, or one output file for several keys.
@@ -88,10 +91,12 @@ class SaveVolumed(MapTransform):
         dtype: str = "float32",
         output_file: str | Path | None = None,
         allow_missing_keys: bool = False,
+        label: str = "",
+        is_approximate: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if suffix not in WRITABLE_SUFFIXES:
-            raise InputError(f"suffix {suffix}: supported are {', '.join(WRITABLE_SUFFIXES)}")
+        if suffix not in STREAMABLE_SUFFIXES:
+            raise InputError(f"suffix {suffix}: supported are {', '.join(STREAMABLE_SUFFIXES)}")
         if output_file is not None and len(self.keys) > 1:
             raise InputError(f"output_file {output_file}: one file cannot hold the {len(self.keys)} keys {self.keys}")
         self.output_dir = Path(output_dir)
@@ -99,12 +104,21 @@ class SaveVolumed(MapTransform):
         self.suffix = suffix
         self.dtype = dtype
         self.output_file = None if output_file is None else Path(output_file)
+        self.label = label
+        self.is_approximate = is_approximate
         self._sources: dict[Path, tuple[Hashable, str]] = {}
 
-    def _output_path(self, key: Hashable, source: str) -> Path:
-        """Name the output, and refuse to replace the input or the output of another input."""
+    def output_path(self, key: Hashable, source: str) -> Path:
+        """Name the output of a source.
+
+        Raises:
+            InputError: it would replace the input, or the output of another input.
+        """
         name = "_".join(part for part in (volume_stem(source), self.postfix) if part)
         path = self.output_file or self.output_dir / f"{name}{self.suffix}"
+        if self.label:
+            suffix = streamable_suffix(path)
+            path = path.with_name(f"{path.name[: -len(suffix)]}_{self.label}{path.name[-len(suffix) :]}")
         both_exist = path.exists() and os.path.exists(source)
         if os.path.realpath(path) == os.path.realpath(source) or (both_exist and os.path.samefile(path, source)):
             raise InputError(f"{path}: would overwrite the input; choose another output_dir or postfix")
@@ -130,11 +144,12 @@ class SaveVolumed(MapTransform):
             if image.ndim != N_AXES + 1:
                 raise InputError(f"key {key}: shape {tuple(image.shape)}; need (C, X, Y, Z), decollate batches first")
             source = str(image.meta[_FILE_NAME])
-            path = self._output_path(key, source)
+            path = self.output_path(key, source)
             array = np.moveaxis(image.detach().cpu().numpy(), 0, -1)
             array = array[..., 0] if array.shape[-1] == 1 else array
             grid = Grid(array.shape[:N_AXES], image.affine.cpu().numpy())
-            write_volume(path, array, grid, like=_source_info(source), dtype=self.dtype)
+            write = write_in_slabs if streamable_suffix(path) == ZARR_SUFFIX else write_volume
+            write(path, array, grid, _source_info(source), self.dtype, self.is_approximate)
             image.meta[MetaKeys.SAVED_TO.value] = str(path)
         return result
 

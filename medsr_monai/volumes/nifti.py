@@ -37,6 +37,7 @@ _MM, _TIME_UNIT_BITS = 2, 0b111000
 # Intents that stay true of a super-resolved image: none, statistics, estimate, dimensionless; time series.
 _KEPT_INTENTS = {0, *range(2, 25), 1001, 1011, 2001}
 _SCANNER = 1
+_DESCRIPTION_BYTES = 79  # of 80, the last one ends the text
 MAX_SIDE = 32767  # NIfTI-1 counts voxels in int16
 
 # A qform whose corners miss the grid by more than this is marked absent: float32 quaternions of a scan that is tilted
@@ -277,6 +278,7 @@ def nifti_header(
     like: VolumeInfo | None,
     scaling: tuple[float, float],
     data_range: tuple[float, float],
+    is_approximate: bool = False,
 ) -> Nifti1Header:
     """The header of a new file.
 
@@ -287,6 +289,7 @@ def nifti_header(
         like: the source, for the header fields that stay true.
         scaling: (slope, inter), intensity = slope * stored + inter.
         data_range: least and largest intensity: the source's display range is kept where it overlaps.
+        is_approximate: begin the description with that word.
     """
     header = Nifti1Header()
     header.set_data_shape(shape)
@@ -297,6 +300,9 @@ def nifti_header(
         _copy_true_fields(header, grid, like, data_range)
         if like.time_step is not None:
             header["pixdim"][4] = like.time_step
+    if is_approximate:
+        described = bytes(header["descrip"].item())
+        header["descrip"] = b"; ".join([b"approximate", *([described] if described else [])])[:_DESCRIPTION_BYTES]
     # The image's own copy of the header, as it will be written, starts without a scaling.
     image = nib.Nifti1Image(np.broadcast_to(np.zeros((), dtype), shape), None, header)
     image.header.set_slope_inter(*scaling)
@@ -306,7 +312,12 @@ def nifti_header(
 
 
 def write_nifti(
-    path: Path, data: np.ndarray, grid: Grid, like: VolumeInfo | None, scaling: tuple[float, float]
+    path: Path,
+    data: np.ndarray,
+    grid: Grid,
+    like: VolumeInfo | None,
+    scaling: tuple[float, float],
+    is_approximate: bool = False,
 ) -> None:
     """Write a NIfTI-1 file; .nii.gz bytes depend on the content alone (no name, no time).
 
@@ -316,12 +327,13 @@ def write_nifti(
         grid: where the voxels lie.
         like: the source, for the header fields that stay true.
         scaling: (slope, inter), intensity = slope * data + inter.
+        is_approximate: see `nifti_header`.
 
     Raises:
         OSError: the file cannot be written.
     """
     limits = sorted(float(x) * scaling[0] + scaling[1] for x in (data.min(), data.max()))
-    header = nifti_header(data.shape, data.dtype, grid, like, scaling, (limits[0], limits[1]))
+    header = nifti_header(data.shape, data.dtype, grid, like, scaling, (limits[0], limits[1]), is_approximate)
     image = nib.Nifti1Image(data, None, header)
     image.header.set_slope_inter(*scaling)
     with open(path, "wb") as file:

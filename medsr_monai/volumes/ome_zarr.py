@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ class OmeZarrPlanes:
     NGFF's transform holds a scale and a translation but no rotation, so it places the voxels along the array's own
     axes, in mm: `scale` is the spacing, `translation` the first voxel centre, measured along the unit vectors of the
     axes from the origin of the patient's space. The whole affine, (i, j, k) -> RAS mm, stands in the group's attributes
-    under `medsr: {"affine_ijk_to_ras_mm": [[...], ...]}`.
+    under `medsr: {"affine_ijk_to_ras_mm": [[...], ...]}`, beside what else there is to say.
 
     Args:
         folder: an empty folder.
@@ -28,6 +30,7 @@ class OmeZarrPlanes:
         grid: where the voxels lie.
         time_step: spacing of the fourth axis.
         name: of the image.
+        remarks: what else to say under `medsr`.
 
     Raises:
         InputError: zarr or ome-zarr-models is not installed.
@@ -35,7 +38,14 @@ class OmeZarrPlanes:
     """
 
     def __init__(
-        self, folder: Path, shape: tuple[int, ...], dtype: np.dtype, grid: Grid, time_step: float | None, name: str
+        self,
+        folder: Path,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        grid: Grid,
+        time_step: float | None,
+        name: str,
+        remarks: Mapping[str, Any] | None = None,
     ) -> None:
         zarr = require("zarr", "zarr")
         model = require("ome_zarr_models.v05", "zarr")
@@ -62,7 +72,7 @@ class OmeZarrPlanes:
             name=name,
         )
         group.attrs.update(image.attributes.model_dump(exclude_none=True))
-        group.attrs["medsr"] = {"affine_ijk_to_ras_mm": grid.affine.tolist()}
+        group.attrs["medsr"] = {"affine_ijk_to_ras_mm": grid.affine.tolist(), **(remarks or {})}
         self._n_planes = shape[N_AXES - 1]
         self._is_series = is_series
         self._depth = chunks[0]

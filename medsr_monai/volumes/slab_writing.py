@@ -82,6 +82,7 @@ class SlabWriter:
         dtype: as for `write_volume`; OME-Zarr holds no intensity scaling.
         data_range: least and largest intensity of the source: where its display range (cal_min, cal_max) overlaps,
             it is kept.
+        is_approximate: say so in the description of a NIfTI file, and in the attributes of an OME-Zarr image.
 
     Raises:
         InputError: an unknown suffix or dtype, a side that the format cannot count, a missing extra, something else
@@ -96,6 +97,7 @@ class SlabWriter:
         like: VolumeInfo | None = None,
         dtype: str = "float32",
         data_range: tuple[float, float] = (-math.inf, math.inf),
+        is_approximate: bool = False,
     ) -> None:
         self.path = Path(path)
         self.suffix = streamable_suffix(path)
@@ -103,6 +105,7 @@ class SlabWriter:
         self.shape = grid.shape if n_times is None else (*grid.shape, n_times)
         self.like = like
         self.data_range = data_range
+        self.is_approximate = is_approximate
         self.storage, self.scaling = choose_storage(dtype, like, self.suffix in NIFTI_SUFFIXES)
         if self.suffix in NIFTI_SUFFIXES and max(self.shape) > nifti.MAX_SIDE:
             raise InputError(
@@ -139,14 +142,18 @@ class SlabWriter:
         if self.suffix == ZARR_SUFFIX:
             folder = self._stack.enter_context(replacing_folder(self.path, self.suffix))
             name = self.path.name[: -len(self.suffix)]
-            return OmeZarrPlanes(folder, self.shape, self.storage, self.grid, time_step, name)
+            return OmeZarrPlanes(
+                folder, self.shape, self.storage, self.grid, time_step, name, {"approximate": self.is_approximate}
+            )
         temporary = self._stack.enter_context(replacing(self.path, self.suffix))
         file = self._stack.enter_context(temporary.open("wb"))
         if self.suffix not in NIFTI_SUFFIXES:
             header = itk_image.itk_header(self.suffix, self.shape, self.storage, self.grid, time_step)
             return _RawPlanes(file, header)
         header = nifti.header_bytes(
-            nifti.nifti_header(self.shape, self.storage, self.grid, self.like, self.scaling, self.data_range)
+            nifti.nifti_header(
+                self.shape, self.storage, self.grid, self.like, self.scaling, self.data_range, self.is_approximate
+            )
         )
         if self.suffix == ".nii":
             return _RawPlanes(file, header)
@@ -193,6 +200,35 @@ class SlabWriter:
                 self._sink.finish()
         except OSError as failure:
             raise unwritable(self.path, failure) from failure
+
+
+def write_in_slabs(
+    path: str | Path,
+    data: np.ndarray,
+    grid: Grid,
+    like: VolumeInfo | None = None,
+    dtype: str = "float32",
+    is_approximate: bool = False,
+) -> None:
+    """Write a volume that is in memory to any format that a :class:`SlabWriter` writes.
+
+    Args:
+        path: see there.
+        data: (X, Y, Z) or (X, Y, Z, T), finite.
+        grid: where the voxels lie.
+        like: the source.
+        dtype: see `write_volume`.
+        is_approximate: see :class:`SlabWriter`.
+
+    Raises:
+        InputError: see :class:`SlabWriter`.
+    """
+    series = data[..., np.newaxis] if data.ndim == N_AXES else data
+    n_times = None if data.ndim == N_AXES else data.shape[N_AXES]
+    with SlabWriter(path, grid, n_times, like, dtype, is_approximate=is_approximate) as writer:
+        for time in range(series.shape[N_AXES]):
+            for k in range(series.shape[N_AXES - 1]):
+                writer.write(series[..., k : k + 1, time])
 
 
 def _is_zarr(folder: Path) -> bool:

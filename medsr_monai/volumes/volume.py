@@ -75,7 +75,7 @@ def volume_suffix(path: str | Path) -> str | None:
 
 
 def volume_stem(path: str | Path) -> str:
-    """Strip folder and suffix, ".nii.gz" as one; of an unknown suffix strip the last part.
+    """Strip folder and suffix, ".nii.gz" and ".ome.zarr" as one; of an unknown suffix strip the last part.
 
     Args:
         path: a file name.
@@ -83,7 +83,7 @@ def volume_stem(path: str | Path) -> str:
     Returns:
         The bare name.
     """
-    suffix = volume_suffix(path)
+    suffix = ZARR_SUFFIX if Path(path).name.lower().endswith(ZARR_SUFFIX) else volume_suffix(path)
     return Path(path).stem if suffix is None else Path(path).name[: -len(suffix)]
 
 

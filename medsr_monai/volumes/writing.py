@@ -88,6 +88,7 @@ def write_volume(
     grid: Grid,
     like: VolumeInfo | None = None,
     dtype: str = "float32",
+    is_approximate: bool = False,
 ) -> None:
     """Write a volume under its name when it is complete, or not at all.
 
@@ -103,6 +104,7 @@ def write_volume(
         like: the source, from `read_volume` or `read_info`.
         dtype: one of `DTYPES`. Integers are rounded and clipped to the type's range. "same" is the source's type, in
             NIfTI with its intensity scaling; where another format cannot hold that scaling, float32.
+        is_approximate: say so in the description of a NIfTI file.
 
     Raises:
         InputError: wrong shape, values that are not finite, unknown suffix or dtype, or a file that cannot be written.
@@ -132,7 +134,7 @@ def write_volume(
     try:
         with replacing(path, suffix) as temporary:
             if suffix in NIFTI_SUFFIXES:
-                nifti.write_nifti(temporary, stored, grid, like, scaling)
+                nifti.write_nifti(temporary, stored, grid, like, scaling, is_approximate)
             else:
                 itk_image.write_itk(temporary, stored, grid, None if like is None else like.time_step)
     except OSError as error:

@@ -109,6 +109,7 @@ def compare(
 @pytest.fixture(autouse=True)
 def thin_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slabwise, "_SLAB_VOXELS", 250)
+    monkeypatch.setattr(slabwise, "_RESIDUAL_VOXELS", 119)  # the 120 of most sources here are too many
     monkeypatch.setattr(lazy, "_SCAN_VOXELS", 50)
 
 
@@ -188,9 +189,9 @@ def test_too_little_space_is_said_beforehand(tmp_path: Path, monkeypatch: pytest
         calls.append(1)
         return iter(())
 
-    # 720 voxels: output and intermediate of 4 bytes each; the input is 120 voxels of 2 bytes.
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9999, 0, 5759))
-    with pytest.raises(InputError, match=r"5\.76e-06 GB needed \(2\.88e-06 for the output \+ .* between\)"):
+    # 720 voxels: output and intermediate of 4 bytes each; 120 of the residual; the input is 120 voxels of 2 bytes.
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9999, 0, 6239))
+    with pytest.raises(InputError, match=r"6\.24e-06 GB needed \(2\.88e-06 for the output \+ .* between\)"):
         upscale_in_slabs(source, upscale, tmp_path / "y.nii", SCALE)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9999, 0, 239))
     with pytest.raises(InputError, match="unpacking the input"):
@@ -269,29 +270,31 @@ def test_peak_memory_does_not_hold_the_output(n_slices: int, tmp_path: Path) -> 
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     before, peak, seconds = (float(word) for word in done.stdout.split())
     print(f"{n_slices} slices: {before:.2f} GiB before, peak {peak:.2f} GiB, {seconds:.0f} s")
-    # Beside slabs of 64 MiB, low-resolution images of float32: the residual, and a product or two with it.
-    assert peak - before < 0.5 + 4 * 4 * data.size / 2**30
+    assert peak - before < 0.6
     assert nib.load(tmp_path / "y.nii.gz").shape == (512, 512, 2 * n_slices)
 
 
-def test_the_intermediate_names_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full:
-        def seek(self, *_: int) -> None: ...
+def test_parts_of_slabs_are_put_together(tmp_path: Path) -> None:
+    source = source_file(tmp_path / "x.nii", "LPI")
 
-        def write(self, *_: object) -> None:
-            raise OSError(28, "No space left on device")
+    def in_quarters(read, shape, axis):
+        slabs = list(enlarge_in_slabs(read, shape, axis))
+        one, other = (a for a in range(3) if a != axis)
+        for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            for part, slab in slabs:
+                place = [part] * 3
+                for across, half in ((one, a), (other, b)):
+                    n = slab.shape[across + 2]
+                    place[across] = slice(0, n // 3) if half == 0 else slice(n // 3, n)
+                    slab = slab.narrow(across + 2, place[across].start, place[across].stop - place[across].start)
+                yield tuple(place), slab
 
-    class Named:
-        def __enter__(self) -> Full:
-            return Full()
-
-        def __exit__(self, *_: object) -> None: ...
-
-    source = source_file(tmp_path / "x.nii")
-    monkeypatch.setattr(slabwise.tempfile, "TemporaryFile", lambda dir: Named())
-    with pytest.raises(InputError, match=r"scratch: cannot hold the temporary file \(No space left on device\)"):
-        upscale_in_slabs(source, enlarge_in_slabs, tmp_path / "y.nii", SCALE, scratch_dir=tmp_path / "scratch")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["scratch", "x.nii"]
+    for regularisation in (None, 0.0):
+        whole = upscale_in_memory(source, tmp_path / "whole.nii", "box", regularisation, "float32")
+        made = upscale_in_slabs(
+            source, in_quarters, tmp_path / "y.nii", SCALE, "box", regularisation, in_strips=lambda shape, axis: True
+        )
+        assert_same(whole, made, "float32")
 
 
 def test_a_damaged_source_gives_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tiles change nothing, and the result measured again is the measurement."""
+"""Strips are even, and the result measured again is the measurement."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from monai.data import MetaTensor
-from monai.inferers import SimpleInferer
+from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import Tensor, nn
 
 from medsr_monai.acquisition import PROFILES, SeparableAcquisition
 from medsr_monai.errors import InputError
 from medsr_monai.inferers import (
     ConsistentInferer,
-    FlipEnsembleInferer,
-    TiledInferer,
+    StreamingInferer,
     consistency_regularisation,
     cut_axis,
-    plan_tiles,
+    is_exact,
 )
 from medsr_monai.networks import RRDBNet
 from medsr_monai.networks.blocks import PixelShuffle, convolution
@@ -79,103 +76,7 @@ class Counting:
         return self.network(tile)
 
 
-# ---- tiles
-
-
-@pytest.mark.parametrize(
-    "network, shape, max_voxels",
-    [
-        (rrdb(2, 2), (47, 30), 31 * 26),
-        (rrdb(2, (1, 3)), (64, 9), 30 * 9),
-        (rrdb(2, 4), (20, 41), 20 * 27),
-        (rrdb(3, 2), (45, 4, 3), 28 * 4 * 3),
-        (rrdb(3, (1, 1, 4)), (3, 5, 40), 3 * 5 * 25),
-        (rrdb(3, (2, 3, 1)), (25, 2, 24), 22 * 2 * 22),
-        (convolutions(3, (2, 2, 2)), (11, 9, 7), 6 * 6 * 6),
-        (convolutions(3, (3, 1, 2), layers=1), (8, 9, 5), 27),
-        (convolutions(2, (2, 2), layers=3), (30, 31), 100),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else str(value),
-)
-@torch.no_grad()
-def test_tiles_give_what_the_whole_volume_gives(network, shape, max_voxels):
-    lr = image(shape, batch=2)
-    whole = network(lr)
-    counting = Counting(network)
-    tiled = TiledInferer(max_voxels)(lr, counting)
-    assert len(counting.shapes) > 1 and max(map(math.prod, counting.shapes)) <= max_voxels
-    assert tiled.shape == whole.shape
-    assert float((tiled - whole).abs().max()) <= 1e-5 * float(whole.abs().max())
-
-
-@settings(derandomize=True, deadline=None, max_examples=40)
-@given(
-    shape=st.tuples(*[st.integers(1, 10)] * 3),
-    scale=st.tuples(*[st.integers(1, 3)] * 3),
-    layers=st.integers(1, 2),
-    max_voxels=st.integers(125, 500),
-)
-@torch.no_grad()
-def test_tiles_of_any_shape_scale_and_size(shape, scale, layers, max_voxels):
-    network = convolutions(3, scale, layers)
-    lr = image(shape)
-    whole = network(lr)
-    tiled = TiledInferer(max_voxels)(lr, network)
-    assert tiled.shape == whole.shape
-    assert float((tiled - whole).abs().max()) <= 1e-5 * float(whole.abs().max())
-
-
-@torch.no_grad()
-def test_a_narrower_halo_would_show():
-    """The comparisons above can fail: one voxel less of halo is visible."""
-    network, lr = convolutions(3, (2, 2, 2), layers=3), image((16, 8, 8))
-    whole = network(lr)
-    network.receptive_radius -= 1
-    assert float((TiledInferer(700)(lr, network) - whole).abs().max()) > 1e-3 * float(whole.abs().max())
-
-
-@torch.no_grad()
-def test_volume_that_fits_is_not_cut():
-    counting = Counting(convolutions(2, (2, 2)))
-    TiledInferer(max_voxels=8 * 9)(image((8, 9)), counting)
-    assert counting.shapes == [(8, 9)]
-
-
-@settings(derandomize=True, deadline=None, max_examples=100)
-@given(
-    shape=st.lists(st.integers(1, 100), min_size=1, max_size=3),
-    halo=st.integers(0, 6),
-    max_voxels=st.integers(0, 20_000),
-)
-def test_plan_partitions_the_volume_within_the_limit_or_says_that_it_cannot(shape, halo, max_voxels):
-    smallest = math.prod(min(n, 2 * halo + 1) for n in shape)
-    try:
-        plan = plan_tiles(shape, halo, max_voxels)
-    except InputError as error:
-        assert smallest > max_voxels and str(max_voxels) in str(error) and str(halo) in str(error)
-        return
-    assert len(plan) == len(shape)
-    for size, cuts in zip(shape, plan, strict=True):
-        owned = [n for view, own in cuts for n in range(view.start + own.start, view.start + own.stop)]
-        assert owned == list(range(size)), "every voxel belongs to exactly one tile"
-        for view, own in cuts:
-            assert own.start == min(halo, view.start + own.start), "halo before, or the border"
-            assert view.stop == min(size, view.start + own.stop + halo), "halo after, or the border"
-    assert math.prod(max(v.stop - v.start for v, _ in cuts) for cuts in plan) <= max_voxels
-    if math.prod(shape) <= max_voxels:
-        assert all(len(cuts) == 1 for cuts in plan)
-
-
-def test_plan_computes_the_fewest_voxels():
-    """A long volume is cut across, where a cut costs least."""
-    assert [len(cuts) for cuts in plan_tiles((60, 10, 10), 2, 3400)] == [2, 1, 1]
-    assert [len(cuts) for cuts in plan_tiles((10, 60, 10), 2, 3400)] == [1, 2, 1]
-
-
-def test_tiles_too_small_for_the_halo_are_refused():
-    with pytest.raises(InputError, match="tiles of 26 voxels are too small for a receptive radius of 1"):
-        plan_tiles((9, 9, 9), 1, 26)
-    assert len(plan_tiles((9, 9, 9), 1, 27)[0]) == 9
+# ---- strips
 
 
 def test_cut_axis_is_even():
@@ -239,10 +140,31 @@ def test_damping_lies_in_between(profile):
 
 
 @torch.no_grad()
-def test_tiles_and_consistency_together():
+def test_streams_and_consistency_together():
     lr, network = image((14, 9, 8)), convolutions(3, (2, 2, 2))
-    tiled = ConsistentInferer(TiledInferer(max_voxels=400))(lr, network)
-    torch.testing.assert_close(tiled, ConsistentInferer(SimpleInferer())(lr, network), rtol=0, atol=1e-5)
+    streamed = ConsistentInferer(StreamingInferer(slab=3))(lr, network)
+    torch.testing.assert_close(streamed, ConsistentInferer(SimpleInferer())(lr, network), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_only_the_mean_of_an_ensemble_is_projected():
+    series, network = image((5, 6, 4), channels=2), rrdb(3, 2)
+    inner = StreamingInferer(ensemble=8, deviation=True)
+    mean, deviation = ConsistentInferer(inner)(series, network)
+    assert mean.shape == deviation.shape == (1, 2, 10, 12, 8)
+    assert consistency_error(mean, series, "box") <= 1e-4
+    for channel in range(2):
+        raw = inner(series[:, channel : channel + 1], network)
+        torch.testing.assert_close(deviation[:, channel], raw[:, 1])
+    assert deviation.min() >= 0 and deviation.max() > 1e-3
+
+
+def test_what_is_exact():
+    window = SlidingWindowInferer(8)
+    assert (
+        is_exact(StreamingInferer()) and is_exact(ConsistentInferer(StreamingInferer())) and is_exact(SimpleInferer())
+    )
+    assert not is_exact(window) and not is_exact(ConsistentInferer(window))
 
 
 @torch.no_grad()
@@ -303,26 +225,13 @@ def test_consistency_of_another_kind_is_refused(consistency):
         consistency_regularisation(consistency)
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_every_mirroring_is_there_once(axes):
-    mirrorings = FlipEnsembleInferer.mirrorings(axes)
-    assert len(mirrorings) == len({tuple(dims) for dims in mirrorings}) == 2**axes
-    assert mirrorings[0] == []
-
-
 def test_a_whole_ensemble_commutes_with_mirroring():
     torch.manual_seed(0)
     network = RRDBNet(3, features=4, growth=4).eval()
-    inferer = FlipEnsembleInferer(TiledInferer(), 8)
+    inferer = StreamingInferer(ensemble=8)
     image = torch.rand(1, 1, 5, 6, 4)
     with torch.no_grad():
         direct, mirrored = inferer(image, network), inferer(image.flip(2, 4), network).flip(2, 4)
-        single = TiledInferer()(image, network)
+        single = network(image)
     assert (direct - mirrored).abs().max() < 1e-6
     assert (direct - single).abs().max() > 1e-6
-
-
-@pytest.mark.parametrize("size", [0, -1, 1.5, True, "two"])
-def test_an_ensemble_of_no_whole_size_is_refused(size):
-    with pytest.raises(InputError, match="ensemble"):
-        FlipEnsembleInferer(TiledInferer(), size)
