@@ -33,23 +33,39 @@ def group_by_subject(
 
     Args:
         paths: image files.
-        subjects: subject by file name, for files whose name does not tell; None leaves the file out.
+        subjects: subject by file name, or by the end of a path (``case1/T1.nii.gz``), for files whose name does not
+            tell; the longest one counts. None leaves the file out.
 
     Returns:
         Files by subject, both sorted.
 
     Raises:
-        InputError: no file is left.
+        InputError: no file is left, or ``subjects`` gives a subject to a file that is not there.
     """
     groups: dict[str, list[str]] = {}
+    given = dict(subjects or {})
+    matched: set[str] = set()
     for path in sorted(map(str, paths)):
-        name = Path(path).name
-        subject = subjects[name] if subjects and name in subjects else subject_of(path)
+        ends = [end for end in given if _ends_with(path, end)]
+        matched.update(ends)
+        subject = given[max(ends, key=len)] if ends else subject_of(path)
         if subject is not None:
             groups.setdefault(subject, []).append(path)
+    # A misspelt name would leave its file to the rule, and perhaps one subject in two sets. A file that is to be left
+    # out and is not there harms nobody.
+    missing = sorted(end for end, subject in given.items() if subject is not None and end not in matched)
+    if missing:
+        example = Path(min(map(str, paths), default="scan.nii.gz")).name
+        raise InputError(f"subjects: no training image is called '{missing[0]}'; names look like '{example}'")
     if not groups:
         raise InputError(f"no training image among {len(paths)} files: check 'dataset_dir' and 'subjects'")
     return dict(sorted(groups.items()))
+
+
+def _ends_with(path: str, end: str) -> bool:
+    """Whether whole parts of a path, the last ones, are these."""
+    parts = Path(end).parts
+    return bool(parts) and Path(path).parts[-len(parts) :] == parts
 
 
 def split_by_subject(
@@ -90,7 +106,7 @@ def split_by_subject(
     if len(groups) < len(wanted):
         raise InputError(
             f"{len(groups)} subject(s) {sorted(groups)}: a split into {', '.join(wanted)} needs {len(wanted)} or more; "
-            "add subjects, or name the sets in 'split'"
+            "add subjects, or name the sets in 'split'; 'subjects' tells files apart whose names do not"
         )
     order = [sorted(groups)[i] for i in np.random.default_rng(seed).permutation(len(groups))]
     counts = _apportion(len(order), fractions)
