@@ -5,8 +5,11 @@ A configuration calls these in its ``initialize``: what is wrong is said in one 
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,11 @@ POSITIVE_NUMBERS = ("discriminator_learning_rate", "learning_rate")
 SHARES = ("perception",)
 CHOICES = {"output_dtype": DTYPES, "output_suffix": WRITABLE_SUFFIXES, "profile": PROFILES}
 
+READ_BY_MONAI = ("imports", "initialize", "run", "finalize")
+# Overlays for either stage bring these; the first one has no use for them.
+OF_SECOND_STAGE = ("discriminator", "discriminator_optimizer")
+REFERENCE = re.compile(r"[@%](\w+)")
+
 
 def check_settings(**settings: Any) -> None:
     """Check settings by their names in a bundle's configuration.
@@ -66,6 +74,43 @@ def check_settings(**settings: Any) -> None:
                 raise InputError(f"output_file '{value}': must end in one of {', '.join(WRITABLE_SUFFIXES)}")
         else:
             raise TypeError(f"check_settings() knows no setting '{name}'")
+
+
+def check_keys(config: Mapping[str, Any], base_files: Sequence[str | Path]) -> None:
+    """What overlays and the command line add must be read by something: else it is misspelt, or for another file.
+
+    Args:
+        config: the merged configuration, before it is evaluated; keys that begin with ``_`` are comments.
+        base_files: the bundle's own files, whose keys need not be read: an overlay may do without them.
+
+    Raises:
+        InputError: keys that nothing refers to, or a base file that cannot be read.
+    """
+    read = {key for text in _texts(config) for key in REFERENCE.findall(text)}
+    known = {*read, *READ_BY_MONAI, *OF_SECOND_STAGE}
+    for file in base_files:
+        try:
+            known.update(key.removeprefix("+").split("#")[0] for key in json.loads(Path(file).read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file}: cannot read it; 'bundle_root' must be the folder of the bundle") from error
+    unread = sorted(key for key in config if key not in known and not key.startswith("_"))
+    if unread:
+        close = get_close_matches(unread[0], sorted(read & set(config)), n=1)
+        way_out = (
+            f"did you mean '{close[0]}'?"
+            if close
+            else "misspelt, or of an overlay whose base is missing (objective_*.json: lay it over train_gan.json)"
+        )
+        raise InputError(f"{', '.join(unread)}: nothing in this configuration reads it; {way_out}")
+
+
+def _texts(config: Any) -> Iterator[str]:
+    """All strings of a configuration, at any depth."""
+    if isinstance(config, str):
+        yield config
+    elif isinstance(config, (Mapping, list, tuple)):
+        for item in config.values() if isinstance(config, Mapping) else config:
+            yield from _texts(item)
 
 
 def _check_whole(name: str, value: Any, least: int) -> None:

@@ -13,6 +13,7 @@ from medsr_monai.settings import (
     SHARES,
     WHOLE_NUMBERS,
     check_judged_patch,
+    check_keys,
     check_patch,
     check_settings,
     check_validation_volumes,
@@ -36,6 +37,49 @@ GOOD = {
 def test_good_settings_pass():
     check_settings(**GOOD)
     check_settings(output_postfix=4, output_file="a/b.nrrd", profile="box", seed=12345)
+
+
+CONFIG = {
+    "imports": ["$import torch"],
+    "max_epochs": 5,
+    "rate": 0.1,
+    "device": "cpu",
+    "folder": "x",
+    "train": {"trainer": {"max_epochs": "@max_epochs", "rates": [{"rate": "$2 * @rate"}], "device": "%device#name"}},
+    "optimizer": {"path": "$@folder + '/a'"},
+    "checks": ["$check(@optimizer)"],
+    "initialize": ["@checks"],
+    "run": ["$@train#trainer.run()"],
+}
+
+
+def test_keys_that_are_read_at_any_depth_pass():
+    check_keys(CONFIG, [])
+    check_keys({**CONFIG, "_note": "why", "finalize": [], "discriminator_optimizer": {"rate": "@rate"}}, [])
+
+
+def test_a_key_of_the_bundle_itself_need_not_be_read(tmp_path):
+    (tmp_path / "train.json").write_text('{"decay": 1, "+handlers": [], "loss#weight": 2}')
+    check_keys({**CONFIG, "decay": 3, "handlers": [], "loss": {}}, [tmp_path / "train.json"])
+
+
+def test_a_bundle_that_is_elsewhere(tmp_path):
+    with pytest.raises(InputError, match=f"{tmp_path}/train.json: cannot read it; 'bundle_root'"):
+        check_keys(CONFIG, [tmp_path / "train.json"])
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        ({"max_epoch": 7}, "max_epoch: nothing in this configuration reads it; did you mean 'max_epochs'?"),
+        ({"objective": {}, "losses": "@rate"}, "losses, objective: nothing .*lay it over train_gan.json"),
+        ({"rates": "@rates2", "text": "a max_epochs without its sign"}, "rates, text: nothing"),
+    ],
+    ids=["misspelt", "overlay-without-its-base", "several"],
+)
+def test_a_key_that_nothing_reads(more, said):
+    with pytest.raises(InputError, match=said):
+        check_keys({**CONFIG, **more}, [])
 
 
 @pytest.mark.parametrize("name", WHOLE_NUMBERS)

@@ -33,7 +33,9 @@ from bundle_contract import (
 )
 from ignite.engine import Events
 
+from medsr_monai.errors import InputError
 from medsr_monai.networks import EfficientNetLiteFeatures
+from medsr_monai.settings import check_keys
 
 SIDE = 36  # of the volumes: holds the largest patch, 32, that a discriminator of an overlay needs
 OBJECTIVES = sorted(path.stem for path in OVERLAYS.glob("objective_*.json"))
@@ -159,6 +161,26 @@ def test_the_cpu_overlay_takes_the_cpu(bundle):
         assert parser.get_parsed_content("device") == torch.device("cpu") and parser["train#trainer#amp"] is False
 
 
+# ---- keys that nothing reads
+
+
+@pytest.mark.parametrize("name", [*COMBINATIONS, "track_mlflow", "processes", "processes-gan"])
+def test_every_key_is_read(bundle, name):
+    stage, overlays = COMBINATIONS.get(name, ("gan" if "gan" in name else "fidelity", []))
+    files = files_of(bundle, stage, [*overlays, *(["track_mlflow"] if name == "track_mlflow" else [])])
+    if name.startswith("processes"):
+        files = [*files, *config_files(bundle, "multi_gpu_train")]
+    check_keys(merged_parser(files).get(), [])
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_without_its_stage_is_refused(bundle, name):
+    overlay = json.loads((OVERLAYS / f"{name}.json").read_text())
+    merged = {**merged_parser(files_of(bundle, "fidelity", [])).get(), **overlay}
+    with pytest.raises(InputError, match=r"objective.*train_gan\.json"):
+        check_keys(merged, config_files(bundle, "train"))
+
+
 # ---- bad input
 
 
@@ -187,6 +209,12 @@ BAD_DATA = {
     "no-rate": (3, SIDE, {"discriminator_learning_rate": "fast"}, "discriminator_learning_rate 'fast'"),
     "unknown-term": (3, SIDE, {"loss_weights#adverserial": 0.1}, "no term is called adverserial"),
     "seed": (3, SIDE, {"seed": "foo"}, "seed 'foo'"),
+    "misspelt-key": (
+        3,
+        SIDE,
+        {"learning_rat": 0.1},
+        "learning_rat: nothing in this configuration reads it; did you mean",
+    ),
 }
 
 
