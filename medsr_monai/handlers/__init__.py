@@ -4,7 +4,8 @@ MLflow made ready."""
 from medsr_monai.handlers.checkpoint import CHECKPOINT_NAME, BestCheckpoint, ResumableCheckpoint
 from medsr_monai.handlers.files import save_atomically
 from medsr_monai.handlers.images import ThreePlaneImages
-from medsr_monai.handlers.manifest import RunManifest, merged_config
+from medsr_monai.handlers.manifest import RunManifest
+from medsr_monai.handlers.parsing import build, merged_config
 from medsr_monai.handlers.table import CaseTable
 from medsr_monai.handlers.tracking import prepare_mlflow
 
@@ -15,6 +16,7 @@ __all__ = [
     "ResumableCheckpoint",
     "RunManifest",
     "ThreePlaneImages",
+    "build",
     "merged_config",
     "prepare_mlflow",
     "save_atomically",

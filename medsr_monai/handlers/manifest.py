@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from datetime import datetime, timezone
 from numbers import Real
 from pathlib import Path
@@ -21,35 +19,12 @@ import monai
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser
 
 from medsr_monai import __version__
 from medsr_monai.errors import InputError
 from medsr_monai.handlers.files import first_line, read_json, without_infinity, write_json
 
 CHUNK_BYTES = 2**20
-
-
-def merged_config() -> dict[str, Any]:
-    """The configuration that is being parsed, overlays and command-line settings merged, before it is evaluated.
-
-    For ``$handlers.merged_config()`` in a bundle's JSON. MONAI hands an expression neither its parser nor the text of
-    other items, and a macro (``%``) would build every object of the copied text once more; so this looks for the
-    parser among the callers.
-
-    Raises:
-        InputError: called by no ``ConfigParser``.
-    """
-    frame = inspect.currentframe()
-    try:
-        while frame is not None:
-            parser = frame.f_locals.get("self")
-            if isinstance(parser, ConfigParser):
-                return deepcopy(dict(parser.get()))
-            frame = frame.f_back
-    finally:
-        del frame  # a frame kept in a local variable would keep all the others alive
-    raise InputError("merged_config: no bundle is being parsed; call it in a bundle's JSON")
 
 
 def canonical_json(content: Any) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigWorkflow
 
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid
-from medsr_monai.handlers import RunManifest, merged_config
+from medsr_monai.handlers import RunManifest
 from medsr_monai.handlers.manifest import canonical_json, file_digest, scalars
 from medsr_monai.volumes import write_volume
 
@@ -206,21 +206,6 @@ def test_equal_settings_have_equal_text_and_a_folder_a_digest(tmp_path):
 
 
 # ---- in a bundle
-
-
-def test_merged_config_is_the_text_of_the_bundle_with_its_overrides():
-    parser = ConfigParser({"scale": 2, "twice": "$@scale * 2", "all": "$handlers.merged_config()"})
-    parser["imports"] = ["$import medsr_monai.handlers as handlers"]
-    parser["component"] = {"_target_": "medsr_monai.handlers.merged_config"}
-    parser["scale"] = 3
-    expected = {"scale": 3, "twice": "$@scale * 2"}
-    for name in ("all", "component"):
-        found = parser.get_parsed_content(name)
-        assert {key: found[key] for key in expected} == expected
-        found["scale"] = 9
-        assert parser["scale"] == 3, "a copy"
-    with pytest.raises(InputError, match="no bundle is being parsed"):
-        merged_config()
 
 
 OVERLAY = {
