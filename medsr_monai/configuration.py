@@ -17,10 +17,12 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from medsr_monai.errors import InputError, find_input_error
 
 # What MONAI looks up by itself: a workflow's steps, the properties of bundles, the settings of `--tracking`.
+PROPERTIES: list[dict[str, Any]] = [*TrainProperties.values(), *InferProperties.values()]  # type: ignore[list-item]
+TRACKING: dict[str, Any] = DEFAULT_EXP_MGMT_SETTINGS
 MONAI_KEYS = {
     *("imports", "initialize", "run", "finalize", "execute_config"),
-    *(re.split("#|::", item["id"])[0] for item in (*TrainProperties.values(), *InferProperties.values())),
-    *(key for settings in DEFAULT_EXP_MGMT_SETTINGS.values() for key in settings["configs"]),
+    *(re.split("#|::", item["id"])[0] for item in PROPERTIES),
+    *(key for settings in TRACKING.values() for key in settings["configs"]),
 }
 # How a constructor or a reference says that what it was given cannot serve.
 REFUSALS = (TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError)
@@ -60,8 +62,11 @@ def merged_config() -> dict[str, Any]:
 
 
 def unread_keys(config: Mapping[str, Any]) -> list[str]:
-    """Top-level keys that no reference of the configuration names, and MONAI does not look for either."""
-    read = set(re.findall(r"@(\w+)", json.dumps(config, default=str)))
+    """Top-level keys that no reference and no :func:`build` names, and MONAI does not look for either."""
+    text = json.dumps(config, default=str)
+    read = set(re.findall(r"@(\w+)", text))
+    for names in re.findall(r"configuration\.build, ([^)]*)\)", text):
+        read |= set(re.findall(r"'(\w+)", names))
     return [key for key in config if not key.startswith("_") and key not in MONAI_KEYS and key not in read]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,56 +28,71 @@ def subject_of(path: str | Path) -> str:
 
 
 def group_by_subject(
-    paths: Sequence[str | Path], subjects: Mapping[str, str | None] | None = None
+    paths: Iterable[str | Path], subjects: Mapping[str, str | None] | None = None
 ) -> dict[str, list[str]]:
     """Group image files by subject.
 
     Args:
         paths: image files.
-        subjects: subject by file name or path, for files whose name does not tell; None leaves the file out.
+        subjects: subject by file name, or by the end of a path (``case1/T1.nii.gz``), for files whose name does not
+            tell; the longest one counts. None leaves the file out.
 
     Returns:
         Files by subject, both sorted.
 
     Raises:
-        InputError: no file is left; a file in ``subjects`` is not there; or files of one name lie in several folders,
-            which may be the subjects: their images would be spread over the sets.
+        InputError: no file is left; ``subjects`` gives a subject to a file that is not there; or files of one name lie
+            in several folders, which may be the subjects: their images would be spread over the sets.
     """
-    subjects = _checked_subjects(paths, subjects)
-    _refuse_same_names(paths, subjects)
+    paths = list(paths)
+    given = _checked_subjects(subjects)
+    _refuse_same_names(paths, given)
     groups: dict[str, list[str]] = {}
+    matched: set[str] = set()
     for path in sorted(map(str, paths)):
-        given = next((key for key in (path, Path(path).name) if key in subjects), None)
-        subject = subject_of(path) if given is None else subjects[given]
+        ends = [end for end in given if _ends_with(path, end)]
+        matched.update(ends)
+        subject = given[max(ends, key=len)] if ends else subject_of(path)
         if subject is not None:
             groups.setdefault(subject, []).append(path)
+    # A misspelt name would leave its file to the rule, and perhaps one subject in two sets. A file that is to be left
+    # out and is not there harms nobody.
+    missing = sorted(end for end, subject in given.items() if subject is not None and end not in matched)
+    if missing:
+        example = Path(min(map(str, paths), default="scan.nii.gz")).name
+        raise InputError(f"subjects: no training image is called '{missing[0]}'; names look like '{example}'")
     if not groups:
         raise InputError(f"no training image among {len(paths)} files: check 'dataset_dir' and 'subjects'")
     return dict(sorted(groups.items()))
 
 
-def _checked_subjects(
-    paths: Sequence[str | Path], subjects: Mapping[str, str | None] | None
-) -> Mapping[str, str | None]:
+def _checked_subjects(subjects: Mapping[str, str | None] | None) -> Mapping[str, str | None]:
     subjects = {} if subjects is None else subjects
     if not isinstance(subjects, Mapping) or not all(
         value is None or isinstance(value, str) for value in subjects.values()
     ):
         raise InputError(f"subjects '{subjects}': must be the name of a subject, or null, by file name")
-    if absent := sorted(set(subjects) - {str(path) for path in paths} - {Path(path).name for path in paths}):
-        raise InputError(f"subjects: there is no file {', '.join(absent)}; names include the suffix, e.g. .nii.gz")
     return subjects
 
 
-def _refuse_same_names(paths: Sequence[str | Path], subjects: Mapping[str, str | None]) -> None:
-    told = {str(path) for path in paths if str(path) in subjects or Path(path).name in subjects}
-    untold = [Path(path) for path in map(str, paths) if path not in told and not BIDS_SUBJECT.search(path)]
+def _refuse_same_names(paths: Sequence[str | Path], given: Mapping[str, str | None]) -> None:
+    untold = [
+        Path(path)
+        for path in map(str, paths)
+        if not BIDS_SUBJECT.search(path) and not any(_ends_with(path, end) for end in given)
+    ]
     name, count = max(Counter(path.name for path in untold).items(), key=lambda item: item[1], default=("", 0))
     if count > 1:
         raise InputError(
             f"{count} files are named {name}, in different folders: their names do not tell the subjects; name the "
             "folders sub-01, sub-02, ... (BIDS), or give the subject of each path in 'subjects'"
         )
+
+
+def _ends_with(path: str, end: str) -> bool:
+    """Whether whole parts of a path, the last ones, are these."""
+    parts = Path(end).parts
+    return bool(parts) and Path(path).parts[-len(parts) :] == parts
 
 
 def split_by_subject(
@@ -120,7 +135,7 @@ def split_by_subject(
     if len(groups) < len(wanted):
         raise InputError(
             f"{len(groups)} subject(s) {sorted(groups)}: a split into {', '.join(wanted)} needs {len(wanted)} or more; "
-            "add subjects, or name the sets in 'split'"
+            "add subjects, or name the sets in 'split'; 'subjects' tells files apart whose names do not"
         )
     order = [sorted(groups)[i] for i in np.random.default_rng(seed).permutation(len(groups))]
     counts = _apportion(len(order), fractions)

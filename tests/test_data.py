@@ -49,6 +49,22 @@ def test_subjects_that_no_name_tells_are_given_by_hand():
     assert groups == {"s2": ["x/s2-again.nii", "x/s2.nii"]}
 
 
+@pytest.mark.parametrize("name", ["y/scan1.nii.gz", "scan1", "scan7.nii.gz"], ids=["folder", "no-ending", "no-file"])
+def test_a_subject_for_no_file_is_an_error_that_shows_how_names_look(name):
+    with pytest.raises(InputError, match=f"subjects: no training image is called '{name}'.*'scan1.nii.gz'"):
+        group_by_subject(["x/scan1.nii.gz", "x/scan2.nii.gz"], {"scan2.nii.gz": "S2", name: "S1"})
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders():
+    files = ["data/p1/T1.nii", "data/p2/T1.nii", "data/p3/T1.nii", "data/xp1/T1.nii"]
+    groups = group_by_subject(files, {"p1/T1.nii": "one", "p2/T1.nii": "two", "T1.nii": "rest", "data/p3/T1.nii": None})
+    assert groups == {"one": files[:1], "rest": files[3:], "two": files[1:2]}
+
+
+def test_a_file_to_leave_out_need_not_be_there():
+    assert group_by_subject(["x/scan1.nii.gz"], {"old.nii.gz": None}) == {"scan1": ["x/scan1.nii.gz"]}
+
+
 @pytest.mark.parametrize("paths, subjects", [([], None), (["a.nii"], {"a.nii": None})], ids=["no-file", "none-left"])
 def test_no_image_is_an_error_that_says_where_to_look(paths, subjects):
     with pytest.raises(InputError, match=f"no training image among {len(paths)} files.*dataset_dir"):
@@ -136,7 +152,7 @@ def test_split_by_name_is_taken_as_it_is():
 
 @pytest.mark.parametrize("subjects", [1, 2])
 def test_too_few_subjects_are_named_with_the_way_out(subjects):
-    message = rf"{subjects} subject\(s\) .*sub-000.*train, val, test needs 3 or more; add subjects, or name the sets"
+    message = rf"{subjects} subject\(s\) .*sub-000.*train, val, test needs 3 or more; add subjects, or .*'subjects'"
     with pytest.raises(InputError, match=message):
         split_by_subject(cohort(subjects))
 

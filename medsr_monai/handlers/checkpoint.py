@@ -136,7 +136,10 @@ class ResumableCheckpoint:
             message = f"{found[-1]}: cannot resume: {first_line(error)}; remove it or set 'resume' to false"
             raise InputError(message) from error
         if length != trainer.state.epoch_length:
-            raise InputError(f"{found[-1]}: epochs of {length} iterations, now {trainer.state.epoch_length}")
+            raise InputError(
+                f"{found[-1]}: epochs of {length} iterations, now {trainer.state.epoch_length}; "
+                "keep 'epoch_length', or begin anew in another 'ckpt_dir'"
+            )
         # Only the position is restored: the run may have been given more epochs than the one that was interrupted.
         trainer.state.epoch = epoch
         trainer.state.iteration = epoch * length

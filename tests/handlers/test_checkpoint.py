@@ -300,7 +300,7 @@ def test_checkpoint_of_other_epochs_is_refused(tmp_path):
     run_of(tmp_path, 1).trainer.run()
     run = run_of(tmp_path, 2)
     run.trainer.state.epoch_length = 7
-    with pytest.raises(InputError, match=r"checkpoint_epoch=1\.pt: epochs of 2 iterations, now 7"):
+    with pytest.raises(InputError, match=r"checkpoint_epoch=1\.pt: epochs of 2 iterations, now 7; keep .epoch_length."):
         run.checkpoint.resume(run.trainer)
 
 
