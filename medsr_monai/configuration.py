@@ -22,6 +22,10 @@ MONAI_KEYS = {
     *(re.split("#|::", item["id"])[0] for item in (*TrainProperties.values(), *InferProperties.values())),
     *(key for settings in DEFAULT_EXP_MGMT_SETTINGS.values() for key in settings["configs"]),
 }
+# What overlays that suit both stages bring for the second one.
+SECOND_STAGE = {"discriminator", "discriminator_optimizer"}
+# A reference, or a name that an expression gives to `build`.
+READ = re.compile(r"[@'](\w+)")
 # How a constructor or a reference says that what it was given cannot serve.
 REFUSALS = (TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError)
 NOT_BUILT = re.compile(r"Failed to instantiate component '([^']+)'")
@@ -61,8 +65,8 @@ def merged_config() -> dict[str, Any]:
 
 def unread_keys(config: Mapping[str, Any]) -> list[str]:
     """Top-level keys that no reference of the configuration names, and MONAI does not look for either."""
-    read = set(re.findall(r"@(\w+)", json.dumps(config, default=str)))
-    return [key for key in config if not key.startswith("_") and key not in MONAI_KEYS and key not in read]
+    known = MONAI_KEYS | SECOND_STAGE | set(READ.findall(json.dumps(config, default=str)))
+    return [key for key in config if not key.startswith("_") and key not in known]
 
 
 def check_keys() -> None:

@@ -43,36 +43,35 @@ def group_by_subject(
         InputError: no file is left; a file in ``subjects`` is not there; or files of one name lie in several folders,
             which may be the subjects: their images would be spread over the sets.
     """
-    subjects = _checked_subjects(paths, subjects)
-    _refuse_same_names(paths, subjects)
+    files = sorted(map(str, paths))
+    subjects = _checked_subjects(files, subjects)
+    _refuse_same_names(files, subjects)
     groups: dict[str, list[str]] = {}
-    for path in sorted(map(str, paths)):
+    for path in files:
         given = next((key for key in (path, Path(path).name) if key in subjects), None)
         subject = subject_of(path) if given is None else subjects[given]
         if subject is not None:
             groups.setdefault(subject, []).append(path)
     if not groups:
-        raise InputError(f"no training image among {len(paths)} files: check 'dataset_dir' and 'subjects'")
+        raise InputError(f"no training image among {len(files)} files: check 'dataset_dir' and 'subjects'")
     return dict(sorted(groups.items()))
 
 
-def _checked_subjects(
-    paths: Sequence[str | Path], subjects: Mapping[str, str | None] | None
-) -> Mapping[str, str | None]:
+def _checked_subjects(paths: Sequence[str], subjects: Mapping[str, str | None] | None) -> Mapping[str, str | None]:
     subjects = {} if subjects is None else subjects
     if not isinstance(subjects, Mapping) or not all(
         value is None or isinstance(value, str) for value in subjects.values()
     ):
         raise InputError(f"subjects '{subjects}': must be the name of a subject, or null, by file name")
-    if absent := sorted(set(subjects) - {str(path) for path in paths} - {Path(path).name for path in paths}):
+    if absent := sorted(set(subjects) - set(paths) - {Path(path).name for path in paths}):
         raise InputError(f"subjects: there is no file {', '.join(absent)}; names include the suffix, e.g. .nii.gz")
     return subjects
 
 
-def _refuse_same_names(paths: Sequence[str | Path], subjects: Mapping[str, str | None]) -> None:
-    told = {str(path) for path in paths if str(path) in subjects or Path(path).name in subjects}
-    untold = [Path(path) for path in map(str, paths) if path not in told and not BIDS_SUBJECT.search(path)]
-    name, count = max(Counter(path.name for path in untold).items(), key=lambda item: item[1], default=("", 0))
+def _refuse_same_names(paths: Sequence[str], subjects: Mapping[str, str | None]) -> None:
+    untold = [path for path in paths if path not in subjects and not BIDS_SUBJECT.search(path)]
+    names = Counter(name for path in untold if (name := Path(path).name) not in subjects)
+    name, count = max(names.items(), key=lambda item: item[1], default=("", 0))
     if count > 1:
         raise InputError(
             f"{count} files are named {name}, in different folders: their names do not tell the subjects; name the "
