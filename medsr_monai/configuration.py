@@ -24,6 +24,10 @@ MONAI_KEYS = {
     *(re.split("#|::", item["id"])[0] for item in PROPERTIES),
     *(key for settings in TRACKING.values() for key in settings["configs"]),
 }
+# What overlays that suit both stages bring for the second one.
+SECOND_STAGE = {"discriminator", "discriminator_optimizer"}
+# A reference, or a name that an expression gives to `build`.
+READ = re.compile(r"[@'](\w+)")
 # How a constructor or a reference says that what it was given cannot serve.
 REFUSALS = (TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError)
 NOT_BUILT = re.compile(r"Failed to instantiate component '([^']+)'")
@@ -63,11 +67,8 @@ def merged_config() -> dict[str, Any]:
 
 def unread_keys(config: Mapping[str, Any]) -> list[str]:
     """Top-level keys that no reference and no :func:`build` names, and MONAI does not look for either."""
-    text = json.dumps(config, default=str)
-    read = set(re.findall(r"@(\w+)", text))
-    for names in re.findall(r"configuration\.build, ([^)]*)\)", text):
-        read |= set(re.findall(r"'(\w+)", names))
-    return [key for key in config if not key.startswith("_") and key not in MONAI_KEYS and key not in read]
+    known = MONAI_KEYS | SECOND_STAGE | set(READ.findall(json.dumps(config, default=str)))
+    return [key for key in config if not key.startswith("_") and key not in known]
 
 
 def check_keys() -> None:

@@ -49,7 +49,8 @@ def test_a_key_that_nothing_reads_is_refused_with_the_one_that_is_meant(capsys):
 
 
 def test_keys_that_are_read_inside_others_and_those_of_monai_are_known():
-    config = {"_meta_": {}, "run": ["$f(@a#b, [@c])"], "a": {"b": "@d"}, "c": 1, "d": 2, "network": None, "typo": 3}
+    config = {"_meta_": {}, "run": ["$f(@a#b, [@c])", "$configuration.build('e', 'f#g')"], "a": {"b": "@d"}, "c": 1}
+    config |= {"d": 2, "e": 3, "f": {"g": 4}, "network_def": None, "typo": 5}
     assert unread_keys(config) == ["typo"]
 
 
@@ -67,7 +68,7 @@ def test_keys_that_are_read_inside_others_and_those_of_monai_are_known():
     ids=["refused", "unknown-argument", "wrong-type"],
 )
 def test_what_a_class_refuses_is_one_line(item, expected, capsys):
-    parser = parser_of(outer={"_target_": "torch.nn.Sequential", "_args_": ["@item"]}, item=item)
+    parser = parser_of(outer={"_target_": "medsr_monai.losses.PerceptualLoss", "features": "@item"}, item=item)
     parser["initialize"] = "$or_exit(configuration.build, 'outer')"
     assert expected in said(parser, "initialize", capsys)
 
