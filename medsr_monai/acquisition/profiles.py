@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy.special import erf
@@ -10,6 +11,7 @@ from scipy.special import erf
 from medsr_monai.errors import InputError
 
 PROFILES = ("box", "gaussian", "kspace")
+_ROWS = 64
 FWHM_TO_SIGMA = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 
 
@@ -23,8 +25,19 @@ def _centres(n_hr: int, n_lr: int) -> np.ndarray:
     return (np.arange(n_lr) + 0.5) * n_hr / n_lr - 0.5
 
 
-def _normalise_rows(matrix: np.ndarray) -> np.ndarray:
-    return matrix / matrix.sum(axis=1, keepdims=True)
+def _by_rows(n_hr: int, n_lr: int, weights: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A matrix whose rows sum to one, some rows at a time: along an axis of thousands each whole step takes tens of MB.
+
+    Args:
+        n_hr: columns.
+        n_lr: rows.
+        weights: of some low-resolution centres, (m, 1), their rows, (m, n_hr).
+    """
+    matrix, centres = np.empty((n_lr, n_hr)), _centres(n_hr, n_lr)[:, None]
+    for start in range(0, n_lr, _ROWS):
+        rows = weights(centres[start : start + _ROWS])
+        matrix[start : start + _ROWS] = rows / rows.sum(axis=1, keepdims=True)
+    return matrix
 
 
 def box_matrix(n_hr: int, n_lr: int, width: float | None = None) -> np.ndarray:
@@ -43,10 +56,12 @@ def box_matrix(n_hr: int, n_lr: int, width: float | None = None) -> np.ndarray:
     width = n_hr / n_lr if width is None else width
     if not width > 0:
         raise InputError(f"slice thickness {width} voxels: must be positive")
-    centres = _centres(n_hr, n_lr)[:, None]
     edges = np.arange(n_hr + 1)[None, :] - 0.5
-    covered = np.clip(edges, centres - width / 2, centres + width / 2)
-    return _normalise_rows(np.diff(covered, axis=1))
+
+    def weights(centres: np.ndarray) -> np.ndarray:
+        return np.diff(np.clip(edges, centres - width / 2, centres + width / 2), axis=1)
+
+    return _by_rows(n_hr, n_lr, weights)
 
 
 def gaussian_matrix(n_hr: int, n_lr: int, fwhm: float) -> np.ndarray:
@@ -65,8 +80,9 @@ def gaussian_matrix(n_hr: int, n_lr: int, fwhm: float) -> np.ndarray:
         raise InputError(f"slice profile FWHM {fwhm} voxels: must not be negative")
     sigma = max(fwhm * FWHM_TO_SIGMA, 1e-6)
     edges = np.arange(n_hr + 1)[None, :] - 0.5
-    cumulative = 0.5 * (1.0 + erf((edges - _centres(n_hr, n_lr)[:, None]) / (sigma * math.sqrt(2.0))))
-    return _normalise_rows(np.diff(cumulative, axis=1))
+    return _by_rows(
+        n_hr, n_lr, lambda centres: np.diff(0.5 * erf((edges - centres) / (sigma * math.sqrt(2.0))), axis=1)
+    )
 
 
 def kspace_matrix(n_hr: int, n_lr: int) -> np.ndarray:
@@ -83,12 +99,18 @@ def kspace_matrix(n_hr: int, n_lr: int) -> np.ndarray:
     _check_sizes(n_hr, n_lr)
     if n_lr == n_hr:
         return np.eye(n_hr)
-    distance = _centres(n_hr, n_lr)[:, None] - np.arange(n_hr)[None, :]
-    orders = np.arange(1, (n_lr + 1) // 2)
-    matrix = 1.0 + 2.0 * np.cos(2 * np.pi / n_hr * orders[:, None, None] * distance).sum(axis=0)
-    if n_lr % 2 == 0:
-        matrix += np.cos(np.pi * n_lr / n_hr * distance)
-    return _normalise_rows(matrix / n_hr)
+    whole = (n_lr - 1) // 2  # orders that count in full on either side
+
+    def weights(centres: np.ndarray) -> np.ndarray:
+        angle = np.pi / n_hr * (centres - np.arange(n_hr)[None, :])
+        # 1 + 2 cos(2 angle) + 2 cos(4 angle) + ...: Dirichlet's kernel, whose limit at 0 is the number of its terms.
+        below = np.sin(angle)
+        at_zero = np.abs(below) < 1e-9
+        kernel = np.sin((2 * whole + 1) * angle) / np.where(at_zero, 1.0, below)
+        kernel = np.where(at_zero, 2.0 * whole + 1.0, kernel)
+        return kernel + np.cos(n_lr * angle) if n_lr % 2 == 0 else kernel
+
+    return _by_rows(n_hr, n_lr, weights)
 
 
 def profile_matrix(profile: str, n_hr: int, n_lr: int, fwhm: float | None = None, gap: float = 0.0) -> np.ndarray:

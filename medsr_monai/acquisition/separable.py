@@ -61,8 +61,9 @@ def _decomposed_matrix(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if matrix.ndim == 2:
         products = matrix @ matrix.mT
         squares = products.diagonal().clone()
-        products.fill_diagonal_(0.0)
-        if bool((squares > 0).all()) and bool(products.abs().max() <= 1e-15 * squares.max()):
+        mixed = float(products.fill_diagonal_(0.0).abs_().max())
+        del products  # along an axis of thousands each of these takes tens of MB
+        if bool((squares > 0).all()) and mixed <= 1e-15 * float(squares.max()):
             values = squares.sqrt()
             return torch.eye(len(values), dtype=matrix.dtype, device=matrix.device), values, matrix / values[:, None]
     return tuple(torch.linalg.svd(matrix, full_matrices=False))
