@@ -25,12 +25,14 @@ from medsr_monai.metrics.frechet import (
 from medsr_monai.metrics.haarpsi import HaarPSI, haarpsi
 from medsr_monai.metrics.laplacian import HFEN, EdgePreservation, edge_preservation, hfen, laplacian_of_gaussian
 from medsr_monai.metrics.multiscale import MultiScaleSSIM, ms_ssim
+from medsr_monai.metrics.niqe import NIQE, NIQEModel
 from medsr_monai.metrics.perceptual import perceptual_distance
 from medsr_monai.metrics.spectrum import SpectrumDistance, power_spectrum, spectrum_distance
 from medsr_monai.metrics.vif import VIF, vif
 
 __all__ = [
     "HFEN",
+    "NIQE",
     "SSIM_WINDOW",
     "VIF",
     "EdgePreservation",
@@ -46,6 +48,7 @@ __all__ = [
     "IntensityBias",
     "MeasurementResidual",
     "MultiScaleSSIM",
+    "NIQEModel",
     "SpectrumDistance",
     "edge_preservation",
     "foreground_mask",

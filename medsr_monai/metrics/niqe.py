@@ -69,9 +69,9 @@ class NIQEModel:
             InputError: a bad argument, images that are flat, not finite, of several channels or too small, or fewer
                 than two sharp patches in all of them.
         """
-        if patch < 16 or patch % 2:
+        if not isinstance(patch, int) or patch < 16 or patch % 2:
             raise InputError(f"NIQE patch of {patch} voxels: need an even number of at least 16")
-        if slices_per_axis < 1:
+        if not isinstance(slices_per_axis, int) or slices_per_axis < 1:
             raise InputError(f"NIQE with {slices_per_axis} slices per axis: need at least one")
         found = [
             _features_of(image[None], patch, slices_per_axis, SHARPNESS, f"image {number}")
@@ -194,9 +194,7 @@ class NIQE(CumulativeIterationMetric):
         reduction: MONAI's mode of reduction over images.
     """
 
-    def __init__(
-        self, model: NIQEModel | str | Path, reduction: MetricReduction | str = MetricReduction.MEAN
-    ) -> None:
+    def __init__(self, model: NIQEModel | str | Path, reduction: MetricReduction | str = MetricReduction.MEAN) -> None:
         super().__init__()
         self.model = model if isinstance(model, NIQEModel) else NIQEModel.load(model)
         self.reduction = reduction
