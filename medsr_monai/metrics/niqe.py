@@ -7,6 +7,7 @@ large figure; an invented texture that is like theirs has a small one. Read it b
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -82,6 +83,12 @@ class NIQEModel:
             raise InputError(
                 f"NIQE: {len(features)} sharp patches in {len(found)} images, but a model needs two, better hundreds; "
                 "give more images or a smaller patch"
+            )
+        if len(features) <= FEATURES:
+            warnings.warn(
+                f"NIQE: {len(features)} sharp patches for {FEATURES} features make a singular model; give more images, "
+                "more slices or a smaller patch",
+                stacklevel=2,
             )
         return cls(features.mean(dim=0), torch.cov(features.T), len(features), patch, slices_per_axis)
 
@@ -183,7 +190,7 @@ def _slices(image: Tensor, mask: Tensor, patch: int, count: int) -> Iterator[tup
         n = min(size, count)
         positions = ((torch.arange(n, device=image.device) * 2 + 1) * size) // (2 * n)
         image_slices, mask_slices = (x.index_select(axis, positions).movedim(axis, 1)[0] for x in (image, mask))
-        yield image_slices.movedim(1, 0), mask_slices.movedim(1, 0)
+        yield image_slices, mask_slices
 
 
 class NIQE(CumulativeIterationMetric):

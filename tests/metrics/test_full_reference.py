@@ -169,7 +169,7 @@ def test_one_scale_is_ssim_and_too_many_are_refused(rng):
     hr = texture((1, 1, 20, 19, 18), rng)
     sr = hr + 0.1 * torch.from_numpy(rng.standard_normal(hr.shape))
     torch.testing.assert_close(ms_ssim(sr, hr, scales=1), ssim(sr, hr))
-    with pytest.raises(InputError, match="axis 0: 20 voxels, but MS-SSIM on 5 scales .* needs at least 161"):
+    with pytest.raises(InputError, match=r"axis 0: 20 voxels, but MS-SSIM on 5 scales .* needs at least 161"):
         ms_ssim(sr, hr)
     for make in (lambda: ms_ssim(sr, hr, scales=6), lambda: MultiScaleSSIM(scales=0)):
         with pytest.raises(InputError, match="must be 1 to 5"):

@@ -15,6 +15,7 @@ from medsr_monai import cli
 from medsr_monai.errors import InputError
 from medsr_monai.metrics import NIQE, NIQEModel
 from medsr_monai.metrics.generalised_gaussian import fit_aggd, fit_ggd
+from medsr_monai.metrics.niqe import _slices as slices_of
 from medsr_monai.metrics.scene_statistics import normalised, patch_features, scene_statistics
 
 GOLDEN = json.loads(FILE.read_text())
@@ -116,11 +117,25 @@ def test_unit_does_not_matter_and_images_are_judged_alone(model, rng):
 
 def test_slices_in_2d_and_thin_volumes(rng):
     flat = scan(rng, 64, 64)
-    model = NIQEModel.fit([flat], PATCH)
+    with pytest.warns(UserWarning, match="sharp patches for 36 features"):
+        model = NIQEModel.fit([flat], PATCH)
     assert 2 <= model.n_patches <= 16
     assert model.score(flat).item() >= 0
     thin = scan(rng, 40, 40, 5)
-    assert NIQEModel.fit([thin], PATCH).n_patches <= 5 * 4
+    with pytest.warns(UserWarning, match="sharp patches for 36 features"):
+        assert 5 <= NIQEModel.fit([thin], PATCH).n_patches <= 5 * 4
+
+
+def test_a_volume_is_its_slices_along_three_axes(rng):
+    volume = scan(rng, 24, 20, 18)
+    found = [(image, inside) for image, inside in slices_of(volume, volume > 500, PATCH, 6)]
+    for axis, (image, inside) in enumerate(found):
+        positions = [int((n + 0.5) * volume.shape[axis + 2] / 6) for n in range(6)]
+        assert image.shape == (6, 1, *[n for other, n in enumerate((24, 20, 18)) if other != axis])
+        for number, position in enumerate(positions):
+            assert torch.equal(image[number, 0], volume[0, 0].select(axis, position))
+            assert torch.equal(inside[number, 0], volume[0, 0].select(axis, position) > 500)
+    assert len(found) == 3
 
 
 def test_saved_and_loaded(model, rng, tmp_path):
