@@ -240,7 +240,37 @@ def demo(output_dir: str = "results/demo", input: str | None = None, *extra: Any
     print(RESEARCH_USE)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"upscale": upscale, "degrade": degrade, "bundles": bundles, "demo": demo}
+@SetParseFns(input=str, output=str)
+def fit_niqe(input: str, output: str, patch: int = 48, slices: int = 32, *extra: Any, **unknown: Any) -> None:
+    """Fit a NIQE model on your own pristine images, of the kind that it shall judge.
+
+    Args:
+        input: a folder of volumes, a quoted glob pattern, or a file.
+        output: the .npz file to write.
+        patch: side of the patches in voxels, even.
+        slices: evenly spaced slices along each axis, at most.
+    """
+    refuse_unknown(extra, unknown)
+    check_numbers(patch=patch, slices=slices)
+    import torch
+
+    from medsr_monai.metrics import NIQEModel
+    from medsr_monai.volumes import find_volumes, read_volume
+
+    files = find_volumes(str(input))
+    volumes = (torch.from_numpy(read_volume(file).data)[None, None] for file in files)
+    model = NIQEModel.fit(volumes, patch, slices)
+    model.save(str(output))
+    print(f"NIQE model of {model.n_patches} patches from {len(files)} file(s)  {output}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "upscale": upscale,
+    "degrade": degrade,
+    "fit-niqe": fit_niqe,
+    "bundles": bundles,
+    "demo": demo,
+}
 
 
 def parse_command() -> Callable[[], None] | None:

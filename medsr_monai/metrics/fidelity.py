@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from medsr_monai.errors import InputError
 from medsr_monai.metrics.foreground import ForegroundMetric
-from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask, mean_inside
+from medsr_monai.metrics.pairs import check_count, check_range, checked_pair, expanded_mask, mean_inside
+from medsr_monai.metrics.windows import check_sides, gaussian_weights, smooth
 
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 SSIM_WINDOW = 11
@@ -41,11 +41,6 @@ def mae(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
     return mean_inside((sr - hr).abs_(), mask)
 
 
-def _check_range(data_range: float) -> None:
-    if not (data_range > 0 and math.isfinite(data_range)):
-        raise InputError(f"data range {data_range}: must be positive")
-
-
 def psnr(sr: Tensor, hr: Tensor, mask: Tensor | None = None, data_range: float = 1.0) -> Tensor:
     """Peak signal-to-noise ratio ``10 log10(data_range^2 / mse)`` in dB; equal images give infinity.
 
@@ -61,45 +56,77 @@ def psnr(sr: Tensor, hr: Tensor, mask: Tensor | None = None, data_range: float =
     Raises:
         InputError: shapes that differ, a mask without a voxel, or voxels that are not finite.
     """
-    _check_range(data_range)
+    check_range(data_range)
     return 20 * math.log10(data_range) - 10 * torch.log10(mse(sr, hr, mask))
 
 
-def _window_weights(window: int, sigma: float | None) -> list[float]:
+def ssim_window(window: int, sigma: float | None) -> list[float]:
+    """Weights of the window along one axis; see `ssim` for the arguments and what is refused."""
     if window < 1 or window % 2 == 0:
         raise InputError(f"SSIM window of {window} voxels: need an odd number")
     if sigma is None:
         return [1.0 / window] * window
     if not sigma > 0:
         raise InputError(f"SSIM window with sigma {sigma} voxels: must be positive, or None for equal weights")
-    weights = np.exp(-0.5 * ((np.arange(window) - window // 2) / sigma) ** 2)
-    return [float(w) for w in weights / weights.sum()]
+    return gaussian_weights(window, sigma)
 
 
-def _smooth(image: Tensor, weights: list[float]) -> Tensor:
-    """Correlate every spatial axis with the weights where the window fits: spatial sides shrink by window - 1."""
-    # Adding shifted views is several times as fast as a one-channel convolution, and never rounds to TF32 on a GPU.
-    for dim in range(2, image.ndim):
-        size = image.shape[dim] - len(weights) + 1
-        total = image.narrow(dim, 0, size) * weights[0]
-        for offset, weight in enumerate(weights[1:], start=1):
-            total.add_(image.narrow(dim, offset, size), alpha=weight)
-        image = total
-    return image
+def _ssim_map(sr: Tensor, hr: Tensor, weights: list[float], data_range: float, luminance: bool) -> Tensor:
+    """``(2 m_s m_h + c1)(2 v_sh + c2) / ((m_s^2 + m_h^2 + c1)(v_s + v_h + c2))`` wherever the window fits.
 
-
-def _ssim_map(sr: Tensor, hr: Tensor, weights: list[float], data_range: float) -> Tensor:
-    """``(2 m_s m_h + c1)(2 v_sh + c2) / ((m_s^2 + m_h^2 + c1)(v_s + v_h + c2))`` wherever the window fits."""
+    Without luminance the second of the two quotients only.
+    """
     c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
     # Variances do not change with an offset; near zero they lose fewer digits (CT in HU).
     offset = hr.mean()
     sr, hr = sr - offset, hr - offset
-    mean_sr, mean_hr = _smooth(sr, weights), _smooth(hr, weights)
-    covariance = _smooth(sr * hr, weights) - mean_sr * mean_hr
-    variances = (_smooth(sr * sr, weights) - mean_sr * mean_sr) + (_smooth(hr * hr, weights) - mean_hr * mean_hr)
+    mean_sr, mean_hr = smooth(sr, weights), smooth(hr, weights)
+    covariance = smooth(sr * hr, weights) - mean_sr * mean_hr
+    variances = (smooth(sr * sr, weights) - mean_sr * mean_sr) + (smooth(hr * hr, weights) - mean_hr * mean_hr)
+    contrast = (2 * covariance + c2) / (variances + c2)
+    if not luminance:
+        return contrast
     mean_sr, mean_hr = mean_sr + offset, mean_hr + offset
-    luminance = (2 * mean_sr * mean_hr + c1) / (mean_sr * mean_sr + mean_hr * mean_hr + c1)
-    return luminance * ((2 * covariance + c2) / (variances + c2))
+    return contrast * ((2 * mean_sr * mean_hr + c1) / (mean_sr * mean_sr + mean_hr * mean_hr + c1))
+
+
+def ssim_sums(
+    sr: Tensor,
+    hr: Tensor,
+    mask: Tensor | None,
+    data_range: float,
+    weights: list[float],
+    luminance: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Sums of the map of `ssim` over the windows whose middle counts, and their number, both (B, C).
+
+    Args:
+        sr: (B, C, *spatial), already checked.
+        hr: (B, C, *spatial), already checked, no side shorter than the window.
+        mask: see `ssim`.
+        data_range: see `ssim`.
+        weights: of the window, along each axis.
+        luminance: whether to compare means too, or contrast and structure only.
+
+    Raises:
+        InputError: a mask without a voxel around which the window fits.
+    """
+    window = len(weights)
+    inside = torch.ones((1,) * sr.ndim, dtype=torch.bool, device=sr.device).expand(sr.shape)
+    inside = inside if mask is None else expanded_mask(mask, sr.shape)
+    for dim in range(2, sr.ndim):
+        inside = inside.narrow(dim, window // 2, sr.shape[dim] - window + 1)
+    count = inside.flatten(2).sum(dim=2)
+    check_count(count.sum(dim=1), f" further than {window // 2} voxels from the image's border")
+    total = torch.zeros_like(count, dtype=sr.dtype)
+    rows = inside.shape[2]
+    step = max(SHORTEST_SLAB, SLAB_VOXELS // max(1, sr[:, :, 0].numel()))
+    for start in range(0, rows, step):
+        size = min(step, rows - start)
+        sr_slab, hr_slab = (image.narrow(2, start, size + window - 1) for image in (sr, hr))
+        values = _ssim_map(sr_slab, hr_slab, weights, data_range, luminance)
+        total += torch.where(inside.narrow(2, start, size), values, 0).flatten(2).sum(dim=2)
+    return total, count
 
 
 def ssim(
@@ -134,27 +161,12 @@ def ssim(
         Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity.
         doi:10.1109/TIP.2003.819861
     """
-    _check_range(data_range)
-    weights = _window_weights(window, sigma)
+    check_range(data_range)
+    weights = ssim_window(window, sigma)
     sr, hr = checked_pair(sr, hr)
-    for axis, size in enumerate(sr.shape[2:]):
-        if size < window:
-            raise InputError(f"axis {axis}: {size} voxels, but the SSIM window needs at least {window}")
-    inside = torch.ones((1,) * sr.ndim, dtype=torch.bool, device=sr.device).expand(sr.shape)
-    inside = inside if mask is None else expanded_mask(mask, sr.shape)
-    for dim in range(2, sr.ndim):
-        inside = inside.narrow(dim, window // 2, sr.shape[dim] - window + 1)
-    count = inside.flatten(1).sum(dim=1)
-    check_count(count, f" further than {window // 2} voxels from the image's border")
-    total = torch.zeros_like(count, dtype=sr.dtype)
-    rows = inside.shape[2]
-    step = max(SHORTEST_SLAB, SLAB_VOXELS // max(1, sr[:, :, 0].numel()))
-    for start in range(0, rows, step):
-        size = min(step, rows - start)
-        sr_slab, hr_slab = (image.narrow(2, start, size + window - 1) for image in (sr, hr))
-        values = _ssim_map(sr_slab, hr_slab, weights, data_range)
-        total += torch.where(inside.narrow(2, start, size), values, 0).flatten(1).sum(dim=1)
-    return total / count
+    check_sides(sr, window, "the SSIM window")
+    total, count = ssim_sums(sr, hr, mask, data_range, weights)
+    return total.sum(dim=1) / count.sum(dim=1)
 
 
 class ForegroundPSNR(ForegroundMetric):

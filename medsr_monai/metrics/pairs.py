@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -54,3 +56,17 @@ def mean_inside(values: Tensor, mask: Tensor | None) -> Tensor:
     count = mask.flatten(1).sum(dim=1)
     check_count(count)
     return torch.where(mask, values, 0).flatten(1).sum(dim=1) / count
+
+
+def check_range(data_range: float) -> None:
+    """Refuse a distance between the smallest and the largest possible value that is none."""
+    if not (data_range > 0 and math.isfinite(data_range)):
+        raise InputError(f"data range {data_range}: must be positive")
+
+
+def refuse_flat(image: Tensor, name: str = "hr") -> None:
+    """Refuse a batch (B, C, *spatial) with an image of one value everywhere, which has no detail to compare with."""
+    lowest, highest = image.flatten(1).aminmax(dim=1)
+    flat = lowest == highest
+    if flat.any():
+        raise InputError(f"{name}: image {int(flat.nonzero()[0])} of the batch is flat: no detail to compare with")

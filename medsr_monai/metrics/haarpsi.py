@@ -1,0 +1,134 @@
+"""HaarPSI: how alike the edges of two images are to Haar wavelets, weighted by how much there is to see.
+
+The paper's index is for 2D images. In 3D the same wavelets are taken along each of three axes, averaged over the window
+along the further one: that extension is ours. A volume that does not change along an axis has the figure of its slice.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medsr_monai.errors import InputError
+from medsr_monai.metrics.foreground import ForegroundMetric
+from medsr_monai.metrics.pairs import check_count, check_range, checked_pair, expanded_mask, refuse_flat
+from medsr_monai.metrics.windows import check_sides
+
+# Found by the authors for intensities from 0 to 255.
+PAPER_RANGE, CONSTANT, ALPHA = 255.0, 30.0, 4.2
+SIMILARITY_SCALES, WEIGHT_SCALE = (1, 2), 3
+
+
+def _halved(image: Tensor) -> Tensor:
+    """Means of 2 x 2 (x 2) voxels; a last odd one is averaged with zeros, as in the authors' code."""
+    image = functional.pad(image, [n for size in reversed(image.shape[2:]) for n in (0, size % 2)])
+    return (functional.avg_pool2d if image.ndim == 4 else functional.avg_pool3d)(image, 2)
+
+
+def _window_sums(image: Tensor, length: int, dim: int) -> Tensor:
+    """Sums over ``length`` (a power of two) neighbours along an axis, from each voxel on.
+
+    The side shrinks by ``length - 1``.
+    """
+    step = 1
+    while step < length:
+        size = image.shape[dim] - step
+        image = image.narrow(dim, 0, size) + image.narrow(dim, step, size)
+        step *= 2
+    return image
+
+
+def _padded(image: Tensor, length: int) -> Tensor:
+    """Zeros around the image, so that every voxel has a window of that even length, as a convolution of equal size."""
+    return functional.pad(image, [length // 2 - 1, length // 2] * (image.ndim - 2))
+
+
+def _haar_magnitudes(image: Tensor, scale: int, axis: int) -> Tensor:
+    """Absolute wavelet coefficients of one axis: differences of half windows, means (times a side) over the others.
+
+    Args:
+        image: (B, C, *spatial).
+        scale: the window has ``2**scale`` voxels.
+        axis: spatial axis along which the difference is taken.
+
+    Returns:
+        (B, C, *spatial), as large for a given edge in 3D as in 2D.
+    """
+    length = 2**scale
+    half = length // 2
+    result = _padded(image, length)
+    for dim in range(2, image.ndim):
+        if dim != axis + 2:
+            result = _window_sums(result, length, dim)
+    result = _window_sums(result, half, axis + 2)
+    size = result.shape[axis + 2] - half
+    result = result.narrow(axis + 2, half, size) - result.narrow(axis + 2, 0, size)
+    return result.abs_().mul_(1 / length ** (image.ndim - 3))
+
+
+def _similarity(sr: Tensor, hr: Tensor) -> Tensor:
+    """``(2 a b + C) / (a^2 + b^2 + C)`` of two magnitudes."""
+    return (sr * hr).mul_(2).add_(CONSTANT).div_((sr * sr).addcmul_(hr, hr).add_(CONSTANT))
+
+
+def _weighted_sums(sr: Tensor, hr: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sums over voxels and axes of ``w sigmoid(alpha s)`` and of ``w``, (B,) in float64."""
+    weighted, weights = (torch.zeros(len(sr), dtype=torch.float64, device=sr.device) for _ in range(2))
+    for axis in range(sr.ndim - 2):
+        weight = torch.maximum(_haar_magnitudes(sr, WEIGHT_SCALE, axis), _haar_magnitudes(hr, WEIGHT_SCALE, axis))
+        if mask is not None:
+            weight = weight * mask
+        local = torch.zeros_like(sr)
+        for scale in SIMILARITY_SCALES:
+            local += _similarity(_haar_magnitudes(sr, scale, axis), _haar_magnitudes(hr, scale, axis))
+        local = local.mul_(ALPHA / len(SIMILARITY_SCALES)).sigmoid_()
+        weighted += local.mul_(weight).flatten(1).sum(dim=1, dtype=torch.float64)
+        weights += weight.flatten(1).sum(dim=1, dtype=torch.float64)
+    return weighted, weights
+
+
+def haarpsi(sr: Tensor, hr: Tensor, mask: Tensor | None = None, data_range: float = 1.0) -> Tensor:
+    """``logit(sum w sigmoid(4.2 s) / sum w)^2 / 4.2^2``, s the likeness of fine Haar coefficients, w the coarse ones.
+
+    The image is first halved by averaging, as a viewer's distance does. Coefficients of windows of 2 and 4 voxels are
+    compared with the constant 30, for intensities times ``255 / data_range``; those of 8 voxels weight. Outside the
+    image it counts as zero, so that intensities should be of an image on black: CT in HU + 1024.
+
+    Args:
+        sr: (B, C, *spatial), the image to judge.
+        hr: (B, C, *spatial), the reference.
+        mask: (B or 1, C or 1, *spatial), which voxels count, after halving those with one that does; default all.
+        data_range: distance between the smallest and the largest possible value.
+
+    Returns:
+        (B,), above 0, at most 1, which equal images reach; channels count together.
+
+    Raises:
+        InputError: shapes that differ, a side below 16 voxels, a reference that is flat or has no edge in the mask, a
+            mask without a voxel, voxels that are not finite.
+
+    Reference:
+        Reisenhofer, Bosse, Kutyniok, Wiegand: A Haar wavelet-based perceptual similarity index for image quality
+        assessment. doi:10.1016/j.image.2017.11.001
+    """
+    check_range(data_range)
+    sr, hr = checked_pair(sr, hr)
+    check_sides(sr, 2 ** (WEIGHT_SCALE + 1), "HaarPSI")
+    refuse_flat(hr)
+    if mask is not None:
+        mask = expanded_mask(mask, hr.shape)
+        check_count(mask.flatten(1).sum(dim=1))
+        mask = _halved(mask.to(hr.dtype)) > 0
+    unit = PAPER_RANGE / data_range
+    weighted, weights = _weighted_sums(_halved(sr * unit), _halved(hr * unit), mask)
+    if (weights == 0).any():
+        raise InputError(f"hr: image {int((weights == 0).nonzero()[0])} of the batch is flat where the mask is")
+    return (torch.logit(weighted / weights) / ALPHA).square().to(hr.dtype)
+
+
+class HaarPSI(ForegroundMetric):
+    """`haarpsi` over the foreground, mean over images. Args as for `ForegroundMetric`."""
+
+    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
+        return haarpsi(sr, hr, mask, self.data_range)

@@ -1,0 +1,103 @@
+"""SSIM on several scales, each half as fine as the one before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medsr_monai.errors import InputError
+from medsr_monai.metrics.fidelity import SSIM_WINDOW, ssim_sums, ssim_window
+from medsr_monai.metrics.foreground import ForegroundMetric
+from medsr_monai.metrics.pairs import check_range, checked_pair, expanded_mask, refuse_flat
+from medsr_monai.metrics.windows import check_sides
+
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+
+def _check_scales(scales: int) -> None:
+    if scales not in range(1, len(SCALE_WEIGHTS) + 1):
+        raise InputError(f"MS-SSIM on {scales} scales: must be 1 to {len(SCALE_WEIGHTS)}")
+
+
+def _halved(image: Tensor) -> Tensor:
+    """Means of 2 x 2 (x 2) voxels of (B, C, *spatial), rounded up where a side is odd."""
+    if any(size % 2 for size in image.shape[2:]):
+        edges = [n for size in reversed(image.shape[2:]) for n in (0, size % 2)]
+        image = functional.pad(image, edges, mode="replicate")
+    return (functional.avg_pool2d if image.ndim == 4 else functional.avg_pool3d)(image, 2)
+
+
+def ms_ssim(
+    sr: Tensor,
+    hr: Tensor,
+    mask: Tensor | None = None,
+    data_range: float = 1.0,
+    scales: int = len(SCALE_WEIGHTS),
+    window: int = SSIM_WINDOW,
+    sigma: float | None = 1.5,
+) -> Tensor:
+    """``l_M^w_M prod_j cs_j^w_j``: contrast and structure of SSIM on every scale, luminance on the coarsest.
+
+    Each scale averages 2 x 2 (x 2) voxels of the one before; where a side is odd its last voxel is repeated. The means
+    of a scale are over the voxels around which the whole window fits, and a negative one counts as zero. Fewer scales
+    take the first weights, divided by their sum. A figure is comparable with those of as many scales only.
+
+    Args:
+        sr: (B, C, *spatial), the image to judge.
+        hr: (B, C, *spatial), the reference.
+        mask: (B or 1, C or 1, *spatial), over which voxels the maps are averaged; default all. A coarse voxel counts
+            where one of its voxels does.
+        data_range: distance between the smallest and the largest possible value.
+        scales: 1 to 5. Five need sides of 161 voxels, four 81, three 41, two 21 with the usual window.
+        window: see `ssim`.
+        sigma: see `ssim`.
+
+    Returns:
+        (B,), at most 1, which equal images reach; channels are averaged.
+
+    Raises:
+        InputError: shapes that differ, sides too short for so many scales, a flat reference, a mask without a voxel
+            around which the window of a scale fits, voxels that are not finite.
+
+    Reference:
+        Wang, Simoncelli, Bovik: Multiscale structural similarity for image quality assessment.
+        doi:10.1109/ACSSC.2003.1292216
+    """
+    _check_scales(scales)
+    check_range(data_range)
+    weights = ssim_window(window, sigma)
+    sr, hr = checked_pair(sr, hr)
+    check_sides(sr, (window - 1) * 2 ** (scales - 1) + 1, f"MS-SSIM on {scales} scales (fewer are an option)")
+    refuse_flat(hr)
+    mask = None if mask is None else expanded_mask(mask, sr.shape).to(sr.dtype)
+    product = torch.ones((), dtype=sr.dtype, device=sr.device)
+    for scale in range(scales):
+        if scale:
+            sr, hr = _halved(sr), _halved(hr)
+            mask = None if mask is None else _halved(mask)
+        total, count = ssim_sums(sr, hr, mask, data_range, weights, luminance=scale == scales - 1)
+        # The five weights of the paper sum to 1.0001, and are taken as printed.
+        exponent = SCALE_WEIGHTS[scale] / (1 if scales == len(SCALE_WEIGHTS) else sum(SCALE_WEIGHTS[:scales]))
+        # A channel without a voxel in the mask is left out of the mean below.
+        product = product * (total / count).clamp(min=0) ** exponent
+    return product.nanmean(dim=1)
+
+
+class MultiScaleSSIM(ForegroundMetric):
+    """`ms_ssim` over the foreground, mean over images.
+
+    Args:
+        scales: see `ms_ssim`.
+        kwargs: of `ForegroundMetric`.
+    """
+
+    def __init__(self, scales: int = len(SCALE_WEIGHTS), **kwargs: Any) -> None:
+        _check_scales(scales)
+        super().__init__(**kwargs)
+        self.scales = scales
+
+    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
+        return ms_ssim(sr, hr, mask, self.data_range, self.scales)

@@ -1,0 +1,217 @@
+"""NIQE: how far the statistics of an image are from those of pristine images of one's own, without a reference.
+
+The published model was fitted on photographs, of which nothing carries over to a scan: here the pristine images are the
+user's, of the same modality, sequence and voxel size as the images to judge. What is unlike them, sharp or not, has a
+large figure; an invented texture that is like theirs has a small one. Read it beside a measure of fidelity.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.metrics.metric import CumulativeIterationMetric
+from monai.metrics.utils import do_metric_reduction
+from monai.utils import MetricReduction
+from torch import Tensor
+
+from medsr_monai.atomic import replacing
+from medsr_monai.errors import InputError
+from medsr_monai.metrics.foreground import foreground_mask, foreground_percentile
+from medsr_monai.metrics.pairs import checked_pair, refuse_flat
+from medsr_monai.metrics.scene_statistics import FEATURES, PAPER_RANGE, cut, scene_statistics
+
+# The paper's share of the sharpest patch that a patch of a pristine image must exceed.
+SHARPNESS = 0.75
+FOREGROUND_SHARE = 0.5
+FORMAT = "medsr-niqe-1"
+
+
+@dataclass(frozen=True, eq=False)
+class NIQEModel:
+    """Mean and covariance of the scene statistics of pristine images, and how they were taken.
+
+    Intensities are divided by the 99.5th percentile of the nonzero voxels (CT in HU: add 1024 first). Volumes are cut
+    into slices along the three spatial axes; a slice too small for a patch is left out. Patches do not overlap and
+    count if half of their voxels are foreground (`foreground_mask`).
+
+    Args:
+        mean: (36,) float64.
+        covariance: (36, 36) float64.
+        n_patches: of the pristine images that it was fitted on.
+        patch: side in voxels. The paper has 96, for photographs.
+        slices_per_axis: evenly spaced slices along each axis, at most.
+
+    Reference:
+        Mittal, Soundararajan, Bovik: Making a "completely blind" image quality analyzer. doi:10.1109/LSP.2012.2227726
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    n_patches: int
+    patch: int = 48
+    slices_per_axis: int = 32
+
+    @classmethod
+    def fit(cls, images: Iterable[Tensor], patch: int = 48, slices_per_axis: int = 32) -> NIQEModel:
+        """Fit a model on pristine images, of which only the sharp patches count.
+
+        Args:
+            images: batches (B, 1, *spatial), 2D or 3D, one after the other; sizes may differ.
+            patch: see above; even, at least 16.
+            slices_per_axis: see above.
+
+        Raises:
+            InputError: a bad argument, images that are flat, not finite, of several channels or too small, or fewer
+                than two sharp patches in all of them.
+        """
+        if not isinstance(patch, int) or patch < 16 or patch % 2:
+            raise InputError(f"NIQE patch of {patch} voxels: need an even number of at least 16")
+        if not isinstance(slices_per_axis, int) or slices_per_axis < 1:
+            raise InputError(f"NIQE with {slices_per_axis} slices per axis: need at least one")
+        found = [
+            _features_of(image[None], patch, slices_per_axis, SHARPNESS, f"image {number}")
+            for number, image in enumerate(image for batch in images for image in batch)
+        ]
+        features = torch.cat(found) if found else torch.zeros(0, FEATURES)
+        if len(features) < 2:
+            raise InputError(
+                f"NIQE: {len(features)} sharp patches in {len(found)} images, but a model needs two, better hundreds; "
+                "give more images or a smaller patch"
+            )
+        if len(features) <= FEATURES:
+            warnings.warn(
+                f"NIQE: {len(features)} sharp patches for {FEATURES} features make a singular model; give more images, "
+                "more slices or a smaller patch",
+                stacklevel=2,
+            )
+        return cls(features.mean(dim=0), torch.cov(features.T), len(features), patch, slices_per_axis)
+
+    def score(self, images: Tensor) -> Tensor:
+        """``sqrt(d^T ((C + C_model) / 2)^+ d)``, d the difference of mean features: larger is less like the pristine.
+
+        Args:
+            images: (B, 1, *spatial), 2D or 3D.
+
+        Returns:
+            (B,) in float64, at least 0, no unit. Figures of different models do not compare.
+
+        Raises:
+            InputError: images that are flat, not finite, of several channels, or with fewer than two patches.
+        """
+        scores = []
+        for number, image in enumerate(images):
+            features = _features_of(image[None], self.patch, self.slices_per_axis, 0.0, f"image {number} of the batch")
+            if len(features) < 2:
+                raise InputError(
+                    f"NIQE: image {number} of the batch has {len(features)} foreground patches of {self.patch} x "
+                    f"{self.patch} voxels, but needs two: fit a model with a smaller patch"
+                )
+            difference = features.mean(dim=0) - self.mean.to(features.device)
+            pooled = (torch.cov(features.T) + self.covariance.to(features.device)) / 2
+            square = difference @ torch.linalg.pinv(pooled, hermitian=True) @ difference
+            scores.append(square.clamp(min=0).sqrt())
+        return torch.stack(scores)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as .npz, without anything that would have to be unpickled."""
+        if Path(path).suffix != ".npz":
+            raise InputError(f"{path}: a NIQE model is written as .npz")
+        with replacing(path, ".npz") as temporary:
+            np.savez(
+                temporary,
+                format=np.array(FORMAT),
+                mean=self.mean.cpu().numpy(),
+                covariance=self.covariance.cpu().numpy(),
+                **{name: np.array(getattr(self, name)) for name in ("n_patches", "patch", "slices_per_axis")},
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> NIQEModel:
+        """Read a model that `save` wrote.
+
+        Raises:
+            InputError: no such file, or not such a file.
+        """
+        hint = f"{path}: not a NIQE model; `medsr fit-niqe` writes one"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                values = {name: file[name] for name in file.files}
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; `medsr fit-niqe` writes a NIQE model") from None
+        except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
+            raise InputError(hint) from None
+        if str(values.get("format")) != FORMAT:
+            raise InputError(hint)
+        mean, covariance = values.get("mean"), values.get("covariance")
+        if mean is None or covariance is None or mean.shape != (FEATURES,) or covariance.shape != (FEATURES,) * 2:
+            raise InputError(hint)
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise InputError(hint)
+        try:
+            numbers = [int(values[name]) for name in ("n_patches", "patch", "slices_per_axis")]
+        except (KeyError, TypeError, ValueError):
+            raise InputError(hint) from None
+        return cls(torch.from_numpy(mean), torch.from_numpy(covariance), *numbers)
+
+
+def _features_of(image: Tensor, patch: int, slices_per_axis: int, sharpness: float, name: str) -> Tensor:
+    """(P, 36) of one image (1, 1, *spatial): all its foreground patches, or the sharp ones only."""
+    image, _ = checked_pair(image, image)
+    if image.shape[1] != 1:
+        raise InputError(f"{name}: {image.shape[1]} channels, but NIQE is for one")
+    if sum(size >= patch for size in image.shape[2:]) < 2:
+        raise InputError(
+            f"{name} of {tuple(image.shape[2:])} voxels: NIQE needs two axes of at least {patch}, or a smaller patch"
+        )
+    refuse_flat(image, name)
+    image = image / foreground_percentile(image).to(image.dtype).reshape(-1, *[1] * (image.ndim - 1))
+    features = [torch.zeros(0, FEATURES, dtype=torch.float64, device=image.device)]
+    for slices, inside in _slices(image, foreground_mask(image), patch, slices_per_axis):
+        kept = cut(inside.to(image.dtype), patch).mean(dim=(-2, -1)) >= FOREGROUND_SHARE
+        features.append(scene_statistics(slices * PAPER_RANGE, kept, patch, sharpness))
+    return torch.cat(features)
+
+
+def _slices(image: Tensor, mask: Tensor, patch: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Image and mask as (N, 1, H, W), along every axis whose slices hold a patch."""
+    if image.ndim == 4:
+        yield image, mask
+        return
+    for axis in (2, 3, 4):
+        size = image.shape[axis]
+        if min(image.shape[other] for other in (2, 3, 4) if other != axis) < patch:
+            continue
+        n = min(size, count)
+        positions = ((torch.arange(n, device=image.device) * 2 + 1) * size) // (2 * n)
+        image_slices, mask_slices = (x.index_select(axis, positions).movedim(axis, 1)[0] for x in (image, mask))
+        yield image_slices, mask_slices
+
+
+class NIQE(CumulativeIterationMetric):
+    """`NIQEModel.score` as a MONAI metric of ``y_pred`` alone, mean over images; lower is nearer to the pristine.
+
+    Args:
+        model: the model, or the file of one.
+        reduction: MONAI's mode of reduction over images.
+    """
+
+    def __init__(self, model: NIQEModel | str | Path, reduction: MetricReduction | str = MetricReduction.MEAN) -> None:
+        super().__init__()
+        self.model = model if isinstance(model, NIQEModel) else NIQEModel.load(model)
+        self.reduction = reduction
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: object) -> Tensor:
+        return self.model.score(y_pred)[:, None]
+
+    def aggregate(self, reduction: MetricReduction | str | None = None) -> Tensor:
+        """Reduce the figures of all images; a scalar by default."""
+        data = self.get_buffer()
+        if not isinstance(data, Tensor):
+            raise InputError("NIQE: no image was scored")
+        return do_metric_reduction(data, reduction or self.reduction)[0]
