@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -85,7 +87,7 @@ def hfen(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
 def _laplacian(image: Tensor) -> Tensor:
     """Sum of the neighbours along the axes less as often the voxel, where all of them are inside."""
     inner = tuple(slice(1, -1) for _ in range(image.ndim - 2))
-    total = image[(..., *inner)] * (-2.0 * (image.ndim - 2))
+    total = image[cast(Any, (..., *inner))] * (-2.0 * (image.ndim - 2))
     for axis in range(image.ndim - 2):
         for side in (slice(None, -2), slice(2, None)):
             total.add_(image[(..., *inner[:axis], side, *inner[axis + 1 :])])
@@ -122,7 +124,7 @@ def edge_preservation(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Ten
     refuse_flat(sr, "sr")
     inside = torch.ones((1,) * hr.ndim, dtype=torch.bool, device=hr.device).expand(hr.shape)
     inside = inside if mask is None else expanded_mask(mask, hr.shape)
-    inside = inside[(..., *[slice(1, -1)] * (hr.ndim - 2))].flatten(1)
+    inside = inside[cast(Any, (..., *[slice(1, -1)] * (hr.ndim - 2)))].flatten(1)
     count = inside.sum(dim=1)
     check_count(count, " but for voxels at the image's border")
     details = []

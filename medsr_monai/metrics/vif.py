@@ -6,6 +6,8 @@ extension is ours, and its figures do not compare with those of slices.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -29,7 +31,7 @@ def _cropped(mask: Tensor, window: int) -> Tensor:
 
 
 def _every_second(image: Tensor) -> Tensor:
-    return image[(..., *[slice(None, None, 2)] * (image.ndim - 2))]
+    return image[cast(Any, (..., *[slice(None, None, 2)] * (image.ndim - 2)))]
 
 
 def _information(sr: Tensor, hr: Tensor, weights: list[float]) -> tuple[Tensor, Tensor]:
