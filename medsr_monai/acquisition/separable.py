@@ -197,20 +197,22 @@ class SeparableAcquisition:
             spectrum = apply_matrix(basis.mT, spectrum, axis)
         return spectrum
 
-    def spectral_filter(self, parts: Sequence[slice], regularisation: float = 0.0) -> Tensor:
+    @classmethod
+    def spectral_filter(cls, singular: Sequence[Tensor], parts: Sequence[slice], regularisation: float = 0.0) -> Tensor:
         """What the pseudo-inverse multiplies a part of the spectrum ``U^T lr`` with: ``s / (s^2 + damping)``.
 
         Args:
+            singular: values of every axis.
             parts: of the spectrum, one slice per axis.
             regularisation: see :meth:`pseudo_inverse`.
 
         Returns:
             (1, 1, *parts), float32.
         """
-        singular = [values.float() for values in self.decomposition()[1]]
-        largest = self._spectral_product([values.amax(dim=-1, keepdim=True) for values in singular])
-        chosen = [values[part] for values, part in zip(singular, parts, strict=True)]
-        return self._spectral_filter(chosen, torch.tensor(regularisation), largest)
+        values = [axis.float() for axis in singular]
+        largest = cls._spectral_product([axis.amax(dim=-1, keepdim=True) for axis in values])
+        chosen = [axis[part] for axis, part in zip(values, parts, strict=True)]
+        return cls._spectral_filter(chosen, torch.tensor(regularisation), largest)
 
     def _filtered_spectrum(self, lr: Tensor, regularisation: float | Tensor) -> tuple[Tensor, list[list[Tensor]]]:
         """``f(S) U^T lr``, and the matrices in the image's type."""
@@ -241,9 +243,10 @@ class SeparableAcquisition:
             product = product * values.reshape(batch, 1, *[1] * axis, -1, *[1] * (axes - axis - 1))
         return product
 
-    def _spectral_filter(self, singular: list[Tensor], damping: Tensor, largest: Tensor) -> Tensor:
+    @classmethod
+    def _spectral_filter(cls, singular: list[Tensor], damping: Tensor, largest: Tensor) -> Tensor:
         """``s / (s^2 + damping)`` on the outer product of the axes' singular values, (1 or B, 1, *shape)."""
-        relative = self._spectral_product(singular) / largest
+        relative = cls._spectral_product(singular) / largest
         measured = relative > RELATIVE_CUTOFF
         inverse = relative / (relative.square() + damping.reshape(-1, *[1] * (len(singular) + 1))) / largest
         return torch.where(measured, inverse, torch.zeros_like(inverse))

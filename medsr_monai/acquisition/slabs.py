@@ -151,18 +151,18 @@ class SlabProjection:
             raise InputError("slabs: matrices (n_lr, n_hr) are needed, not one per image; project each image by itself")
         if not regularisation >= 0:
             raise InputError(f"regularisation {regularisation}: must not be negative")
-        self.acquisition = acquisition
+        # The dense matrices are let go: of an axis of thousands of slices they would be most of what is held.
+        self.hr_shape, self.lr_shape = acquisition.hr_shape, acquisition.lr_shape
         self.axis = axis
         self.regularisation = regularisation
-        u, _, vt = acquisition.decomposition()
+        u, self._singular, vt = acquisition.decomposition()
         self._forward = [_BandedMatrix(matrix.double()) for matrix in acquisition.matrices]
         self._basis = [_BandedMatrix(basis) for basis in u]
         self._spread = [
             _BandedMatrix(v.mT if own.is_identity else v.mT @ basis.mT)
             for basis, v, own in zip(u, vt, self._basis, strict=True)
         ]
-        shape = acquisition.lr_shape
-        self._residual = SliceMemory(shape, axis) if scratch is None else scratch
+        self._residual = SliceMemory(self.lr_shape, axis) if scratch is None else scratch
         self._seen = {"image": 0, "measurement": 0}
         self._is_solved = False
 
@@ -191,7 +191,7 @@ class SlabProjection:
             start: its first slice along the axis.
             slab: (1, 1, *spatial), float32, whole along the other axes.
         """
-        part = self._check(start, slab, self.acquisition.hr_shape, "image")
+        part = self._check(start, slab, self.hr_shape, "image")
         band = self._forward[self.axis].columns(part)
         measured = apply_matrix(band.matrix.to(slab.device), slab.float(), self.axis)
         for axis in self._other_axes():
@@ -205,7 +205,7 @@ class SlabProjection:
             start: its first slice along the axis.
             slab: (1, 1, *spatial), float32, on the low-resolution grid.
         """
-        self._check(start, slab, self.acquisition.lr_shape, "measurement")
+        self._check(start, slab, self.lr_shape, "measurement")
         self._gather(start, slab.float())
 
     def solve(self) -> None:
@@ -216,7 +216,7 @@ class SlabProjection:
         Raises:
             ValueError: slices of the image or of the measurement are missing, or came twice.
         """
-        shapes = {"image": self.acquisition.hr_shape, "measurement": self.acquisition.lr_shape}
+        shapes = {"image": self.hr_shape, "measurement": self.lr_shape}
         for what, shape in shapes.items():
             if self._seen[what] != shape[self.axis]:
                 raise ValueError(f"{what}: {self._seen[what]} slices of {shape[self.axis]} came in")
@@ -228,7 +228,7 @@ class SlabProjection:
     def _turn_across(self, transposed: bool) -> None:
         """Multiply by U^T, or by U, along the axes across."""
         axes = [axis for axis in self._other_axes() if not self._basis[axis].is_identity]
-        for start, stop in _blocks(self.acquisition.lr_shape, self.axis) if axes else ():
+        for start, stop in _blocks(self.lr_shape, self.axis) if axes else ():
             slab = self._residual.read(start, stop)
             for axis in axes:
                 slab = self._basis[axis].apply(slab, axis, transposed)
@@ -236,7 +236,7 @@ class SlabProjection:
 
     def _filter_along(self) -> None:
         """Multiply by ``U f(S) U^T`` of the axis along, and by the filter's share of the others."""
-        shape, basis = self.acquisition.lr_shape, self._basis[self.axis]
+        shape, basis = self.lr_shape, self._basis[self.axis]
         across = next(self._other_axes(), None)
         ranges = [(0, 1)] if across is None else _blocks(shape, across)
         for start, stop in ranges:
@@ -244,8 +244,11 @@ class SlabProjection:
             block = self._residual.read(0, shape[self.axis], rows)
             block = basis.apply(block, self.axis, transposed=True)
             parts = [rows if axis == across else slice(None) for axis in range(len(shape))]
-            block = block * self.acquisition.spectral_filter(parts, self.regularisation).to(block.device)
+            block = block * self._filter(parts).to(block.device)
             self._residual.write(0, basis.apply(block, self.axis), rows)
+
+    def _filter(self, parts: Sequence[slice]) -> Tensor:
+        return SeparableAcquisition.spectral_filter(self._singular, parts, self.regularisation)
 
     def correction(self, start: int, stop: int) -> Tensor:
         """``A^+ (lr - A sr)`` for some slices.
