@@ -64,7 +64,7 @@ class FeatureStatistics:
         if any(axis not in range(3) for axis in slices_along):
             raise InputError(f"slices_along {list(slices_along)}: axes are 0, 1 and 2")
         self.features = features
-        self.name = name or getattr(features, "__name__", type(features).__name__)
+        self.name: str = name or str(getattr(features, "__name__", type(features).__name__))
         self.slices_along = tuple(slices_along)
         self.reset()
 

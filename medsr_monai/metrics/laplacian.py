@@ -82,13 +82,18 @@ def hfen(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
     return (squares[0] / squares[1]).sqrt().to(hr.dtype)
 
 
+def _inner(image: Tensor) -> tuple[slice, ...]:
+    """All voxels of (B, C, *spatial) but those at the border."""
+    return (slice(None), slice(None), *[slice(1, -1)] * (image.ndim - 2))
+
+
 def _laplacian(image: Tensor) -> Tensor:
     """Sum of the neighbours along the axes less as often the voxel, where all of them are inside."""
-    inner = tuple(slice(1, -1) for _ in range(image.ndim - 2))
-    total = image[(..., *inner)] * (-2.0 * (image.ndim - 2))
-    for axis in range(image.ndim - 2):
+    inner = _inner(image)
+    total = image[inner] * (-2.0 * (image.ndim - 2))
+    for dim in range(2, image.ndim):
         for side in (slice(None, -2), slice(2, None)):
-            total.add_(image[(..., *inner[:axis], side, *inner[axis + 1 :])])
+            total.add_(image[(*inner[:dim], side, *inner[dim + 1 :])])
     return total
 
 
@@ -122,7 +127,7 @@ def edge_preservation(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Ten
     refuse_flat(sr, "sr")
     inside = torch.ones((1,) * hr.ndim, dtype=torch.bool, device=hr.device).expand(hr.shape)
     inside = inside if mask is None else expanded_mask(mask, hr.shape)
-    inside = inside[(..., *[slice(1, -1)] * (hr.ndim - 2))].flatten(1)
+    inside = inside[_inner(hr)].flatten(1)
     count = inside.sum(dim=1)
     check_count(count, " but for voxels at the image's border")
     details = []

@@ -128,7 +128,9 @@ class NIQEModel:
                 format=np.array(FORMAT),
                 mean=self.mean.cpu().numpy(),
                 covariance=self.covariance.cpu().numpy(),
-                **{name: np.array(getattr(self, name)) for name in ("n_patches", "patch", "slices_per_axis")},
+                n_patches=np.array(self.n_patches),
+                patch=np.array(self.patch),
+                slices_per_axis=np.array(self.slices_per_axis),
             )
 
     @classmethod

@@ -29,7 +29,7 @@ def _cropped(mask: Tensor, window: int) -> Tensor:
 
 
 def _every_second(image: Tensor) -> Tensor:
-    return image[(..., *[slice(None, None, 2)] * (image.ndim - 2))]
+    return image[(slice(None), slice(None), *[slice(None, None, 2)] * (image.ndim - 2))]
 
 
 def _information(sr: Tensor, hr: Tensor, weights: list[float]) -> tuple[Tensor, Tensor]:
