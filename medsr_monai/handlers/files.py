@@ -30,7 +30,10 @@ def save_atomically(objects: Any, path: str | Path) -> Path:
         with replacing(path) as temporary:
             torch.save(objects, temporary)
     except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as a RuntimeError
-        raise InputError(f"{path}: cannot write: {first_line(error)}") from error
+        # Of a write that fails PyTorch tells a position in the file, not the reason.
+        unsaid = isinstance(error, RuntimeError) and "enforce fail" in str(error)
+        reason = "not all of it could be written; is the disk full?" if unsaid else first_line(error)
+        raise InputError(f"{path}: cannot write: {reason}") from error
     return path
 
 

@@ -342,6 +342,15 @@ def test_a_full_disk_while_saving_is_bad_input(error, tmp_path, monkeypatch):
     assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))
 
 
+def test_a_write_that_pytorch_does_not_explain_is_said_plainly(tmp_path, monkeypatch):
+    def full(objects, file):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 768 vs 662\nframe #0: c10\n")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"model\.pt: cannot write: not all of it .* disk full\?$"):
+        save_atomically({}, tmp_path / "model.pt")
+
+
 def test_a_folder_that_is_a_file_is_bad_input(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"model\.pt: cannot write: "):
