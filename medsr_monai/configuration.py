@@ -17,10 +17,12 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from medsr_monai.errors import InputError, find_input_error
 
 # What MONAI looks up by itself: a workflow's steps, the properties of bundles, the settings of `--tracking`.
+_PROPERTIES: tuple[Mapping[Any, Any], ...] = (*TrainProperties.values(), *InferProperties.values())
+_TRACKING: Mapping[str, Any] = DEFAULT_EXP_MGMT_SETTINGS
 MONAI_KEYS = {
     *("imports", "initialize", "run", "finalize", "execute_config"),
-    *(re.split("#|::", item["id"])[0] for item in (*TrainProperties.values(), *InferProperties.values())),
-    *(key for settings in DEFAULT_EXP_MGMT_SETTINGS.values() for key in settings["configs"]),
+    *(re.split("#|::", item["id"])[0] for item in _PROPERTIES),
+    *(key for settings in _TRACKING.values() for key in settings["configs"]),
 }
 # What overlays that suit both stages bring for the second one.
 SECOND_STAGE = {"discriminator", "discriminator_optimizer"}
