@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 from monai.bundle import ConfigParser
 from monai.bundle.properties import InferProperties, TrainProperties
@@ -17,7 +17,7 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from medsr_monai.errors import InputError, find_input_error
 
 # What MONAI looks up by itself: a workflow's steps, the properties of bundles, the settings of `--tracking`.
-PROPERTIES: list[dict[str, Any]] = [*TrainProperties.values(), *InferProperties.values()]  # type: ignore[list-item]
+PROPERTIES = cast(list[dict[str, Any]], [*TrainProperties.values(), *InferProperties.values()])
 TRACKING: dict[str, Any] = DEFAULT_EXP_MGMT_SETTINGS
 MONAI_KEYS = {
     *("imports", "initialize", "run", "finalize", "execute_config"),

@@ -159,9 +159,9 @@ class SeparableAcquisition:
     def decomposition(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """U, S and V^T of every axis, float64, computed once."""
         if self._decomposition is None:
-            parts = [_decomposed_matrix(m.double()) for m in self.matrices]
-            self._decomposition = tuple(list(part) for part in zip(*parts, strict=True))  # type: ignore[assignment]
-        return self._decomposition  # type: ignore[return-value]
+            u, s, vt = zip(*(_decomposed_matrix(m.double()) for m in self.matrices), strict=True)
+            self._decomposition = list(u), list(s), list(vt)
+        return self._decomposition
 
     def _decomposed(self, image: Tensor) -> list[list[Tensor]]:
         groups = [self.matrices, *self.decomposition()]

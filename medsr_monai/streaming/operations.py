@@ -71,8 +71,12 @@ def into(result: Tensor, out: Tensor | None) -> Tensor:
 class Operation:
     """One layer. Unless a subclass says otherwise it is local: a voxel of the result needs the same voxel."""
 
-    writes_out = False  # whether the kernel writes its result to ``out`` without a copy
     is_view = False  # whether the result shares the memory of the input
+
+    @property
+    def writes_out(self) -> bool:
+        """Whether the kernel writes its result to ``out`` without a copy."""
+        return False
 
     def factor(self, axis: int) -> int:
         """Slices of output per slice of input."""
@@ -112,7 +116,7 @@ class Convolution(Operation):
         backwards: axes along which the kernel lies the other way.
     """
 
-    module: nn.Conv3d
+    module: nn.Conv2d | nn.Conv3d
     pads: tuple[Interval, ...]
     backwards: tuple[int, ...] = ()
 
@@ -179,7 +183,7 @@ class Elementwise(Operation):
     out_function: Callable[..., Tensor] | None = None
 
     @property
-    def writes_out(self) -> bool:  # type: ignore[override]
+    def writes_out(self) -> bool:
         return self.out_function is not None
 
     def _constants(self) -> list[Tensor]:
@@ -206,7 +210,9 @@ class Elementwise(Operation):
 class Concatenation(Operation):
     """Images side by side along the channels."""
 
-    writes_out = True
+    @property
+    def writes_out(self) -> bool:
+        return True
 
     def channels(self, sources: Sequence[int]) -> int:
         return sum(sources)

@@ -83,7 +83,7 @@ def convolution(module: nn.Module, call: Call) -> Operation:
                 f"changes the size of axis {axis} by {before + after - total} voxels, need padding {total / 2:g}"
             )
         pads.append((before, after))
-    return Convolution(module, tuple(pads))  # type: ignore[arg-type]
+    return Convolution(module, tuple(pads))
 
 
 def elementwise(

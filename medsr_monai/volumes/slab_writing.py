@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -26,32 +27,22 @@ class _Sink(Protocol):
     def finish(self) -> None: ...
 
 
-class _RawPlanes:
-    """A header, and the planes behind it."""
+class _PlanesBehindHeader:
+    """A header, and the planes behind it, in a file or a stream that compresses.
 
-    def __init__(self, file: BinaryIO, header: bytes) -> None:
+    Args:
+        file: takes bytes.
+        header: comes first.
+        finish: completes the file.
+    """
+
+    def __init__(self, file: BinaryIO | GzipStream, header: bytes, finish: Callable[[], Any]) -> None:
         self._file = file
+        self.finish = finish
         file.write(header)
 
     def write(self, planes: np.ndarray) -> None:
         self._file.write(planes.ravel(order="F").data)
-
-    def finish(self) -> None:
-        self._file.flush()
-
-
-class _GzipPlanes:
-    """The same, compressed."""
-
-    def __init__(self, stream: GzipStream, header: bytes) -> None:
-        self._stream = stream
-        stream.write(header)
-
-    def write(self, planes: np.ndarray) -> None:
-        self._stream.write(planes.ravel(order="F").data)
-
-    def finish(self) -> None:
-        self._stream.finish()
 
 
 def streamable_suffix(path: str | Path) -> str:
@@ -149,17 +140,17 @@ class SlabWriter:
         file = self._stack.enter_context(temporary.open("wb"))
         if self.suffix not in NIFTI_SUFFIXES:
             header = itk_image.itk_header(self.suffix, self.shape, self.storage, self.grid, time_step)
-            return _RawPlanes(file, header)
+            return _PlanesBehindHeader(file, header, file.flush)
         header = nifti.header_bytes(
             nifti.nifti_header(
                 self.shape, self.storage, self.grid, self.like, self.scaling, self.data_range, self.is_approximate
             )
         )
         if self.suffix == ".nii":
-            return _RawPlanes(file, header)
+            return _PlanesBehindHeader(file, header, file.flush)
         stream = GzipStream(file, nifti.GZIP_LEVEL)
         self._stack.callback(stream.close)
-        return _GzipPlanes(stream, header)
+        return _PlanesBehindHeader(stream, header, stream.finish)
 
     def write(self, planes: np.ndarray) -> None:
         """Append planes.

@@ -119,7 +119,7 @@ def test_a_full_disk_while_writing(suffix: str, tmp_path: Path, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(getattr(slab_writing, kinds.get(suffix, "_RawPlanes")), "write", full, raising=True)
+    monkeypatch.setattr(getattr(slab_writing, kinds.get(suffix, "_PlanesBehindHeader")), "write", full, raising=True)
     with (
         pytest.raises(InputError, match=rf"x{suffix}: cannot be written \(No space left on device\)"),
         SlabWriter(tmp_path / f"x{suffix}", oblique_grid("RAS", (2, 2, 2), np.zeros(3))) as writer,
