@@ -12,6 +12,8 @@ turns, so that other load on the machine meets all alike.
   time taken. 100 % is an inference that does nothing but convolve at that rate.
 - memory: on a GPU the most that tensors took; on the CPU the most by which the process grew while it ran.
 - error: maximum absolute difference from the whole volume's result, over that result's range.
+- kept: the C library keeps freed memory for the next request (`medsr_monai.allocation`), as streams do by themselves.
+- OpenVINO: with `--openvino` and that package, the whole volume in this runtime instead of PyTorch.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medsr_monai.allocation import keeping_freed_memory
 from medsr_monai.inferers import StreamingInferer
 
 ROOT = Path(__file__).parent.parent
@@ -115,7 +118,19 @@ def measure(run: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, fl
     return result, seconds, processor, memory.grown / MEBI, on_device
 
 
-def candidates(network: nn.Module, image: Tensor, slabs: list[int], autocast: str | None) -> dict[str, Callable]:
+def openvino_run(network: nn.Module, image: Tensor) -> Callable[[], Tensor]:
+    """The whole volume in OpenVINO, compiled beforehand, with as many threads as PyTorch has."""
+    import openvino
+
+    model = openvino.convert_model(network, example_input=image, input=[list(image.shape)])
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
+    return lambda: torch.from_numpy(compiled(image.numpy())[0])
+
+
+def candidates(
+    network: nn.Module, image: Tensor, slabs: list[int], autocast: str | None, windows: bool, openvino: bool
+) -> dict[str, Callable]:
     """What is compared; the whole volume comes first."""
     low = None if autocast is None else getattr(torch, autocast)
 
@@ -126,11 +141,21 @@ def candidates(network: nn.Module, image: Tensor, slabs: list[int], autocast: st
 
         return within
 
-    runs = {"whole volume": cast(lambda x: network(x.contiguous(memory_format=torch.channels_last_3d)))}
+    whole = cast(lambda x: network(x.contiguous(memory_format=torch.channels_last_3d)))
+
+    def kept() -> Tensor:
+        with keeping_freed_memory():
+            return whole()
+
+    runs = {"whole volume": whole}
+    if image.device.type == "cpu":
+        runs["whole volume, memory kept"] = kept
+    if openvino:
+        runs["whole volume, OpenVINO"] = openvino_run(network, image)
     for slab in slabs:
         inferer = StreamingInferer(axis=0, slab=slab, autocast=autocast, memory_gb=1e6)
         runs[f"streaming, slab {slab}"] = lambda inferer=inferer: inferer(image, network)
-    for overlap in (0.25, 0.5):
+    for overlap in (0.25, 0.5) if windows else ():
         window = SlidingWindowInferer(48, 1, overlap, mode="gaussian")
         runs[f"sliding window 48, overlap {overlap}"] = cast(lambda x, window=window: window(x, network))
     return runs
@@ -144,6 +169,8 @@ def main(
     device: str = "cpu",
     threads: int = 2,
     autocast: str | None = None,
+    windows: bool = True,
+    openvino: bool = False,
 ) -> None:
     """Measure and print a table.
 
@@ -155,12 +182,14 @@ def main(
         device: where.
         threads: of PyTorch on the CPU.
         autocast: "bfloat16", "float16" or None.
+        windows: whether to measure the sliding windows, which take most of the time.
+        openvino: whether to measure OpenVINO, where it is installed.
     """
     torch.set_num_threads(threads)
     place = torch.device(device)
     network = load_network(bundle, place)
     image = torch.rand(1, 1, size, size, size, generator=torch.Generator().manual_seed(0)).to(place)
-    runs = candidates(network, image, [slabs] if isinstance(slabs, int) else list(slabs), autocast)
+    runs = candidates(network, image, [slabs] if isinstance(slabs, int) else list(slabs), autocast, windows, openvino)
     rate = best_rate(network, size, None if autocast is None else getattr(torch, autocast))
     bare = sum(map(operations_per_voxel, convolutions(network))) * size**3 / rate
     best: dict[str, list[float]] = {}

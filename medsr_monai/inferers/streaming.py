@@ -14,6 +14,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from medsr_monai.allocation import keeping_freed_memory
 from medsr_monai.device import free_bytes
 from medsr_monai.errors import InputError
 from medsr_monai.inferers.strips import cut_axis
@@ -238,7 +239,7 @@ class StreamingInferer(Inferer):
         bar = tqdm(
             total=voxels, unit="voxel", unit_scale=True, desc="upscaling", disable=not self.progress, leave=False
         )
-        with bar:
+        with bar, keeping_freed_memory():
             for strip in itertools.product(*plan.strips):
                 for place, part in self._run_strip(image, streamed, plan.axis, strip):
                     yield place, part
