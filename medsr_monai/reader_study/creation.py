@@ -139,7 +139,7 @@ def _check(readers: int, layout: str, beside: str, blind_hr: bool) -> None:
 def _reference(run: str | Path, methods: Sequence[str]) -> str:
     """The method that the others are compared with: the run's baseline where it is read, else the first."""
     baseline = baseline_of(run)
-    return baseline if baseline in methods else methods[0]
+    return baseline if baseline is not None and baseline in methods else methods[0]
 
 
 def _cases(run: str | Path, views: Mapping[str, View]) -> list[dict[str, str]]:

@@ -30,8 +30,8 @@ class Item:
 def draw_items(pairs: Sequence[tuple[str, str]], repeats: float, seed: int, reader: int) -> list[Item]:
     """The items of one reader, in order.
 
-    A case does not follow itself where that can be avoided, and a repeat comes at least half a session after its
-    first showing, so that neither can be compared from memory with what was just seen.
+    A case does not follow itself where that can be avoided, and a repeat comes at least a third of the session
+    after its first showing, so that neither can be compared from memory with what was just seen.
 
     Args:
         pairs: case and method of every picture.
@@ -79,14 +79,14 @@ def spread(pairs: Sequence[tuple[str, str]], rng: np.random.Generator) -> list[t
 def repeat_slots(order: Sequence[tuple[str, str]], repeats: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Which pictures are shown again, and before which picture: pairs of indices into the order (its length: the end).
 
-    Only pictures of the first half, so that half a session can lie between. No two repeats share a slot, and no slot
-    is beside a picture of the same case, while there are others.
+    Only pictures of the first half, so that a third of the session can lie between and there is a choice of slots. No
+    two repeats share a slot, and no slot is beside a picture of the same case, while there are others.
     """
     half = len(order) // 2
     taken: set[int] = set()
     slots = []
     for index in sorted(rng.permutation(half)[:repeats].tolist(), reverse=True):
-        late = list(range(index + len(order) - half, len(order) + 1))
+        late = list(range(index + max(1, len(order) // 3), len(order) + 1))
         case = order[index][0]
         apart = [s for s in late if case not in {pair[0] for pair in order[s - 1 : s + 1]}]
         free = [s for s in apart if s not in taken] or apart or late

@@ -108,8 +108,8 @@ def _checked(file: Path, meta: Mapping[str, Any], stacks: dict[str, np.ndarray])
 
 def _pixel_mm(file: Path, key: str, meta: Mapping[str, Any], plane: Plane) -> tuple[float, float]:
     """Height and width of a pixel in mm."""
-    spacing: Sequence[float] = np.asarray(meta[key], dtype=float)
-    if np.shape(spacing) != (3,) or not (np.isfinite(spacing) & (np.asarray(spacing) > 0)).all():
+    spacing = np.asarray(meta[key], dtype=float)
+    if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
         raise InputError(f"{file}: {key} {meta[key]}; need three positive numbers")
     return float(spacing[plane.up]), float(spacing[plane.across])
 
@@ -136,7 +136,7 @@ def chosen_methods(views: Sequence[View], methods: Sequence[str] | None) -> list
 
 
 def subjects_of(run: str | Path) -> dict[str, str]:
-    """Subject by case and the baseline, as ``cases.json`` says; nothing where the run has no such file yet.
+    """Subject by case, as ``cases.json`` says; nothing where the run has no such file yet.
 
     Raises:
         InputError: the file is damaged.
