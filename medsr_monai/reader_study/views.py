@@ -78,7 +78,8 @@ def read_view(file: Path) -> View:
     except InputError:
         raise
     except KeyError as error:
-        raise InputError(f"{file}: {error.args[0]} is missing; evaluate again") from error
+        # numpy says "stack/sr is not a file in the archive", a table of keys only "images".
+        raise InputError(f"{file}: has no {str(error.args[0]).split(' is not ')[0]}; evaluate again") from error
     except (OSError, ValueError, TypeError, BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{file}: not a readable file of pictures ({reason}); evaluate again") from error

@@ -141,7 +141,7 @@ def test_refuses(run, arguments, words):
         ({"stack_plane": "oblique"}, "stack_plane 'oblique'"),
         ({"spacing_mm": [1, 0, 1]}, "spacing_mm"),
         ({"images": ["lr", "sr"]}, "no image 'hr'"),
-        ({"images": ["hr", "edsr"]}, "stack/edsr"),
+        ({"images": ["hr", "edsr"]}, "has no stack/edsr; evaluate again"),
     ],
 )
 def test_pictures_of_another_kind_are_refused(tmp_path, changes, words):
