@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def _write(
         with replacing_folder(folder) as temporary:
             (temporary / FORMS).mkdir()
             for reader, items in orders.items():
-                page = form_html(key["study"], reader, list(_form_items(items, views, aid)))
+                page = _form(key["study"], reader, items, views, aid)
                 target = temporary / FORMS / f"reader_{reader}.html"
                 target.write_text(page, encoding="utf-8")
                 sizes.append(target.stat().st_size)
@@ -151,12 +151,14 @@ def _key_items(items: Sequence[Item]) -> list[dict[str, Any]]:
     return [{"item": i.id, "case": i.case, "method": i.method, "repeat_of": i.repeat_of} for i in items]
 
 
-def _form_items(items: Sequence[Item], views: Mapping[str, View], aid: str | None) -> Iterator[dict[str, Any]]:
-    """What a form holds of an item: its pictures, and no name of case or method."""
+def _form(study: str, reader: int, items: Sequence[Item], views: Mapping[str, View], aid: str | None) -> str:
+    """A form: pictures in the reader's order, and no name of a case or method."""
+    shown = []
+    aids: dict[str, int] = {}
     for item in items:
         view = views[item.case]
-        panels = [(aid, BESIDE[aid])] if aid is not None else []
-        panels.append((item.method, "Picture" if aid is not None else ""))
-        yield form_item(
-            item.id, view.plane, [picture(view.stacks[name], view.pixel_mm[name], label) for name, label in panels]
-        )
+        rated = picture(view.stacks[item.method], view.pixel_mm[item.method], "Picture" if aid is not None else "")
+        number = aids.setdefault(item.case, len(aids)) if aid is not None else None
+        shown.append(form_item(item.id, view.plane, rated, number))
+    beside = [picture(views[case].stacks[aid], views[case].pixel_mm[aid], BESIDE[aid]) for case in aids if aid]
+    return form_html(study, reader, shown, beside)

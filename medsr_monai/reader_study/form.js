@@ -100,7 +100,8 @@ function firstOpen() {
 function panelsOf(index) {
   const item = study.items[index];
   if (!decoded.has(index)) {
-    const made = item.pictures.map((picture, i) => new Panel(picture, item.letters, i < item.pictures.length - 1));
+    const made = [new Panel(item.picture, item.letters, false)];
+    if (item.aid !== null) made.unshift(new Panel(study.aids[item.aid], item.letters, true));
     decoded.set(index, { panels: made, ready: Promise.all(made.map((panel) => panel.decode())) });
   }
   return decoded.get(index);
@@ -113,12 +114,12 @@ async function show(index) {
   const { panels: made, ready } = panelsOf(current);
   panels = made;
   resetView();
-  view.slice = Math.floor(item.pictures[0].slices / 2);
+  view.slice = Math.floor(item.picture.slices / 2);
   element("panels").replaceChildren(...panels.map((panel) => panel.element));
   element("number").textContent = `Item ${current + 1} of ${study.items.length}`;
   element("identifier").textContent = item.id;
   element("note").value = answers[item.id]?.note ?? "";
-  element("slice").max = item.pictures[0].slices;
+  element("slice").max = item.picture.slices;
   element("previous").disabled = current === 0;
   update();
   keep();
@@ -247,7 +248,8 @@ function build() {
   document.title = `Reading form of reader ${study.reader}`;
   element("title").textContent = `Reading form · Reader ${study.reader}`;
   element("guide-items").textContent = `${study.items.length} items`;
-  element("guide-pair").hidden = study.items[0].pictures.length < 2;
+  element("guide-pair").hidden = !study.aids.length;
+  element("guide-aid").textContent = study.aids[0]?.label;
   element("questions").replaceChildren(...study.questions.map(buildQuestion));
   element("overview").replaceChildren(...study.items.map((_, i) => {
     const button = document.createElement("button");

@@ -43,18 +43,21 @@ def picture(stack: np.ndarray, pixel_mm: tuple[float, float], label: str) -> dic
     }
 
 
-def form_item(identifier: str, plane: Plane, pictures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """An item as the form reads it: its opaque identifier, its panels, the letters at a panel's borders."""
-    return {"id": identifier, "letters": list(plane.letters), "pictures": list(pictures)}
+def form_item(identifier: str, plane: Plane, rated: Mapping[str, Any], aid: int | None) -> dict[str, Any]:
+    """An item as the form reads it: its opaque identifier, letters at the borders, picture, and number of the aid."""
+    return {"id": identifier, "letters": list(plane.letters), "picture": rated, "aid": aid}
 
 
-def form_html(study: str, reader: int, items: Sequence[Mapping[str, Any]]) -> str:
+def form_html(
+    study: str, reader: int, items: Sequence[Mapping[str, Any]], aids: Sequence[Mapping[str, Any]] = ()
+) -> str:
     """The form's text.
 
     Args:
         study: identifier of the study.
         reader: number of the reader.
         items: see ``form_item``, in the order in which they are read.
+        aids: pictures to compare with, one a case, in the order in which they are first needed.
     """
     content = {
         "format": ANSWERS_FORMAT,
@@ -66,6 +69,7 @@ def form_html(study: str, reader: int, items: Sequence[Mapping[str, Any]]) -> st
             for q in QUESTIONS
         ],
         "items": list(items),
+        "aids": list(aids),
     }
     # "</script>" within a string would end the element.
     data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")

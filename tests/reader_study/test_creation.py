@@ -45,7 +45,8 @@ def test_each_item_shows_the_picture_that_the_key_says(run):
         assert [item["id"] for item in content["items"]] == [item["item"] for item in reader["items"]]
         assert len(reader["items"]) == study.n_items == 5 * 4 + 2
         for item, meant in zip(content["items"], reader["items"], strict=True):
-            (picture,) = item["pictures"]
+            picture = item["picture"]
+            assert item["aid"] is None and picture["label"] == ""
             assert np.array_equal(unpacked(picture), stack(run, meant["case"], meant["method"]))
             assert picture["pixel_mm"] == [1.5, 1.0] and item["letters"] == ["R", "L", "P", "A"]
 
@@ -65,9 +66,8 @@ def test_no_form_names_a_method_a_case_or_the_run(tmp_path, layout):
     for form in study.forms:
         assert not re.search("zz-|secret_run|sub-0|T1w|box_noise|repeat_of", form.read_text())
         for item in content_of(form)["items"]:
-            assert set(item) == {"id", "letters", "pictures"} and re.fullmatch("[0-9a-f]{10}", item["id"])
-            labels = [picture["label"] for picture in item["pictures"]]
-            assert labels == ([""] if layout == "single" else ["Reference", "Picture"])
+            assert set(item) == {"id", "letters", "picture", "aid"} and re.fullmatch("[0-9a-f]{10}", item["id"])
+            assert item["picture"]["label"] == ("" if layout == "single" else "Picture")
     assert {path.name for path in study.forms} == {"reader_1.html", "reader_2.html", "reader_3.html"}
     assert study.key.parent != study.forms[0].parent
 
@@ -90,8 +90,10 @@ def test_readers_share_no_identifier_and_no_order(run):
 def test_side_by_side_shows_the_same_aid_for_every_method(run, beside, label, rows):
     study = create_study(run, readers=1, layout="side-by-side", beside=beside)
     items = json.loads(study.key.read_text())["readers"][0]["items"]
-    for item, meant in zip(content_of(study.forms[0])["items"], items, strict=True):
-        aid, picture = item["pictures"]
+    content = content_of(study.forms[0])
+    assert len(content["aids"]) == 5  # once a case
+    for item, meant in zip(content["items"], items, strict=True):
+        aid, picture = content["aids"][item["aid"]], item["picture"]
         assert (aid["label"], aid["rows"], picture["label"]) == (label, rows, "Picture")
         assert np.array_equal(unpacked(aid), stack(run, meant["case"], beside))
         assert np.array_equal(unpacked(picture), stack(run, meant["case"], meant["method"]))
