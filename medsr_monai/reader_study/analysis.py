@@ -166,7 +166,7 @@ def _agreement_rows(
 
 
 def _repeat_rows(question: str, ratings: Sequence[Rating], readers: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Agreement of each reader with himself, from what he saw twice."""
+    """Agreement of each reader with themselves, from what they saw twice."""
     values = {(rating.reader, rating.item): rating.values[question] for rating in ratings}
     for reader in readers:
         again = [rating for rating in ratings if rating.reader == reader and rating.repeat_of is not None]

@@ -25,7 +25,7 @@ def create(
 
     Args:
         run: the folder that ``medsr evaluate`` wrote, with pictures.
-        readers: how many; each gets a form with an order of his own.
+        readers: how many; each gets a form with an order of its own.
         out: a new folder; default is ``reader_study`` within the run.
         methods: which, as ``cubic,sr,sr@1``; default is all that have pictures.
         layout: ``single``, or ``side-by-side`` with the reference or the input beside each picture.

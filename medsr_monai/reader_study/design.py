@@ -1,4 +1,4 @@
-"""Who reads what in which order: every reader every picture, in an order of his own, some of them twice."""
+"""Who reads what in which order: every reader every picture, in an order of their own, some of them twice."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def draw_items(pairs: Sequence[tuple[str, str]], repeats: float, seed: int, read
         pairs: case and method of every picture.
         repeats: share of the pictures that are shown twice, rounded up, at most a half.
         seed: of the whole study, 0 or more.
-        reader: number of the reader; each has an order and identifiers of his own.
+        reader: number of the reader; each has an order and identifiers of their own.
 
     Raises:
         InputError: a bad share or seed.

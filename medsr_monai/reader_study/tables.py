@@ -106,9 +106,9 @@ def _method(row: Mapping[str, Any]) -> str:
 
 
 def _repeats(row: Mapping[str, Any]) -> str:
-    start = f"reader {row['reader']} with himself or herself: "
+    start = f"reader {row['reader']} repeats: "
     if not row["n_repeats"]:
         return start + row["note"]
     kappa = NONE if row["weighted_kappa"] is None else f"{row['weighted_kappa']:.2f}"
     note = f" ({row['note']})" if row["note"] else ""
-    return f"{start}kappa {kappa}, same in {row['same']:.0%} of {row['n_repeats']} repeats{note}"
+    return f"{start}kappa {kappa}, same answer in {row['same']:.0%} of {row['n_repeats']}{note}"
