@@ -164,6 +164,8 @@ def test_a_file_of_answers_is_loaded_and_a_foreign_one_is_not(form, study, tmp_p
         file.write_text(json.dumps({**content, "answers": answers, **change}))
         form.find_element("id", "file").send_keys(str(file))
         wait_for(lambda name=name: name in form.execute_script("return document.getElementById('message').textContent"))
+        refused = "nothing was loaded" in form.execute_script("return document.getElementById('message').textContent")
+        assert refused == (name != "mine")
         expected = [] if name != "mine" else ["2"]
         assert chosen(form) == expected
     assert shown(form) == "Item 2 of 6"
