@@ -115,8 +115,12 @@ def mean_squares(ratings: np.ndarray) -> tuple[float, float, float]:
     between_items = k * float(((rows - grand) ** 2).sum()) / (n - 1)
     between_readers = n * float(((columns - grand) ** 2).sum()) / (k - 1)
     residual = float(((ratings - rows - columns + grand) ** 2).sum()) / ((n - 1) * (k - 1))
-    # Whole numbers come out as 1e-31 where they are nought.
-    return tuple(0.0 if value < 1e-12 else value for value in (between_items, between_readers, residual))  # type: ignore[return-value]
+    return _nought(between_items), _nought(between_readers), _nought(residual)
+
+
+def _nought(value: float) -> float:
+    """Nought for what rounding leaves of it: whole numbers come out as 1e-31."""
+    return 0.0 if value < 1e-12 else value
 
 
 def intraclass_correlation(ratings: np.ndarray, confidence: float = 0.95) -> tuple[Estimate, Estimate]:

@@ -215,7 +215,9 @@ function press(event) {
     r: () => { resetView(); draw(); },
     "?": () => element("guide").showModal(),
   };
-  const action = /^[1-5]$/.test(event.key) ? () => rate(asked, Number(event.key)) : actions[event.key] ?? actions[event.key.toLowerCase()];
+  const action = /^[1-5]$/.test(event.key)
+    ? () => rate(asked, Number(event.key))
+    : actions[event.key] ?? actions[event.key.toLowerCase()];
   if (!action) return;
   event.preventDefault();
   action();
