@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fire.core import FireExit
 from fire.decorators import SetParseFns
 
 from medsr_monai.errors import INTERRUPTED, InputError, exit_with, find_input_error
+from medsr_monai.reader_study import commands as reader_study
 
 RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."
 EXAMPLE_NOTE = (
@@ -264,10 +265,11 @@ def fit_niqe(input: str, output: str, patch: int = 48, slices: int = 32, *extra:
     print(f"NIQE model of {model.n_patches} patches from {len(files)} file(s)  {output}")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Any] = {
     "upscale": upscale,
     "degrade": degrade,
     "fit-niqe": fit_niqe,
+    "reader-study": {"create": reader_study.create, "analyse": reader_study.analyse},
     "bundles": bundles,
     "demo": demo,
 }
@@ -284,7 +286,10 @@ def parse_command() -> Callable[[], None] | None:
     """
     chosen: list[Callable[[], None]] = []
 
-    def postponed(command: Callable[..., None]) -> Callable[..., None]:
+    def postponed(command: Any) -> Any:
+        if isinstance(command, Mapping):
+            return {name: postponed(part) for name, part in command.items()}
+
         @functools.wraps(command)
         def choose(*args: Any, **kwargs: Any) -> None:
             chosen.append(functools.partial(command, *args, **kwargs))
@@ -294,7 +299,7 @@ def parse_command() -> Callable[[], None] | None:
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            fire.Fire({name: postponed(command) for name, command in COMMANDS.items()}, name="medsr")
+            fire.Fire(postponed(COMMANDS), name="medsr")
     except FireExit as end:
         if end.code:
             cause = str(end.trace.elements[-1].ErrorAsStr()).rstrip(".")
@@ -307,7 +312,8 @@ def parse_command() -> Callable[[], None] | None:
 def main() -> None:
     """Entry point: bad input is one line on standard error and status 2."""
     if {"--help", "-h"} & set(sys.argv[2:]):
-        sys.argv[2:] = ["--", "--help"]
+        is_part = sys.argv[1] in COMMANDS and isinstance(COMMANDS[sys.argv[1]], Mapping) and sys.argv[2][:1] != "-"
+        sys.argv[3 if is_part else 2 :] = ["--", "--help"]
     try:
         command = parse_command()
         if command is not None:
