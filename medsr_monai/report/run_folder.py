@@ -13,6 +13,7 @@ from medsr_monai.errors import InputError
 
 FORMAT, VERSION = "medsr-evaluation", 1
 BETTER = ("higher", "lower", "zero")
+COSTS = ("seconds", "peak_mib")  # columns of the rows that are no measures of an image
 ESTIMATES = ("mean", "low", "high", "difference", "difference_low", "difference_high")
 
 
@@ -49,6 +50,10 @@ class Condition:
     name: str
     degradation: str
     noise: float
+
+    @property
+    def label(self) -> str:
+        return f"{self.degradation}, noise {self.noise:g}"
 
 
 @dataclass(frozen=True)
@@ -264,6 +269,8 @@ def _read_estimates(entry: _Entry, table: EvaluationTable) -> dict[tuple[str, st
     estimates = {}
     for row in entry.entries("rows"):
         key = (row.one_of("condition", table.conditions), row.one_of("method", table.methods), row.text("measure"))
+        if key[2] in COSTS:
+            continue
         if key[2] not in table.measures:
             raise row.damaged(f"names the measure '{key[2]}', which cases.json does not define")
         numbers = [row.number(name) for name in ESTIMATES]

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from medsr_monai.report.numbers import scientific
 
-WIDTH, HEIGHT = 460, 330
+WIDTH, HEIGHT = 420, 310
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 46
 LETTER_PX = 6.4  # mean width of a letter at the charts' 11.5 px
 LOGARITHMIC_FROM = 1e3

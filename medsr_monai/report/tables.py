@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ SECONDS = Measure("seconds", "Time", "s", "lower", "mean time of one case")
 PEAK = Measure("peak_mib", "Memory", "MiB", "lower", "largest memory of one case")
 PATH = re.compile(r"^(?:[~/\\]|\.\.?[/\\]|[A-Za-z]:[\\/])|^\S*[/\\]\S*$")
 HIDDEN_PATH = "a path, not shown"
+PATIENTS = ("cases", "file", "files", "subject", "subjects")  # keys whose values may name a patient
 
 
 @dataclass(frozen=True)
@@ -195,8 +197,11 @@ def _shown(value: Any) -> str:
 def manifest_rows(manifest: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     """Settings, versions and digests: the manifest's leaves by their dotted names."""
     for key, value in manifest.items():
-        name = f"{above} › {key}" if above else str(key)
-        if isinstance(value, Mapping):
+        # A file's name says which one it is; its folder may be a patient's.
+        name = f"{above} › {Path(str(key)).name}" if above else str(key)
+        if key in PATIENTS:
+            yield name, f"{len(value)}, not listed" if isinstance(value, Sequence) and key[-1] == "s" else "not shown"
+        elif isinstance(value, Mapping):
             yield from manifest_rows(value, name)
         elif isinstance(value, list):
             if all(not isinstance(item, Mapping | list) for item in value):
