@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
 from medsr_monai.report.numbers import Format
-from medsr_monai.report.run_folder import Condition, EvaluationRun, Measure, Method
-from medsr_monai.report.svg import LETTER_PX, RIGHT, WIDTH, Axis, Plot, shortened
+from medsr_monai.report.run_folder import Condition, Estimate, EvaluationRun, Measure, Method
+from medsr_monai.report.svg import LETTER_PX, RIGHT, Axis, Plot, shortened
 
 DISTORTION = "psnr"
 PERCEPTION = ("perceptual_distance", "gradient_distribution")
 ARROWS = {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best"}
 COLOURS = 10
-ROW_PX, LABEL_LETTERS = 25, 20
+PLANE_SIZE = 500, 350
+BOX_WIDTH, ROW_PX, LABEL_LETTERS = 350, 25, 20
+MOST_NAMED_CASES = 60  # more points of a method are drawn as one path without names
+INTERVAL_ROOM = 0.5  # of the means' span on either side, that an interval may take
 DIAL = re.compile(r"@[0-9.]+")
 
 
@@ -82,6 +85,15 @@ def perception_measure(run: EvaluationRun, condition: Condition) -> Measure | No
     return None
 
 
+def _axis_with_intervals(label: str, estimates: Sequence[Estimate]) -> Axis:
+    """An axis over means and intervals; wide intervals leave the picture rather than press the means together."""
+    means = [e.mean for e in estimates if e.mean is not None]
+    ends = [end for e in estimates for end in (e.low, e.high) if end is not None]
+    room = INTERVAL_ROOM * (max(means) - min(means))
+    limits = min(means) - room, max(means) + room
+    return Axis.over(label, [*means, *(min(max(end, limits[0]), limits[1]) for end in ends)], 0.1)
+
+
 def draw_plane(run: EvaluationRun, condition: Condition) -> Markup | None:
     """PSNR against a perceptual distance, one point a method, the dial's settings joined; None without both."""
     measure = perception_measure(run, condition)
@@ -96,12 +108,13 @@ def draw_plane(run: EvaluationRun, condition: Condition) -> Markup | None:
     if not found:
         return None
     psnr = run.measures[DISTORTION]
-    plot = Plot(
-        Axis.over(f"{psnr.heading} – {ARROWS[psnr.better]} →", [x for _, _, x, _ in found.values()], 0.14),
-        Axis.over(f"← {ARROWS[measure.better]} – {measure.heading}", [y for _, _, _, y in found.values()], 0.14),
-        width=620,
-        height=400,
+    across_axis = _axis_with_intervals(
+        f"{psnr.heading} – {ARROWS[psnr.better]} →", [a for a, _, _, _ in found.values()]
     )
+    up_axis = _axis_with_intervals(
+        f"← {ARROWS[measure.better]} – {measure.heading}", [u for _, u, _, _ in found.values()]
+    )
+    plot = Plot(across_axis, up_axis, width=PLANE_SIZE[0], height=PLANE_SIZE[1])
     for curve in dial_curves(run.methods):
         points = [(plot.x(found[name][2]), plot.y(found[name][3])) for name in curve if name in found]
         if len(points) > 1:
@@ -135,6 +148,22 @@ def _draw_box(plot: Plot, values: np.ndarray, middle: float, class_: str) -> Non
     plot.line([(plot.x(float(median)), middle - 7), (plot.x(float(median)), middle + 7)], f"{class_} median")
 
 
+def _draw_cases(
+    plot: Plot, method: str, cases: list[tuple[str, float]], middle: float, class_: str, write: Callable[[float], str]
+) -> None:
+    """A point per case, spread a little across the row; each says its case and value, unless there are very many."""
+    shifts = [((number * 7) % 5 - 2) * 2.2 if len(cases) > 1 else 0.0 for number in range(len(cases))]
+    if len(cases) > MOST_NAMED_CASES:
+        path = "".join(
+            f"M{plot.x(value):.1f} {middle + shift:.1f}h0" for (_, value), shift in zip(cases, shifts, strict=True)
+        )
+        plot.add("path", d=path, class_=f"{class_} dots")
+        return
+    for (case, value), shift in zip(cases, shifts, strict=True):
+        title = Markup("<title>{}</title>").format(f"{case}, {method}: {write(value)}")
+        plot.add("circle", title, cx=plot.x(value), cy=middle + shift, r=2.6, class_=f"{class_} case")
+
+
 def draw_boxes(run: EvaluationRun, condition: Condition, measure: Measure) -> Markup | None:
     """Every case a point, a box per method; None where nothing was measured."""
     found: dict[str, list[tuple[str, float]]] = {}
@@ -152,9 +181,9 @@ def draw_boxes(run: EvaluationRun, condition: Condition, measure: Measure) -> Ma
         everything.append(0.0)
     label = f"{measure.heading} – {ARROWS[measure.better]}"
     axis = Axis.over(label, everything, may_be_logarithmic=True)
-    if LETTER_PX * len(label) > WIDTH - left - RIGHT:  # a long label would leave the picture
+    if LETTER_PX * len(label) > BOX_WIDTH - left - RIGHT:  # a long label would leave the picture
         axis = Axis(measure.heading, axis.low, axis.high, axis.logarithmic)
-    plot = Plot(axis, None, height=62 + ROW_PX * len(methods), left=left)
+    plot = Plot(axis, None, width=BOX_WIDTH, height=62 + ROW_PX * len(methods), left=left)
     if measure.better == "zero":
         plot.line([(plot.x(0.0), plot.top), (plot.x(0.0), plot.bottom)], "zero")
     write = Format.of(everything, measure.unit)
@@ -164,10 +193,7 @@ def draw_boxes(run: EvaluationRun, condition: Condition, measure: Measure) -> Ma
         values = np.array([value for _, value in found[name]])
         if len(values) > 2:
             _draw_box(plot, values, middle, class_)
-        for number, (case, value) in enumerate(found[name]):
-            title = Markup("<title>{}</title>").format(f"{case}, {name}: {write(value)} {measure.unit}".rstrip())
-            shift = ((number * 7) % 5 - 2) * 2.2 if len(values) > 1 else 0.0
-            plot.add("circle", title, cx=plot.x(value), cy=middle + shift, r=2.6, class_=f"{class_} case")
+        _draw_cases(plot, name, found[name], middle, class_, lambda value: f"{write(value)} {measure.unit}".rstrip())
     return plot.svg(f"{measure.label}, {condition.name}", f"{measure.heading} of every case, {len(methods)} methods.")
 
 

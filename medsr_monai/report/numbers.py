@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 MISSING = "–"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-SIGNIFICANT_DIGITS, MOST_DECIMALS, DECIMALS_OF_DB = 4, 4, 2
+SIGNIFICANT_DIGITS, MOST_DECIMALS, DECIMALS_OF_DB = 4, 5, 2
 
 
 def scientific(value: float) -> str:

@@ -29,6 +29,7 @@ from medsr_monai.report.svg import LETTER_PX
 from medsr_monai.report.tables import Cell, condition_matrix, consistency_table, manifest_rows, summary_table
 
 LARGEST_PAGE_BYTES = 15_000_000
+LEAST_PICTURE_BYTES = 3_000_000  # what pictures get where thousands of cases fill the page with points
 HEADLINES = ("psnr", "ssim", "perceptual_distance", "gradient_distribution")
 MOST_HEADLINES = 3
 COLOUR_STOPS = 17
@@ -95,6 +96,7 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     script = _asset("report.js")
     matrices = [(measure, condition_matrix(run, measure)) for measure in run.measures.values()]
     return environment.get_template("report.html.j2").render(
@@ -126,7 +128,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
         out: the HTML file; by default ``report.html`` in the folder. An existing file is replaced at once.
 
     Returns:
-        The file written, of at most 15 MB.
+        The file written, of at most 15 MB, where not the charts alone of very many cases and methods need more.
 
     Raises:
         InputError: the folder is not an evaluation's or is damaged, or the file cannot be written.
@@ -139,7 +141,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     bare = len(_render(run, conditions, None, "0.0").encode())
     frame = 3000 * (1 + len(run.cases))  # what stands around the pictures
     frame += 1500 * len(run.cases) * len(run.methods) * 3
-    album = make_album(run, LARGEST_PAGE_BYTES - bare - frame)
+    album = make_album(run, max(LARGEST_PAGE_BYTES - bare - frame, LEAST_PICTURE_BYTES))
     page = _render(run, conditions, album, "00.0")
     page = _render(run, conditions, album, f"{len(page.encode()) / 1e6:.1f}")
     try:

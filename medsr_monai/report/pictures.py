@@ -19,7 +19,7 @@ from medsr_monai.report.views import View, find_views, read_view
 
 # Base64 writes three bytes as four letters.
 LETTERS_PER_BYTE = 4 / 3
-ERROR_LIMIT_PERCENTILE = 99.5
+ERROR_LIMIT_PERCENTILE = 98
 DETAIL_SHARE = 0.34
 BRIGHT = 0.1  # share of the grey window above which a pixel counts as foreground
 

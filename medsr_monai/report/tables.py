@@ -207,6 +207,7 @@ def manifest_rows(manifest: Mapping[str, Any], above: str = "") -> Iterator[tupl
             if all(not isinstance(item, Mapping | list) for item in value):
                 yield name, ", ".join(map(_shown, value)) or MISSING
             else:
-                yield from manifest_rows({f"{i + 1}": item for i, item in enumerate(value)}, name)
+                parts = [item if isinstance(item, Mapping) else {"": item} for item in value]
+                yield name, "; ".join(" ".join(f"{k} {v}," for k, v in manifest_rows(part))[:-1] for part in parts)
         else:
             yield name, _shown(value)

@@ -114,6 +114,7 @@
   }
   const size = () => {
     const frame = current().images.at(-1);
+    stage.style.maxWidth = `${Math.max(240, 0.8 * window.innerHeight * frame.width_mm / frame.height_mm)}px`;
     const width = Math.max(1, Math.round(stage.clientWidth * (window.devicePixelRatio || 1)));
     canvas.width = width;
     canvas.height = Math.max(1, Math.round(width * frame.height_mm / frame.width_mm));
