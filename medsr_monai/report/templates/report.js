@@ -71,9 +71,10 @@
   };
   const current = () => stacks[Number(cases.value)];
 
+  const isReady = (image) => picture(image).complete && picture(image).naturalWidth > 0;
   const paint = (image, from, to) => {
     const element = picture(image);
-    if (!element.complete || !element.naturalWidth || to <= from) return;
+    if (!isReady(image) || to <= from) return;
     const frame = current().images.at(-1);
     const number = Number(slice.value);
     const width = element.naturalWidth / image.across, height = element.naturalHeight / image.down;
@@ -103,6 +104,7 @@
       brush.arc(at, canvas.height / 2, 9 * dot, 0, 7);
       brush.fill();
     }
+    stage.setAttribute("aria-busy", String(!isReady(one) || !isReady(other)));
     byId("view-tag-left").textContent = one.label;
     byId("view-tag-right").textContent = other.label;
     byId("view-tag-left").hidden = at < 1;
