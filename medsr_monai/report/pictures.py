@@ -33,14 +33,19 @@ class Encoding:
     slices: int
 
 
-# From the best to the smallest; the first that fits into the page's size is taken.
+# From the best to the smallest; the first that fits into the page's size is taken. Slices are given up before quality:
+# what is compared is fine texture, and strong compression takes just that.
 LADDER = (
     Encoding(92, 640, 32),
-    Encoding(85, 512, 32),
-    Encoding(75, 512, 32),
-    Encoding(65, 384, 24),
-    Encoding(55, 256, 16),
-    Encoding(40, 192, 10),
+    Encoding(85, 640, 32),
+    Encoding(80, 512, 24),
+    Encoding(80, 512, 18),
+    Encoding(80, 512, 12),
+    Encoding(75, 384, 12),
+    Encoding(70, 384, 9),
+    Encoding(60, 320, 8),
+    Encoding(50, 256, 8),
+    Encoding(40, 192, 6),
     Encoding(30, 128, 6),
 )
 
