@@ -107,6 +107,7 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
         matrices=[(m, rows) for m, rows in matrices if rows] if len(run.conditions) > 1 else [],
         manifest=list(manifest_rows(run.manifest)),
         bundle=_bundle(run),
+        scale=" × ".join(f"{factor:g}" for factor in run.scale),
         invents=[m for m in run.methods.values() if m.perception is not None and m.perception > 0],
         colour=lambda image: colour(run, image),
         colours=colour_table(),

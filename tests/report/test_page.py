@@ -79,7 +79,7 @@ def test_the_page_has_every_section_with_content(whole: Path) -> None:
     assert all(svg["aria-label"] for svg in charts)
     for text in ("PSNR (dB) – higher is better", "Frequency (share of Nyquist)", "Power relative to HR (dB)"):
         assert text in found.text
-    assert "Research use only" in found.text
+    assert "Research use only" in found.text and "2 × 2 × 2" in found.text and "95 % bootstrap" in found.text
     assert "share of HR's 99.5th percentile" in found.text
     for name in METHODS:
         assert name in found.text
