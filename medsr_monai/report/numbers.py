@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 MISSING = "–"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-SIGNIFICANT_DIGITS, MOST_DECIMALS, DECIMALS_OF_DB = 4, 5, 2
+MOST_DECIMALS, DECIMALS_OF_DB = 5, 2
+DIGITS, DIGITS_BELOW_A_TENTH = 4, 3
 
 
 def scientific(value: float) -> str:
@@ -30,7 +31,8 @@ class Format:
         if unit == "dB" or not sizes:
             return cls(DECIMALS_OF_DB)
         magnitude = math.floor(math.log10(sizes[len(sizes) // 2]))
-        return cls(min(max(SIGNIFICANT_DIGITS - 1 - magnitude, 0), MOST_DECIMALS))
+        digits = DIGITS if magnitude >= -1 else DIGITS_BELOW_A_TENTH
+        return cls(min(max(digits - 1 - magnitude, 0), MOST_DECIMALS))
 
     def __call__(self, value: float | None, sign: bool = False) -> str:
         """The number; with ``sign`` also a plus."""
