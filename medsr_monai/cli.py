@@ -265,10 +265,27 @@ def fit_niqe(input: str, output: str, patch: int = 48, slices: int = 32, *extra:
     print(f"NIQE model of {model.n_patches} patches from {len(files)} file(s)  {output}")
 
 
+@SetParseFns(run=str, out=str)
+def report(run: str, out: str | None = None, *extra: Any, **unknown: Any) -> None:
+    """Write one HTML file of an evaluation: tables, charts, pictures and a slider; it needs no network.
+
+    Args:
+        run: the folder that ``medsr evaluate --out`` wrote.
+        out: the file to write, by default report.html in that folder.
+    """
+    refuse_unknown(extra, unknown)
+    from medsr_monai.report import write_report
+
+    path = write_report(str(run), out)
+    print(f"report  {path}  {path.stat().st_size / 1e6:.1f} MB")
+    print(RESEARCH_USE)
+
+
 COMMANDS: dict[str, Any] = {
     "upscale": upscale,
     "degrade": degrade,
     "fit-niqe": fit_niqe,
+    "report": report,
     "reader-study": {"create": reader_study.create, "analyse": reader_study.analyse},
     "bundles": bundles,
     "demo": demo,

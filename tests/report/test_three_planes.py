@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from medsr_monai import figures, report
+from medsr_monai import figures
 from medsr_monai.errors import InputError
-from medsr_monai.report import PLANES, save_three_planes
+from medsr_monai.report import three_planes
+from medsr_monai.report.three_planes import PLANES, save_three_planes
 
 SPACING = (1.0, 1.5, 3.0)
 
@@ -26,7 +27,7 @@ def scene(rng):
 
 def panels(images, spacing):
     """Overview and detail axes by row and column."""
-    axes = report._draw(report._columns(images, spacing), None).axes
+    axes = three_planes._draw(three_planes._columns(images, spacing), None).axes
     columns = len(images)
     return [[axes[2 * (row * columns + c) : 2 * (row * columns + c) + 2] for c in range(columns)] for row in range(3)]
 
@@ -73,7 +74,7 @@ def test_letters_stand_where_the_body_is(axis, side):
     half = [slice(None)] * 3
     half[axis] = slice(10, None)
     image[tuple(half)] = 1
-    column = report._columns({"image": image}, {"image": (1, 1, 1)})[0]
+    column = three_planes._columns({"image": image}, {"image": (1, 1, 1)})[0]
     for plane in PLANES:
         if axis == plane.normal:
             continue
@@ -84,8 +85,8 @@ def test_letters_stand_where_the_body_is(axis, side):
 
 
 def test_planes_go_through_the_foreground_in_every_grid(scene):
-    columns = report._columns(*scene)
-    centre = report._foreground_centre_mm(columns[0], report.grey_window(columns[0].image))
+    columns = three_planes._columns(*scene)
+    centre = three_planes._foreground_centre_mm(columns[0], three_planes.grey_window(columns[0].image))
     # the box spans voxels 10 to 40, 8 to 30, 4 to 18 of a field of view centred on zero
     expected = (np.array([25, 19, 11]) - np.array([24, 20, 10])) * SPACING
     assert np.abs(centre - expected).max() <= 2 * max(SPACING)
@@ -96,8 +97,8 @@ def test_planes_go_through_the_foreground_in_every_grid(scene):
 
 def test_detail_stays_inside_a_thin_slab():
     images, spacing = {"image": np.random.default_rng(0).random((64, 64, 2))}, {"image": (1, 1, 2.5)}
-    column = report._columns(images, spacing)[0]
-    low, high = report._detail_box_mm(column, np.array([31.0, -31.0, 0.0]))
+    column = three_planes._columns(images, spacing)[0]
+    low, high = three_planes._detail_box_mm(column, np.array([31.0, -31.0, 0.0]))
     assert (low >= column.start_mm).all() and (high <= column.end_mm).all() and (high > low).all()
 
 
