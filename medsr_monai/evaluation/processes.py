@@ -1,0 +1,99 @@
+"""Work spread over processes: none is left behind, and what is done stays done."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import torch
+
+from medsr_monai.errors import InputError
+
+SECONDS_BETWEEN_LOOKS = 0.5
+_worker: Callable[[Any], Any] | None = None
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _begin(pickled: bytes, threads: int) -> None:
+    """What a new process does first."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    _worker = pickle.loads(pickled)
+
+
+def _work(item: Any) -> Any:
+    assert _worker is not None
+    return _worker(item)
+
+
+def spread(
+    worker: Callable[[Any], Any], items: Sequence[Any], workers: int, look: Callable[[], None] = lambda: None
+) -> Iterator[Any]:
+    """Call a worker with every item, in new processes if there are to be several.
+
+    Args:
+        worker: can be pickled; every process has one of its own. It may change ``torch.set_num_threads``.
+        items: what to call it with, can be pickled too.
+        workers: processes; one stays in this process.
+        look: called now and then, to show how far the work is.
+
+    Yields:
+        Results as they are ready.
+
+    Raises:
+        InputError: a process died; and whatever the worker raises.
+    """
+    if workers == 1:
+        for item in items:
+            yield worker(item)
+            look()
+        return
+    yield from _spread_over_processes(worker, items, workers, look)
+
+
+def _spread_over_processes(
+    worker: Callable[[Any], Any], items: Sequence[Any], workers: int, look: Callable[[], None]
+) -> Iterator[Any]:
+    others = set(multiprocessing.active_children())
+    threads = max(1, cores() // workers)
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(pickle.dumps(worker), threads)
+    )
+    try:
+        pending: set[Future] = {pool.submit(_work, item) for item in items}
+        while pending:
+            done, pending = wait(pending, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+            look()
+    except BrokenProcessPool:
+        raise InputError(
+            f"one of {workers} worker processes died, perhaps for lack of memory; run again with fewer 'workers': what "
+            "is done is not computed again"
+        ) from None
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
