@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +53,40 @@ def bundle_root(bundle: str) -> Path:
     )
 
 
-def run_inference(root: Path, **overrides: Any) -> None:
-    """Run a bundle's inference workflow with some of its top-level keys replaced."""
+def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrides: Any) -> None:
+    """Run a bundle's workflow with some of its top-level keys replaced.
+
+    Args:
+        root: folder of the bundle.
+        configs: names of its configurations, or paths of others, each laid over those before.
+        kind: ``inference`` or ``train``, of which evaluation is an overlay.
+        overrides: keys to replace.
+    """
     from monai.bundle import ConfigWorkflow
 
     # It would warn that no logging file is configured, which is how a command line wants it.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     workflow = ConfigWorkflow(
-        config_file=str(root / "configs" / "inference.json"),
+        config_file=[str(root / "configs" / name) if isinstance(name, str) else str(name) for name in configs],
         meta_file=str(root / "configs" / "metadata.json"),
         logging_file=False,
-        workflow_type="inference",
+        workflow_type=kind,
         bundle_root=str(root),
         **overrides,
     )
     workflow.initialize()
     workflow.run()
     workflow.finalize()
+
+
+def run_inference(root: Path, **overrides: Any) -> None:
+    """Run a bundle's inference workflow with some of its top-level keys replaced."""
+    run_workflow(root, ["inference.json"], "inference", **overrides)
+
+
+def run_evaluation(root: Path, overlays: Sequence[Path] = (), **overrides: Any) -> None:
+    """Run a bundle's evaluation with some of its top-level keys replaced."""
+    run_workflow(root, ["train.json", "evaluate.json", *overlays], "train", **overrides)
 
 
 @SetParseFns(input=str, output=str, bundle=str, device=str)
@@ -208,6 +225,94 @@ def degrade(
     SaveVolumed("lr", output_file=str(lr), dtype=output_dtype)(data)
 
 
+def listed(text: str) -> list[str]:
+    """The parts of ``a,b,c``."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@SetParseFns(
+    hr=str, out=str, bundle=str, methods=str, degradation=str, noise=str, mask=str, baseline=str, config=str, device=str
+)
+def evaluate(
+    hr: str,
+    out: str,
+    bundle: str = "brain_mri_super_resolution",
+    methods: str = "nearest,linear,cubic,lanczos,sr",
+    degradation: str = "box",
+    noise: str = "0",
+    mask: str | None = None,
+    baseline: str | None = None,
+    profile: str | None = None,
+    subjects: dict[str, str | None] | None = None,
+    config: str | None = None,
+    workers: int | None = None,
+    pictures: int = 10,
+    seed: int = 0,
+    resume: bool = True,
+    device: str | None = None,
+    progress: bool = True,
+    *extra: Any,
+    **unknown: Any,
+) -> None:
+    """Compare methods on images whose detail is hidden by simulated acquisitions; tables, spectra, pictures in a folder.
+
+    Args:
+        hr: a folder of high-resolution volumes, a file, or a quoted glob pattern.
+        out: the folder to write; a run that was interrupted there goes on.
+        bundle: name of the bundle (see ``medsr bundles``), or its folder.
+        methods: NAME[@DIAL][+exact|+none],...: nearest, linear, cubic, lanczos, wavelet, back_projection, sr (the bundle;
+            sr@0.5 with its dial), or a learned baseline of ``config``; +exact projects onto the measurement.
+        degradation: simulated acquisitions, ``box,gaussian,kspace``; each is combined with every noise.
+        noise: standard deviations of Rician noise as shares of the intensity range, ``0,0.02``.
+        mask: folder of masks with the names of the images; default is the foreground.
+        baseline: method that gains are taken to; default is cubic.
+        profile: acquisition that projections assume; default is the simulated one, which nobody knows of a real scan.
+        subjects: subject by file name, for files whose name does not tell, as {'a.nii.gz': 'S1'}; None leaves one out.
+        config: more configurations to lay over the bundle's, separated by commas: learned baselines, a feature network.
+        workers: processes; default is one a core.
+        pictures: cases to keep pictures of for the report.
+        seed: of noise and bootstrap.
+        resume: use results that are there; False computes everything again.
+        device: ``cpu``, ``cuda``; default is a GPU where there is one.
+        progress: show a progress bar.
+    """
+    refuse_unknown(extra, unknown)
+    from medsr_monai.data import group_by_subject
+    from medsr_monai.volumes import find_volumes
+
+    noises = listed(str(noise))
+    try:
+        shares = [float(share) for share in noises]
+    except ValueError:
+        raise InputError(f"--noise {noise}: must be numbers, e.g. 0,0.02") from None
+    files = [absolute(str(file)) for file in find_volumes(str(hr))]
+    groups = group_by_subject(files, subjects)
+    overlays = [absolute(name) for name in listed(str(config or ""))]
+    for overlay in overlays:
+        if not overlay.is_file():
+            raise InputError(f"--config {overlay}: no such file")
+    overrides = {} if device is None else {"device": str(device)}
+    run_evaluation(
+        bundle_root(str(bundle)),
+        overlays,
+        cases=sorted(file for group in groups.values() for file in group),
+        output_dir=str(absolute(str(out))),
+        methods=listed(str(methods)),
+        degradations=listed(str(degradation)),
+        noises=shares,
+        masks=None if mask is None else str(absolute(str(mask))),
+        baseline=baseline,
+        assumed_profile=profile,
+        subjects=subjects,
+        workers=workers,
+        pictures=pictures,
+        seed=seed,
+        resume=resume,
+        progress=progress,
+        **overrides,
+    )
+
+
 def bundles() -> None:
     """List the bundles found, with version and what each is for."""
     for name, root in sorted(find_bundles().items()):
@@ -267,6 +372,7 @@ def fit_niqe(input: str, output: str, patch: int = 48, slices: int = 32, *extra:
 COMMANDS: dict[str, Callable[..., None]] = {
     "upscale": upscale,
     "degrade": degrade,
+    "evaluate": evaluate,
     "fit-niqe": fit_niqe,
     "bundles": bundles,
     "demo": demo,
