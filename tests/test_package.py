@@ -25,7 +25,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = {"dicom", "export", "track", "perceptual", "scale", "zarr", "fl", "dev", "all"}
+EXTRAS = {"dicom", "export", "track", "perceptual", "scale", "zarr", "fl", "evaluate", "dev", "all"}
 MAX_LINES = 400
 
 

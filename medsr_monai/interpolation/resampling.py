@@ -1,4 +1,4 @@
-"""Half-voxel-aligned interpolation: the references that super-resolution has to beat."""
+"""Half-voxel-aligned interpolation: a small matrix per axis, whatever the method."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from medsr_monai.errors import InputError
+from medsr_monai.interpolation.wavelet import wavelet_matrix
 
 SPLINE_ORDER = 3
 LANCZOS_LOBES = 3
@@ -82,6 +83,7 @@ METHODS: dict[str, Matrix] = {
     "linear": _linear_matrix,
     "cubic": _spline_matrix,
     "lanczos": _lanczos_matrix,
+    "wavelet": lambda n_in, n_out: wavelet_matrix(n_in, n_out, _spline_matrix),
 }
 
 
@@ -94,13 +96,14 @@ def interpolate(image: Tensor, shape: Sequence[int], method: str = "cubic") -> T
     Args:
         image: (B, C, *spatial), 2D or 3D, floating point.
         shape: spatial shape of the result, any integers from 1.
-        method: "nearest", "linear", "cubic" (B-spline) or "lanczos" (three lobes).
+        method: "nearest", "linear", "cubic" (B-spline), "lanczos" (three lobes) or "wavelet" (details taken as zero).
 
     Returns:
         (B, C, *shape) in the type and on the device of ``image``.
 
     Raises:
-        InputError: an unknown method, a wrong number of axes, a size below 1, or voxels that are not finite.
+        InputError: an unknown method, a wrong number of axes, a size below 1, or voxels that are not finite; "wavelet"
+            without the extra ``evaluate``.
 
     Reference:
         Unser, Aldroubi, Eden: B-spline signal processing. doi:10.1109/78.193220, doi:10.1109/78.193221; Lanczos as in
