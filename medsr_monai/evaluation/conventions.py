@@ -30,8 +30,7 @@ def conventions(evaluation: Evaluation, results: Sequence[Result]) -> list[str]:
         f"ms_ssim: {evaluation.scales} scales, as many as the smallest image holds",
         "seconds: wall clock of the method alone, images in memory, interpolations in one thread; "
         f"{evaluation.device} and {evaluation.processes()} processes at once",
-        "peak_mib: growth of resident memory while the method ran (on a GPU: of PyTorch's), MiB; freed memory that is used "
-        "again does not show",
+        "peak_mib: growth of resident memory while the method ran (on a GPU: of PyTorch's), MiB; weights are not counted",
         *_features(evaluation),
         *_reasons(results),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,9 @@ from pathlib import Path
 
 import torch
 
+# glibc keeps freed memory, and what is taken from there again does not show as growth.
+_LIBC = ctypes.util.find_library("c")
+_TRIM = getattr(ctypes.CDLL(_LIBC), "malloc_trim", None) if _LIBC else None
 MIB = 2**20
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -37,7 +42,9 @@ def _resident_mib(field: str) -> float | None:
 
 
 def _restart_peak() -> bool:
-    """Let the kernel count the peak of resident memory anew; Linux only."""
+    """Give freed memory back and let the kernel count the peak of resident memory anew; Linux only."""
+    if _TRIM is not None:
+        _TRIM(0)
     try:
         _RESET.write_text("5")
     except OSError:
