@@ -205,7 +205,10 @@ def load_case(case: Case, load: Load, device: str | torch.device = "cpu") -> Loa
     hr = _loaded(load, case.file)
     mask: Tensor | None = None
     if case.mask is not None:
-        mask = torch.as_tensor(_loaded(load, case.mask).as_tensor())[None].to(device) > 0
+        try:
+            mask = _loaded(load, case.mask).as_tensor()[None].to(device) > 0
+        except InputError as error:
+            raise InputError(f"{error}; a mask has voxels of 0, which do not count, and others") from None
         if not mask.any():
             raise InputError(f"{case.mask}: empty mask: no voxel is above 0")
     try:
