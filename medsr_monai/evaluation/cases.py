@@ -82,7 +82,9 @@ def find_cases(
         names = [f"{owner}_{name}" for owner, name in zip(owners, names, strict=True)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise InputError(f"{len(names)} cases, but several are named {twice[0]}: rename the files, or evaluate them apart")
+        raise InputError(
+            f"{len(names)} cases, but several are named {twice[0]}: rename the files, or evaluate them apart"
+        )
     found = _find_masks(paths, masks)
     return [Case(*parts) for parts in zip(names, owners, paths, found, strict=True)]
 

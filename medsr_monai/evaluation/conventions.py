@@ -55,12 +55,12 @@ def notes(evaluation: Evaluation, results: Sequence[Result]) -> list[str]:
     if subjects < 2:
         between = "one subject: no intervals, which would need two or more"
     else:
-        between = (
-            f"means over {subjects} subjects with 95 % bootstrap intervals ({evaluation.resamples} resamples of subjects)"
-        )
+        between = f"means over {subjects} subjects with 95 % bootstrap intervals ({evaluation.resamples} resamples of subjects)"
     return [
         f"{between}; gains are paired differences to {evaluation.baseline_name}",
-        f"MS-SSIM on {evaluation.scales} scales" if evaluation.scales > 1 else "MS-SSIM: images too small for two scales",
+        f"MS-SSIM on {evaluation.scales} scales"
+        if evaluation.scales > 1
+        else "MS-SSIM: images too small for two scales",
         "low |A(SR) - LR| is necessary, not sufficient: what was not measured may be invented",
         *_reasons(results),
         f"files: {evaluation.folder}",

@@ -139,8 +139,8 @@ class Evaluation:
         networks = self._networks()
         weights = {}
         for method in self.parsed:
+            networks.check(method)
             if method.kind == "network":
-                networks.load(method, "cpu")  # says now what does not fit, and not after an hour
                 weights[method.name] = {file.name: file_digest(file) for file in networks.files(method)}
         self.identity = identity_of(self, weights)
         self.record = EvaluationRecord(self.folder, self.identity, self.resume)

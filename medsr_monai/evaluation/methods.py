@@ -18,6 +18,7 @@ from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.errors import InputError
 from medsr_monai.inferers import ConsistentInferer, consistency_regularisation
 from medsr_monai.networks import load_interpolated_weights, load_weights
+from medsr_monai.optional import require
 
 CLASSIC = {
     "nearest": "nearest neighbour",
@@ -85,7 +86,9 @@ def parse_method(
     if dial is not None and family != OURS:
         raise InputError(f"method '{text}': only {OURS} has a dial")
     chosen = None if family != OURS else _dial(text, dial) if dial is not None else perception
-    default = consistency if family == OURS else models[family].get("consistency", "none") if family in models else "none"
+    default = (
+        consistency if family == OURS else models[family].get("consistency", "none") if family in models else "none"
+    )
     name = family + (f"@{dial}" if dial is not None else "") + (f"+{ending}" if ending else "")
     return Method(name, family, chosen, ending or default)
 
@@ -139,6 +142,17 @@ class Networks:
         if method.family == OURS:
             return [Path(self.weights), *([Path(self.weights_gan)] if method.perception else [])]
         return [Path(self.models[method.family]["weights"])] if method.family in self.models else []
+
+    def check(self, method: Method) -> None:
+        """Find out now what would not work after an hour.
+
+        Raises:
+            InputError: weights that are missing or for another network, or a package that is not installed.
+        """
+        if method.kind == "network":
+            self.load(method, "cpu")
+        elif method.family == "wavelet":
+            require("pywt", "evaluate")
 
     def load(self, method: Method, device: str | torch.device) -> nn.Module:
         """The network of a method with its weights.
@@ -217,7 +231,9 @@ class Upscaler:
                 "is the network for another scale?"
             )
         if not torch.isfinite(sr).all():
-            raise InputError(f"method '{method.name}': gives NaN or infinite voxels; are its weights of a training gone wrong?")
+            raise InputError(
+                f"method '{method.name}': gives NaN or infinite voxels; are its weights of a training gone wrong?"
+            )
         return sr
 
     def _classic(self, method: Method, measured: Measurement) -> Tensor:

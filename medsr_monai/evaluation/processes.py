@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,10 +36,22 @@ def _die_with_parent() -> None:
 def _begin(pickled: bytes, threads: int) -> None:
     """What a new process does first."""
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _worker = pickle.loads(pickled)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that start in here ignore Ctrl-C from their first instruction on: it reaches this one, which ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may change what signals do, and only it is interrupted
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _work(item: Any) -> Any:
@@ -80,7 +93,8 @@ def _spread_over_processes(
         workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(pickle.dumps(worker), threads)
     )
     try:
-        pending: set[Future] = {pool.submit(_work, item) for item in items}
+        with _deaf_to_ctrl_c():
+            pending: set[Future] = {pool.submit(_work, item) for item in items}
         while pending:
             done, pending = wait(pending, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
             for future in done:

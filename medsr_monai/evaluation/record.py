@@ -127,4 +127,8 @@ def _bundle(root: str | Path | None) -> dict[str, Any] | None:
     if metadata is None or not metadata.is_file():
         return None
     content = read_json(metadata, "mend the bundle")
-    return {"folder": metadata.parent.parent.resolve().name, "name": content.get("name"), "version": content.get("version")}
+    return {
+        "folder": metadata.parent.parent.resolve().name,
+        "name": content.get("name"),
+        "version": content.get("version"),
+    }

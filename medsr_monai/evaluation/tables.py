@@ -58,7 +58,9 @@ def unit_lines(measures: Mapping[str, Measure]) -> list[str]:
     ]
 
 
-def write_cases(folder: Path, head: Mapping[str, Any], measures: Mapping[str, Measure], results: Sequence[Result]) -> None:
+def write_cases(
+    folder: Path, head: Mapping[str, Any], measures: Mapping[str, Measure], results: Sequence[Result]
+) -> None:
     """Write cases.json and cases.csv."""
     rows = [row_of(result) for result in results]
     described = {
@@ -70,11 +72,15 @@ def write_cases(folder: Path, head: Mapping[str, Any], measures: Mapping[str, Me
     write_text(csv_text([*head["conventions"], *unit_lines(measures)], rows), folder / "cases.csv")
 
 
-def write_summary(folder: Path, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], sets: Sequence[Any]) -> None:
+def write_summary(
+    folder: Path, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], sets: Sequence[Any]
+) -> None:
     """Write summary.json and summary.csv."""
     write_json({**head, "rows": rows, "sets": sets}, folder / "summary.json")
     comments = [f"{key}: {value}" for key, value in head.items()]
-    comments += [f"{s['condition']}, {s['method']}: {s['measure']} {s['value']}, n {s['n']}, {s['features']}" for s in sets]
+    comments += [
+        f"{s['condition']}, {s['method']}: {s['measure']} {s['value']}, n {s['n']}, {s['features']}" for s in sets
+    ]
     write_text(csv_text(comments, rows), folder / "summary.csv")
 
 
@@ -113,7 +119,11 @@ def markdown(
     for condition in dict.fromkeys(row["condition"] for row in rows):
         titles = ["method", *(m.label + (f" ({m.unit})" if m.unit else "") for m in shown)]
         titles += ["Fréchet"] if sets else []
-        lines += [f"## {condition}", "", _line([*titles, "PSNR gain (dB)", "max |A(SR) - LR| (P99.5)", "seconds", "MiB"])]
+        lines += [
+            f"## {condition}",
+            "",
+            _line([*titles, "PSNR gain (dB)", "max |A(SR) - LR| (P99.5)", "seconds", "MiB"]),
+        ]
         lines.append(_line(["---"] * (len(titles) + 4)))
         for method in dict.fromkeys(row["method"] for row in rows if row["condition"] == condition):
             cells = [method, *(_cell(found[condition, method, m.name], _digits(m.name)) for m in shown)]

@@ -166,9 +166,7 @@ def spectrum_middles(bands: int = 16, lowest: float = LOWEST, highest: float = H
     return lowest + (torch.arange(bands, dtype=torch.float64) + 0.5) * (highest - lowest) / bands
 
 
-def box_power(
-    image: Tensor, mask: Tensor, bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST
-) -> Tensor:
+def box_power(image: Tensor, mask: Tensor, bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST) -> Tensor:
     """The `power_spectrum` of one image in the smallest box around a mask, as `spectrum_distance` compares it.
 
     Args:

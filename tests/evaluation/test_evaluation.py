@@ -43,9 +43,7 @@ def without_costs(rows: list[dict]) -> list[dict]:
 def done(tmp_path_factory):
     """One evaluation of two cases, four methods, and four conditions."""
     root = tmp_path_factory.mktemp("done")
-    text = evaluation(
-        root, methods=METHODS, degradations=["box", "gaussian"], noises=[0.0, 0.02], pictures=1
-    ).run()
+    text = evaluation(root, methods=METHODS, degradations=["box", "gaussian"], noises=[0.0, 0.02], pictures=1).run()
     return root, root / "run", text
 
 
@@ -261,12 +259,12 @@ def test_what_a_projection_assumes_can_be_wrong(tmp_path):
     settings = {"methods": ["cubic+exact"], "degradations": ["box", "gaussian"]}
     for name, assumed in (("told", None), ("blind", "box")):
         evaluation(tmp_path, name, assumed_profile=assumed, **settings).run()
-    told, blind = (
-        {(r["case"], r["condition"]): r for r in rows_of(tmp_path / name)} for name in ("told", "blind")
-    )
+    told, blind = ({(r["case"], r["condition"]): r for r in rows_of(tmp_path / name)} for name in ("told", "blind"))
     for case in NAMES:
         assert told[case, "box_noise0"]["psnr"] == blind[case, "box_noise0"]["psnr"]
-        assert told[case, "gaussian_noise0"]["consistency_max"] < 1e-4 < blind[case, "gaussian_noise0"]["consistency_max"]
+        assert (
+            told[case, "gaussian_noise0"]["consistency_max"] < 1e-4 < blind[case, "gaussian_noise0"]["consistency_max"]
+        )
 
 
 def test_a_mask_chooses_the_voxels(tmp_path):
@@ -316,7 +314,12 @@ def test_one_subject_has_no_interval_and_it_is_said(tmp_path):
     run = evaluation(tmp_path, cases=write_scans(tmp_path / "hr", names=names), methods=["cubic", "linear"])
     text = run.run()
     row = read_json(run.folder / "summary.json")["rows"][1]
-    assert row["measure"] == "psnr" and (row["n_cases"], row["n_subjects"], row["low"], row["high"]) == (2, 1, None, None)
+    assert row["measure"] == "psnr" and (row["n_cases"], row["n_subjects"], row["low"], row["high"]) == (
+        2,
+        1,
+        None,
+        None,
+    )
     assert "one subject: no intervals" in text
     two = evaluation(tmp_path, "two", methods=["cubic"], subjects={"sub-01_b.nii.gz": "S2"}, cases=run.cases)
     assert "means over 2 subjects" in two.run()
@@ -353,8 +356,9 @@ def test_a_real_brain_has_the_figures_that_are_published(data_dir, tmp_path):
     )
     run.run()
     cubic, sr = rows_of(run.folder)
-    assert (cubic["psnr"], cubic["ssim"]) == (pytest.approx(EXPECTED[0], abs=0.01), pytest.approx(EXPECTED[1], abs=1e-3))
+    assert (cubic["psnr"], cubic["ssim"]) == (
+        pytest.approx(EXPECTED[0], abs=0.01),
+        pytest.approx(EXPECTED[1], abs=1e-3),
+    )
     assert (sr["psnr"], sr["ssim"]) == (pytest.approx(EXPECTED[2], abs=0.01), pytest.approx(EXPECTED[3], abs=1e-3))
     assert sr["consistency_max"] < 1e-5 and sr["vif"] > cubic["vif"]
-
-

@@ -54,6 +54,10 @@ def test_images_of_one_subject_count_as_one_and_differences_are_paired():
 
 def test_a_figure_that_is_missing_takes_its_subject_out_of_the_pairs():
     results = [result("a", "cubic", 30.0), result("a", "sr", None), result("b", "cubic", 20.0), result("b", "sr", 22.0)]
-    rows = {row["method"]: row for row in summarise(results, ["psnr", "seconds"], "cubic", 100, 0) if row["measure"] == "psnr"}
+    rows = {
+        row["method"]: row
+        for row in summarise(results, ["psnr", "seconds"], "cubic", 100, 0)
+        if row["measure"] == "psnr"
+    }
     assert (rows["sr"]["n_cases"], rows["sr"]["n_subjects"], rows["sr"]["low"]) == (1, 1, None)
     assert (rows["sr"]["mean"], rows["sr"]["difference"], rows["cubic"]["mean"]) == (22.0, 2.0, 25.0)

@@ -46,7 +46,9 @@ def settings(bundle, tiny_weights, tiny_weights_gan, tmp_path_factory) -> dict:
 def tiny_bundle(settings, monkeypatch) -> None:
     """`medsr evaluate` with that network."""
     run = cli.run_evaluation
-    fixed = {key: value for key, value in settings.items() if "#" in key or key.startswith("weights") or key == "resamples"}
+    fixed = {
+        key: value for key, value in settings.items() if "#" in key or key.startswith("weights") or key == "resamples"
+    }
     monkeypatch.setattr(cli, "run_evaluation", lambda root, overlays, **given: run(root, overlays, **given, **fixed))
 
 
