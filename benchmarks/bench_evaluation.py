@@ -52,10 +52,9 @@ def main(cases: int = 2, side: int = 128, workers: int | None = None, methods: s
             cli.evaluate(str(root / name), str(root / f"run_{name}"), methods=methods, workers=single, progress=False)
             seconds[name] = time.perf_counter() - began
         each = (seconds["hr"] - seconds["small"]) / cases
+        minutes = (each * TARGET_CASES + seconds["small"]) / 60
         print(f"{cases} cases of {side}^3, {len(methods.split(','))} methods: {seconds['hr']:.1f} s")
-        print(
-            f"each case {each:.1f} s; {TARGET_CASES} cases about {(each * TARGET_CASES + seconds['small']) / 60:.1f} minutes"
-        )
+        print(f"each case {each:.1f} s; {TARGET_CASES} cases about {minutes:.1f} minutes")
 
 
 if __name__ == "__main__":

@@ -260,14 +260,14 @@ def evaluate(
         hr: a folder of high-resolution volumes, a file, or a quoted glob pattern.
         out: the folder to write; a run that was interrupted there goes on.
         bundle: name of the bundle (see ``medsr bundles``), or its folder.
-        methods: NAME[@DIAL][+exact|+none],...: nearest, linear, cubic, lanczos, wavelet, back_projection, sr (the bundle;
-            sr@0.5 with its dial), or a learned baseline of ``config``; +exact projects onto the measurement.
+        methods: NAME[@DIAL][+exact|+none],...: nearest, linear, cubic, lanczos, wavelet, back_projection, sr (the
+            bundle; sr@0.5 with its dial), or a learned baseline of ``config``; +exact projects onto the measurement.
         degradation: simulated acquisitions, ``box,gaussian,kspace``; each is combined with every noise.
         noise: standard deviations of Rician noise as shares of the intensity range, ``0,0.02``.
         mask: folder of masks with the names of the images; default is the foreground.
         baseline: method that gains are taken to; default is cubic.
         profile: acquisition that projections assume; default is the simulated one, which nobody knows of a real scan.
-        subjects: subject by file name, for files whose name does not tell, as {'a.nii.gz': 'S1'}; None leaves one out.
+        subjects: subject by file name where it does not tell, as {'a.nii.gz': 'S1'}; None leaves a file out.
         config: more configurations to lay over the bundle's, separated by commas: learned baselines, a feature network.
         workers: processes; default is one a core.
         pictures: cases to keep pictures of for the report.

@@ -198,7 +198,8 @@ def load_case(case: Case, load: Load, device: str | torch.device = "cpu") -> Loa
 
     Args:
         case: which.
-        load: turns a file name under ``hr`` into an image (1, X, Y, Z) in RAS order, cropped to a multiple of the scale.
+        load: turns a file name under ``hr`` into an image (1, X, Y, Z) in RAS order, cropped to a multiple of the
+            scale.
         device: of the reference.
 
     Raises:

@@ -22,15 +22,17 @@ def conventions(evaluation: Evaluation, results: Sequence[Result]) -> list[str]:
     )
     assumed = evaluation.assumed_profile or "the simulated one"
     lines = [
-        "P99.5 is the 99.5th percentile of the nonzero voxels of hr; all images are divided by it, data range 1, no clipping",
+        "P99.5 is the 99.5th percentile of the nonzero voxels of hr; all images are divided by it, data range 1, no "
+        "clipping",
         f"mask: {mask}",
-        f"degradation: simulated acquisition at 1/{' x 1/'.join(map(str, evaluation.scale))} of the resolution, then Rician "
-        f"noise, standard deviation as a share of the robust intensity range, seed {evaluation.seed}",
-        f"projections and back-projection assume: {assumed}; consistency is measured with the simulated one, noise included",
+        f"degradation: simulated acquisition at 1/{' x 1/'.join(map(str, evaluation.scale))} of the resolution, then "
+        f"Rician noise, standard deviation as a share of the robust intensity range, seed {evaluation.seed}",
+        f"projections and back-projection assume: {assumed}; consistency is measured with the simulated one, noise "
+        "included",
         f"ms_ssim: {evaluation.scales} scales, as many as the smallest image holds",
         "seconds: wall clock of the method alone, images in memory, interpolations in one thread; "
         f"{evaluation.device} and {evaluation.processes()} processes at once",
-        "peak_mib: growth of resident memory while the method ran (on a GPU: of PyTorch's), MiB; weights are not counted",
+        "peak_mib: growth of resident memory while the method ran (on a GPU: of PyTorch's), MiB, without the weights",
         *_features(evaluation),
         *_reasons(results),
     ]
@@ -55,7 +57,8 @@ def notes(evaluation: Evaluation, results: Sequence[Result]) -> list[str]:
     if subjects < 2:
         between = "one subject: no intervals, which would need two or more"
     else:
-        between = f"means over {subjects} subjects with 95 % bootstrap intervals ({evaluation.resamples} resamples of subjects)"
+        drawn = f"{evaluation.resamples} resamples of subjects"
+        between = f"means over {subjects} subjects with 95 % bootstrap intervals ({drawn})"
     return [
         f"{between}; gains are paired differences to {evaluation.baseline_name}",
         f"MS-SSIM on {evaluation.scales} scales"

@@ -269,13 +269,13 @@ class Evaluation:
         write_cases(self.folder, head, measures, results)
         rows = summarise(results, [*measures, *COSTS], self.baseline_name, self.resamples, self.seed)
         sets = [] if self.perceptual_features is None else self._distances(self.perceptual_features)
-        head = {
+        statistics: dict[str, Any] = {
             "baseline": self.baseline_name,
             "confidence": CONFIDENCE,
             "resamples": self.resamples,
             "seed": self.seed,
         }
-        write_summary(self.folder, head, rows, sets)
+        write_summary(self.folder, statistics, rows, sets)
         write_spectra(self.folder, results)
         text = markdown(rows, sets, measures, notes(self, results))
         write_text(text, self.folder / "summary.md")

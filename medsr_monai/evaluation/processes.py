@@ -43,7 +43,7 @@ def _begin(pickled: bytes, threads: int) -> None:
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that start in here ignore Ctrl-C from their first instruction on: it reaches this one, which ends them."""
+    """Processes that start in here ignore Ctrl-C from the first: it reaches this one, which ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may change what signals do, and only it is interrupted
         return

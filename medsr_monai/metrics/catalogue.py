@@ -1,6 +1,6 @@
-"""The measures of an evaluation, each with its name, unit, direction and definition, computed by one set of conventions.
+"""The measures of an evaluation by name, with unit, direction and definition, in one set of conventions.
 
-The conventions: both images are divided by the 99.5th percentile of the reference's nonzero voxels, called P99.5
+Both images are divided by the 99.5th percentile of the reference's nonzero voxels, called P99.5
 (`foreground_percentile`), nothing is clipped, the data range is 1; voxels count where a mask is true, by default
 `foreground_mask`: brighter than 0.05, dilated twice, without voxels that are exactly zero. Borders and windows are those
 of the functions named in each definition.
@@ -216,12 +216,12 @@ def _fidelity(scales: int) -> list[Measure]:
         Measure("psnr", "PSNR", "dB", "higher", "10 log10(1 / MSE)", lambda p: float(psnr(p.sr, p.hr, p.mask))),
         Measure(
             *("ssim", "SSIM", "", "higher"),
-            "mean of SSIM's map, Gaussian window of 11 voxels along every axis, sigma 1.5, where it fits into the image",
+            "mean of SSIM's map, Gaussian window of 11 voxels along every axis, sigma 1.5, where it fits",
             lambda p: float(ssim(p.sr, p.hr, p.mask)),
         ),
         Measure(
             *("ms_ssim", "MS-SSIM", "", "higher"),
-            f"SSIM's contrast and structure on {scales} scales, luminance on the coarsest; comparable with as many only",
+            f"SSIM's contrast and structure on {scales} scales, luminance on the coarsest; compares with as many only",
             multiscale,
         ),
     ]

@@ -136,7 +136,7 @@ def test_a_network_of_another_scale_or_gone_wrong_is_named(tmp_path):
     other = RRDBNet(3, features=4, growth=4, scale=(1, 2, 2))
     torch.save(other.state_dict(), tmp_path / "other.pt")
     models = {"other": {"network": other, "weights": tmp_path / "other.pt"}}
-    with pytest.raises(InputError, match="method 'other': gives .* is the network for another scale"):
+    with pytest.raises(InputError, match=r"method 'other': gives .* is the network for another scale"):
         evaluation(tmp_path, methods=["other"], models=models).run()
     network = tiny_network()
     state = {name: value * torch.nan for name, value in network.state_dict().items()}

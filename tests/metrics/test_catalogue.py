@@ -150,7 +150,7 @@ def test_a_reference_that_does_not_serve_is_named(hr, mask, said):
 def test_an_image_that_does_not_serve_is_named():
     with pytest.raises(InputError, match="must be equal"):
         Pair(HR[..., :-1], REFERENCE)
-    with pytest.raises(InputError, match="sr: .* NaN"):
+    with pytest.raises(InputError, match=r"sr: .* NaN"):
         Pair(HR * math.nan, REFERENCE)
     with pytest.raises(InputError, match="needs the measurement"):
         Pair(HR, REFERENCE).residual  # noqa: B018
