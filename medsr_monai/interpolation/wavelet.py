@@ -11,8 +11,8 @@ import numpy as np
 from medsr_monai.optional import require
 
 # Analysis by the average of two voxels, which is what a box acquisition measures, and the smooth symmetric synthesis
-# that belongs to it (Cohen, Daubechies, Feauveau: 1.5). Symmetric filters of even length are centred between two voxels,
-# as a low-resolution voxel is; those of odd length, such as 9/7, and the orthogonal ones would shift the image.
+# that belongs to it (Cohen, Daubechies, Feauveau: 1.5). Symmetric filters of even length are centred between two
+# voxels, as a low-resolution voxel is; those of odd length, such as 9/7, and orthogonal ones would shift the image.
 WAVELET = "rbio1.5"
 
 

@@ -12,18 +12,72 @@ from torch.utils.checkpoint import checkpoint
 from medsr_monai.errors import InputError
 
 CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORMS: dict[int, type[nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MAX_SCALE = 8
 
 
-def convolution(spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Module:
-    """A convolution of stride 1 that keeps the image's size (zero padding).
+def convolution(
+    spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int = 3, bias: bool = True
+) -> nn.Module:
+    """A convolution of stride 1 that keeps the image's size (zero padding); no bias where a normalisation follows.
 
     Raises:
         InputError: ``spatial_dims`` is neither 2 nor 3.
     """
     if spatial_dims not in CONVOLUTIONS:
         raise InputError(f"spatial_dims {spatial_dims}: must be 2 or 3")
-    return CONVOLUTIONS[spatial_dims](in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    return CONVOLUTIONS[spatial_dims](in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+
+
+def check_counts(**counts: int) -> None:
+    """Arguments that count something, by their names.
+
+    Raises:
+        InputError: the first that is not 1 or more.
+    """
+    for name, value in counts.items():
+        if value < 1:
+            raise InputError(f"{name} {value}: must be at least 1")
+
+
+def check_residual_channels(in_channels: int, out_channels: int) -> None:
+    """An output that is added to the first channels of the input.
+
+    Raises:
+        InputError: it has more channels than the input, or none.
+    """
+    if not 1 <= out_channels <= in_channels:
+        raise InputError(f"out_channels {out_channels}: need 1 to in_channels ({in_channels}), it adds to the input")
+
+
+def check_kernel(name: str, size: int) -> None:
+    """The size of a kernel that keeps the size of the image.
+
+    Raises:
+        InputError: it is no odd number.
+    """
+    if size < 1 or size % 2 == 0:
+        raise InputError(f"{name} {size}: must be an odd number, 1 or more")
+
+
+def initialise_kaiming_(network: nn.Module, tail: nn.Module | None = None, tail_gain: float = 1.0) -> None:
+    """Kaiming weights for ReLUs and zero biases.
+
+    Args:
+        network: changed in place.
+        tail: its last convolution, whose weights are multiplied by ``tail_gain``: small where the output is a residual.
+        tail_gain: see ``tail``.
+
+    Reference:
+        He et al., doi:10.1109/ICCV.2015.123
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+            if module is tail:
+                module.weight.data.mul_(tail_gain)
 
 
 def scale_per_axis(scale: int | Sequence[int], spatial_dims: int) -> tuple[int, ...]:

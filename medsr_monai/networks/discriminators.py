@@ -9,10 +9,10 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from medsr_monai.errors import InputError
-from medsr_monai.networks.blocks import CONVOLUTIONS
+from medsr_monai.networks.blocks import BATCH_NORMS, CONVOLUTIONS, check_counts
 
 NORMALISATIONS: dict[str, dict[int, type[nn.Module]]] = {
-    "batch": {2: nn.BatchNorm2d, 3: nn.BatchNorm3d},
+    "batch": BATCH_NORMS,
     "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
     "none": {2: nn.Identity, 3: nn.Identity},
 }
@@ -51,9 +51,7 @@ class Discriminator(nn.Module):
             raise InputError(f"spatial_dims {spatial_dims}: must be 2 or 3")
         if norm not in NORMALISATIONS:
             raise InputError(f"norm {norm!r}: must be one of {', '.join(NORMALISATIONS)}")
-        for name, value in sizes.items():
-            if value < 1:
-                raise InputError(f"{name} {value}: must be at least 1")
+        check_counts(**sizes)
         self.spatial_dims = spatial_dims
         self.min_size = min_size
         self.batch_dependent = norm == "batch"

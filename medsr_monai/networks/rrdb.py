@@ -8,8 +8,15 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medsr_monai.errors import InputError
-from medsr_monai.networks.blocks import RRDB, PixelShuffle, convolution, initialise_icnr_, scale_per_axis
+from medsr_monai.networks.blocks import (
+    RRDB,
+    PixelShuffle,
+    check_counts,
+    check_residual_channels,
+    convolution,
+    initialise_icnr_,
+    scale_per_axis,
+)
 
 # The network starts near its interpolation: the last convolution is small.
 TAIL_GAIN = 0.1
@@ -62,14 +69,8 @@ class RRDBNet(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = scale_per_axis(scale, spatial_dims)
-        if not 1 <= out_channels <= in_channels:
-            raise InputError(
-                f"out_channels {out_channels}: need 1 to in_channels ({in_channels}), it adds to the input"
-            )
-        sizes = {"features": features, "growth": growth, "num_blocks": num_blocks, "dense_blocks": dense_blocks}
-        for name, value in sizes.items():
-            if value < 1:
-                raise InputError(f"{name} {value}: must be at least 1")
+        check_residual_channels(in_channels, out_channels)
+        check_counts(features=features, growth=growth, num_blocks=num_blocks, dense_blocks=dense_blocks)
         self.spatial_dims = spatial_dims
         self.initial_gain = initial_gain
         self.out_channels = out_channels

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from medsr_monai.networks.upsampling import CubicUpsampling
 
 Interval = tuple[int, int]
 CONVOLVE: dict[int, Callable[..., Tensor]] = {2: functional.conv2d, 3: functional.conv3d}
@@ -284,35 +287,42 @@ class Shuffle(Operation):
 
 @dataclass(frozen=True)
 class Upsampling(Operation):
-    """Nearest or linear interpolation by a factor per axis, half-voxel aligned.
+    """Nearest, linear or cubic interpolation by a factor per axis, half-voxel aligned.
 
     Attributes:
         scale: integer factor per axis.
-        linear: linear, or nearest.
+        order: 0 for nearest, 1 for linear, 3 for cubic.
     """
 
     scale: tuple[int, ...]
-    linear: bool
+    order: int
 
     def factor(self, axis: int) -> int:
         return self.scale[axis]
 
     def need(self, axis: int, start: int, stop: int) -> Interval:
         factor = self.scale[axis]
-        if not self.linear or factor == 1:
+        if self.order == 0 or factor == 1:
             return start // factor, -(-stop // factor)
-        # Voxel i lies at (i + 1/2) / factor - 1/2, between the two input voxels on either side.
-        return (2 * start + 1 - factor) // (2 * factor), (2 * stop - 1 - factor) // (2 * factor) + 2
+        # Voxel i lies at (i + 1/2) / factor - 1/2, between the input voxels on either side: one of each, or two.
+        more = self.order // 2
+        return (2 * start + 1 - factor) // (2 * factor) - more, (2 * stop - 1 - factor) // (2 * factor) + 2 + more
 
     def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
-        scale = [float(self.scale[axis]) for axis in order]
-        mode = {2: "bilinear", 3: "trilinear"}[len(order)] if self.linear else "nearest"
-        align = False if self.linear else None
+        scale = [self.scale[axis] for axis in order]
+        mode = {2: "bilinear", 3: "trilinear"}[len(order)] if self.order else "nearest"
+        interpolate: Callable[[Tensor], Tensor] = partial(
+            functional.interpolate,
+            scale_factor=[float(factor) for factor in scale],
+            mode=mode,
+            align_corners=False if self.order else None,
+        )
+        if self.order == 3:
+            interpolate = CubicUpsampling(scale)
 
         def run(inputs: Sequence[Tensor], margin: Margin, out: Tensor | None) -> Tensor:
             pairs = [(margin.before, margin.after), *[(0, 0)] * (len(order) - 1)]
-            image = pad_axes(inputs[0], pairs, "replicate")
-            result = functional.interpolate(image, scale_factor=scale, mode=mode, align_corners=align)
+            result = interpolate(pad_axes(inputs[0], pairs, "replicate"))
             return into(result.narrow(2, margin.crop, margin.fresh), out)
 
         return run

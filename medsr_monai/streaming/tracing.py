@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from medsr_monai.errors import InputError
 from medsr_monai.networks.blocks import PixelShuffle
+from medsr_monai.networks.upsampling import CubicUpsampling
 from medsr_monai.streaming.operations import Elementwise, Source
 from medsr_monai.streaming.schedule import Graph, Layer
 from medsr_monai.streaming.translation import FUNCTIONS, MODULES, SAME, Call, Refusal, spatial_dims_of
@@ -30,7 +31,7 @@ class GeneratorTracer(fx.Tracer):
     """Follows ``forward`` through every module that is not one of torch's own."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, PixelShuffle) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (PixelShuffle, CubicUpsampling)) or super().is_leaf_module(m, module_qualified_name)
 
 
 @contextmanager

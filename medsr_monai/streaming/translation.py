@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from medsr_monai.errors import InputError
 from medsr_monai.networks.blocks import PixelShuffle
+from medsr_monai.networks.upsampling import CubicUpsampling
 from medsr_monai.streaming.operations import (
     PAD_MODES,
     ChannelSlice,
@@ -181,12 +182,17 @@ def upsampling(scale: Any, size: Any, mode: str, align_corners: bool | None, axe
     factors = per_axis(scale, axes)
     if any(not isinstance(factor, (int, float)) or factor < 1 or factor != int(factor) for factor in factors):
         raise Refusal(f"scale_factor {scale}, need whole numbers of 1 or more")
-    return Upsampling(tuple(int(factor) for factor in factors), linear)
+    return Upsampling(tuple(int(factor) for factor in factors), 1 if linear else 0)
 
 
 def upsample(module: nn.Module, call: Call) -> Operation:
     assert isinstance(module, nn.Upsample)
     return upsampling(module.scale_factor, module.size, module.mode, module.align_corners, call.spatial_dims)
+
+
+def cubic_upsampling(module: nn.Module, call: Call) -> Operation:
+    assert isinstance(module, CubicUpsampling)
+    return Upsampling(tuple(module.scale), 3)
 
 
 def interpolate(call: Call) -> Operation:
@@ -249,6 +255,7 @@ MODULES: dict[type[nn.Module], Callable[[nn.Module, Call], Any]] = {
     ),
     **dict.fromkeys((nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.MultiheadAttention), whole_image),
     PixelShuffle: pixel_shuffle,
+    CubicUpsampling: cubic_upsampling,
     nn.PixelShuffle: pixel_shuffle,
     nn.Upsample: upsample,
     nn.UpsamplingNearest2d: upsample,

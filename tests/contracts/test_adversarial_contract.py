@@ -19,6 +19,7 @@ from medsr_monai.losses import (
     WassersteinGradientPenalty,
 )
 from medsr_monai.networks import (
+    ChestXrayDiscriminator,
     DCGANDiscriminator,
     Discriminator,
     MultiScalePatchDiscriminator,
@@ -43,6 +44,8 @@ DISCRIMINATORS: dict[str, Callable[[int], Discriminator]] = {
     "patches": lambda dims: MultiScalePatchDiscriminator(dims, features=2, layers=1),
     "patches-none": lambda dims: MultiScalePatchDiscriminator(dims, features=2, layers=1, norm="none"),
     "dcgan-none": lambda dims: DCGANDiscriminator(dims, features=2, norm="none"),
+    "chest-xray-batch": lambda dims: ChestXrayDiscriminator(dims, features=2),
+    "chest-xray-none": lambda dims: ChestXrayDiscriminator(dims, features=2, norm="none"),
 }
 DIMENSIONS = {"2d": 2, "3d": 3}
 

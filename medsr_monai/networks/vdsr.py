@@ -1,0 +1,71 @@
+"""VDSR: a deep chain of convolutions that adds the residual to the interpolated image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from medsr_monai.errors import InputError
+from medsr_monai.networks.blocks import (
+    check_counts,
+    check_residual_channels,
+    convolution,
+    initialise_kaiming_,
+    scale_per_axis,
+)
+from medsr_monai.networks.upsampling import CubicUpsampling
+
+TAIL_GAIN = 0.1
+
+
+class VDSR(nn.Module):
+    """``sr = interpolate(lr) + body(interpolate(lr))``, the body a chain of 3-voxel convolutions and ReLUs.
+
+    Departs from the paper: the last convolution starts small; one scale per network; three dimensions.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the low-resolution image.
+        out_channels: channels of the output; they are residuals on the first ``out_channels`` input channels.
+        scale: integer factor of 1 to 8, or one per axis, e.g. ``(1, 1, 4)``.
+        features: channels between the convolutions.
+        depth: convolutions, 2 or more.
+
+    Shape:
+        (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
+
+    Raises:
+        InputError: a parameter out of range, named.
+
+    Reference:
+        Kim et al., doi:10.1109/CVPR.2016.182
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        scale: int | Sequence[int] = 2,
+        features: int = 64,
+        depth: int = 20,
+    ) -> None:
+        super().__init__()
+        self.scale = scale_per_axis(scale, spatial_dims)
+        check_residual_channels(in_channels, out_channels)
+        check_counts(features=features)
+        if depth < 2:
+            raise InputError(f"depth {depth}: must be at least 2")
+        self.spatial_dims = spatial_dims
+        self.out_channels = out_channels
+        self.upsampling = CubicUpsampling(self.scale)
+        layers: list[nn.Module] = [convolution(spatial_dims, in_channels, features), nn.ReLU(inplace=True)]
+        for _ in range(depth - 2):
+            layers += [convolution(spatial_dims, features, features), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers, convolution(spatial_dims, features, out_channels))
+        initialise_kaiming_(self, self.body[-1], TAIL_GAIN)
+
+    def forward(self, image: Tensor) -> Tensor:
+        image = self.upsampling(image)
+        return image[:, : self.out_channels] + self.body(image)
