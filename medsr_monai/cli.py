@@ -254,7 +254,7 @@ def evaluate(
     *extra: Any,
     **unknown: Any,
 ) -> None:
-    """Compare methods on images whose detail is hidden by simulated acquisitions; tables, spectra, pictures in a folder.
+    """Compare methods on images whose detail is hidden by simulated acquisitions; write tables and pictures.
 
     Args:
         hr: a folder of high-resolution volumes, a file, or a quoted glob pattern.

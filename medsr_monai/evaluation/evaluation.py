@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -249,8 +250,9 @@ class Evaluation:
 
             workers = min(self.processes(), max(1, len(tasks)))
             scorer.after_each = look if workers == 1 else None
-            for part in spread(scorer, tasks, workers, look):
-                results += part
+            with closing(spread(scorer, tasks, workers, look)) as parts:  # Ctrl-C anywhere ends the processes
+                for part in parts:
+                    results += part
             look()
         return results
 

@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import pickle
 import signal
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,12 +35,12 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _begin(pickled: bytes, threads: int) -> None:
+def _begin(pickled: str, threads: int) -> None:
     """What a new process does first."""
     global _worker
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _worker = pickle.loads(pickled)
+    _worker = pickle.loads(Path(pickled).read_bytes())
 
 
 @contextmanager
@@ -61,7 +63,7 @@ def _work(item: Any) -> Any:
 
 def spread(
     worker: Callable[[Any], Any], items: Sequence[Any], workers: int, look: Callable[[], None] = lambda: None
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Call a worker with every item, in new processes if there are to be several.
 
     Args:
@@ -86,11 +88,14 @@ def spread(
 
 def _spread_over_processes(
     worker: Callable[[Any], Any], items: Sequence[Any], workers: int, look: Callable[[], None]
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     others = set(multiprocessing.active_children())
     threads = max(1, cores() // workers)
+    # By a file: through a pipe, each process would have to read it, imports and all, before the next one starts.
+    with tempfile.NamedTemporaryFile(suffix=".pickle", delete=False) as file:
+        pickle.dump(worker, file)
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(pickle.dumps(worker), threads)
+        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(file.name, threads)
     )
     try:
         with _deaf_to_ctrl_c():
@@ -111,3 +116,4 @@ def _spread_over_processes(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        Path(file.name).unlink(missing_ok=True)

@@ -2,8 +2,8 @@
 
 Both images are divided by the 99.5th percentile of the reference's nonzero voxels, called P99.5
 (`foreground_percentile`), nothing is clipped, the data range is 1; voxels count where a mask is true, by default
-`foreground_mask`: brighter than 0.05, dilated twice, without voxels that are exactly zero. Borders and windows are those
-of the functions named in each definition.
+`foreground_mask`: brighter than 0.05, dilated twice, without voxels that are exactly zero. Borders and windows are
+those of the functions that compute them.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from bundle_contract import (
@@ -145,9 +146,23 @@ def test_bad_arguments_are_one_line_and_status_2(bundle, settings, tmp_path, mon
     assert not (tmp_path / "out").exists()
 
 
+def processes_of_group(group: int) -> list[str]:
+    """Those that still run; one that nobody has asked for its status does not."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, of_group = path.read_text().rpartition(")")[2].split()[:3]
+        except OSError:  # ended meanwhile
+            continue
+        if int(of_group) == group and state != "Z":
+            found.append(path.parent.name)
+    return found
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look for processes in")
 def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(bundle, settings, tmp_path):
-    given = {**settings, "workers": 2, "methods": METHODS, "noises": [n / 1000 for n in range(40)], "pictures": 0}
+    given = {**settings, "workers": 2, "methods": METHODS, "noises": [n / 1000 for n in range(20)], "pictures": 0}
     arguments = run_arguments(bundle, config_files(bundle, "train", "evaluate"), **given, output_dir=tmp_path / "run")
     command = [sys.executable, "-m", *arguments, "--device", "cpu"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -156,10 +171,12 @@ def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(bundle, settings, tmp
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in error
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    deadline = time.monotonic() + 10
+    while (left := processes_of_group(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
     done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("run/results/*/*/*.json")}
     assert done and not list((tmp_path / "run").rglob(".medsr-*")) and not (tmp_path / "run" / "cases.json").exists()
     subprocess.run(command, check=True, capture_output=True)
-    assert len(rows_of(tmp_path / "run")) == 2 * 3 * 40
+    assert len(rows_of(tmp_path / "run")) == 2 * 3 * 20
     assert {path: path.stat().st_mtime_ns for path in done} == done
