@@ -55,6 +55,9 @@ def peak_bytes(execution: Execution, schedule: Schedule) -> int:
             source, margin = layers[layer].sources[0], task.margin
             read = task.reads[0].stop - task.reads[0].start + margin.before + margin.after
             working = read * size[source] + task.fresh * size[layer]
+        if isinstance(operation := layers[layer].operation, Upsampling):
+            # Whole groups, of which it leaves some out.
+            working += operation.copies * read * operation.factor(schedule.axis) * size[layer]
         peak = max(peak, live + window(layer) + working)
         live += window(layer) - kept(layer)
         for source in execution.done_with[layer]:

@@ -297,6 +297,11 @@ class Upsampling(Operation):
     scale: tuple[int, ...]
     order: int
 
+    @property
+    def copies(self) -> int:
+        """Images as large as the result that are held while it is made."""
+        return 3 if self.order == 3 else 1
+
     def factor(self, axis: int) -> int:
         return self.scale[axis]
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from medsr_monai.errors import InputError
 from medsr_monai.networks import RRDBNet
+from medsr_monai.networks.upsampling import CubicUpsampling
 from medsr_monai.streaming import StreamedNetwork, operations
 from medsr_monai.streaming.operations import convolution_function
 from tests.streaming.generators import RandomGenerator, stream_whole, whole_image
@@ -163,6 +164,14 @@ def test_window_bytes_bound_the_memory_taken(slab: int) -> None:
     estimate = streamed.window_bytes((1, 1, 96, 24, 24))
     assert max(peaks) <= estimate <= 1.6 * max(peaks)
     assert peaks[1] <= 1.05 * peaks[0]
+
+
+@pytest.mark.parametrize("slab", [1, 8])
+def test_window_bytes_bound_the_memory_of_a_cubic_interpolation(slab: int) -> None:
+    network = nn.Sequential(CubicUpsampling((2, 2, 2)), nn.BatchNorm3d(1)).eval()
+    streamed = StreamedNetwork(network, 0, slab, channels_last=True)
+    peak = peak_of_allocations(streamed, torch.rand(1, 1, 40, 24, 24))
+    assert peak <= streamed.window_bytes((1, 1, 40, 24, 24)) <= 2.5 * peak
 
 
 def test_autocast_computes_convolutions_in_low_precision() -> None:
