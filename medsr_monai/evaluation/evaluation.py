@@ -160,7 +160,7 @@ class Evaluation:
         self.record.begin(self._settings(), str(self.device), self.bundle_root)
         self.files.sweep()
         digests = self._digests()
-        known = {key: self.files.read(*key, digest) for key, digest in digests.items()} if self.resume else {}
+        known = {key: self._known(key, digest) for key, digest in digests.items()} if self.resume else {}
         tasks = self._tasks(digests, {key for key, result in known.items() if result is not None})
         try:
             fresh = {(r.case, r.condition, r.method): r for r in self._compute(tasks)}
@@ -171,6 +171,12 @@ class Evaluation:
         self.record.complete()
         print(text, flush=True)
         return text
+
+    def _known(self, key: tuple[str, str, str], digest: str) -> Result | None:
+        """A result that is there, with the features that a distance of distributions needs."""
+        needed = [] if self.perceptual_features is None else [key, (*key[:2], HR)]
+        complete = all(self.files.features_path(*each).is_file() for each in needed)
+        return self.files.read(*key, digest) if complete else None
 
     def _networks(self) -> Networks:
         return Networks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from medsr_monai import __version__
 from medsr_monai.errors import InputError
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
     from medsr_monai.evaluation.evaluation import Evaluation
 
 FORMAT = "medsr-evaluation-run"
+
+
+def state_digest(network: nn.Module) -> str:
+    """SHA-256 of a network's weights."""
+    digest = hashlib.sha256()
+    for name, values in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(values.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def identity_of(evaluation: Evaluation, weights: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -44,7 +55,7 @@ def identity_of(evaluation: Evaluation, weights: Mapping[str, Mapping[str, str]]
         "models": {name: str(entry["network"]) for name, entry in evaluation.models.items()},
         "weights": {name: dict(files) for name, files in weights.items()},
         "masks": None if evaluation.masks is None else Path(evaluation.masks).name,
-        "perceptual_features": None if features is None else describe(features),
+        "perceptual_features": None if features is None else f"{describe(features)}, weights {state_digest(features)}",
         "niqe_model": None if evaluation.niqe_model is None else file_digest(Path(evaluation.niqe_model)),
     }
 

@@ -307,6 +307,13 @@ def test_learned_baselines_features_and_niqe(tmp_path):
     assert all(s["measure"] == "frechet_distance" and s["value"] > 0 and s["n"] == 36 for s in sets)
     assert "ConvolutionalFeatures on 6 slices along each axis, 8 features" in sets[0]["features"]
     assert "Fréchet" in text and "perceptual distance" in text
+    features = run.files.features_path(NAMES[1], "box_noise0", "cubic")
+    features.unlink()
+    run.run()
+    assert features.is_file() and read_json(run.folder / "summary.json")["sets"] == sets
+    run.perceptual_features = OnSlices(ConvolutionalFeatures(2, widths=(4, 4), seed=1), 6)
+    with pytest.raises(InputError, match="another 'perceptual_features'"):
+        run.run()
 
 
 def test_one_subject_has_no_interval_and_it_is_said(tmp_path):
