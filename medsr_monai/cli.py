@@ -6,7 +6,6 @@ import contextlib
 import functools
 import io
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -19,58 +18,13 @@ from fire.decorators import SetParseFns
 
 from medsr_monai.errors import INTERRUPTED, InputError, exit_with, find_input_error
 from medsr_monai.reader_study import commands as reader_study
+from medsr_monai.workflows import bundle_root, find_bundles, run_evaluation, run_inference
 
 RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."
 EXAMPLE_NOTE = (
     "The example is an EPI, not the contrast that the bundle was trained for (T1-weighted): it shows how the command\n"
     "works, not how good a result can be."
 )
-
-
-def bundle_folders() -> list[Path]:
-    """Where bundles are looked for: ``MEDSR_BUNDLES`` (several folders as in PATH), then the checkout."""
-    named = [Path(part) for part in os.environ.get("MEDSR_BUNDLES", "").split(os.pathsep) if part]
-    return [*named, Path(__file__).resolve().parent.parent / "bundles"]
-
-
-def find_bundles() -> dict[str, Path]:
-    """Folders of the bundles by name; the first folder that has a name wins."""
-    found: dict[str, Path] = {}
-    for folder in bundle_folders():
-        for metadata in sorted(folder.glob("*/configs/metadata.json")):
-            found.setdefault(metadata.parent.parent.name, metadata.parent.parent)
-    return found
-
-
-def bundle_root(bundle: str) -> Path:
-    """The folder of a bundle, by name or by path."""
-    known = find_bundles()
-    if bundle in known:
-        return known[bundle]
-    if (Path(bundle) / "configs" / "metadata.json").is_file():
-        return Path(bundle)
-    raise InputError(
-        f"bundle '{bundle}': not found; known are {', '.join(sorted(known)) or 'none'} (see MEDSR_BUNDLES)"
-    )
-
-
-def run_inference(root: Path, **overrides: Any) -> None:
-    """Run a bundle's inference workflow with some of its top-level keys replaced."""
-    from monai.bundle import ConfigWorkflow
-
-    # It would warn that no logging file is configured, which is how a command line wants it.
-    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
-    workflow = ConfigWorkflow(
-        config_file=str(root / "configs" / "inference.json"),
-        meta_file=str(root / "configs" / "metadata.json"),
-        logging_file=False,
-        workflow_type="inference",
-        bundle_root=str(root),
-        **overrides,
-    )
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
 
 
 @SetParseFns(input=str, output=str, bundle=str, device=str)
@@ -209,6 +163,94 @@ def degrade(
     SaveVolumed("lr", output_file=str(lr), dtype=output_dtype)(data)
 
 
+def listed(text: str) -> list[str]:
+    """The parts of ``a,b,c``."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@SetParseFns(
+    hr=str, out=str, bundle=str, methods=str, degradation=str, noise=str, mask=str, baseline=str, config=str, device=str
+)
+def evaluate(
+    hr: str,
+    out: str,
+    bundle: str = "brain_mri_super_resolution",
+    methods: str = "nearest,linear,cubic,lanczos,sr",
+    degradation: str = "box",
+    noise: str = "0",
+    mask: str | None = None,
+    baseline: str | None = None,
+    profile: str | None = None,
+    subjects: dict[str, str | None] | None = None,
+    config: str | None = None,
+    workers: int | None = None,
+    pictures: int = 10,
+    seed: int = 0,
+    resume: bool = True,
+    device: str | None = None,
+    progress: bool = True,
+    *extra: Any,
+    **unknown: Any,
+) -> None:
+    """Compare methods on images whose detail is hidden by simulated acquisitions; write tables and pictures.
+
+    Args:
+        hr: a folder of high-resolution volumes, a file, or a quoted glob pattern.
+        out: the folder to write; a run that was interrupted there goes on.
+        bundle: name of the bundle (see ``medsr bundles``), or its folder.
+        methods: NAME[@DIAL][+exact|+none],...: nearest, linear, cubic, lanczos, wavelet, back_projection, sr (the
+            bundle; sr@0.5 with its dial), or a learned baseline of ``config``; +exact projects onto the measurement.
+        degradation: simulated acquisitions, ``box,gaussian,kspace``; each is combined with every noise.
+        noise: standard deviations of Rician noise as shares of the intensity range, ``0,0.02``.
+        mask: folder of masks with the names of the images; default is the foreground.
+        baseline: method that gains are taken to; default is cubic.
+        profile: acquisition that projections assume; default is the simulated one, which nobody knows of a real scan.
+        subjects: subject by file name where it does not tell, as {'a.nii.gz': 'S1'}; None leaves a file out.
+        config: more configurations to lay over the bundle's, separated by commas: learned baselines, a feature network.
+        workers: processes; default is one a core.
+        pictures: cases to keep pictures of for the report.
+        seed: of noise and bootstrap.
+        resume: use results that are there; False computes everything again.
+        device: ``cpu``, ``cuda``; default is a GPU where there is one.
+        progress: show a progress bar.
+    """
+    refuse_unknown(extra, unknown)
+    from medsr_monai.data import group_by_subject
+    from medsr_monai.volumes import find_volumes
+
+    noises = listed(str(noise))
+    try:
+        shares = [float(share) for share in noises]
+    except ValueError:
+        raise InputError(f"--noise {noise}: must be numbers, e.g. 0,0.02") from None
+    files = [absolute(str(file)) for file in find_volumes(str(hr))]
+    groups = group_by_subject(files, subjects)
+    overlays = [absolute(name) for name in listed(str(config or ""))]
+    for overlay in overlays:
+        if not overlay.is_file():
+            raise InputError(f"--config {overlay}: no such file")
+    overrides = {} if device is None else {"device": str(device)}
+    run_evaluation(
+        bundle_root(str(bundle)),
+        overlays,
+        cases=sorted(file for group in groups.values() for file in group),
+        output_dir=str(absolute(str(out))),
+        methods=listed(str(methods)),
+        degradations=listed(str(degradation)),
+        noises=shares,
+        masks=None if mask is None else str(absolute(str(mask))),
+        baseline=baseline,
+        assumed_profile=profile,
+        subjects=subjects,
+        workers=workers,
+        pictures=pictures,
+        seed=seed,
+        resume=resume,
+        progress=progress,
+        **overrides,
+    )
+
+
 def bundles() -> None:
     """List the bundles found, with version and what each is for."""
     for name, root in sorted(find_bundles().items()):
@@ -284,6 +326,7 @@ def report(run: str, out: str | None = None, *extra: Any, **unknown: Any) -> Non
 COMMANDS: dict[str, Any] = {
     "upscale": upscale,
     "degrade": degrade,
+    "evaluate": evaluate,
     "fit-niqe": fit_niqe,
     "report": report,
     "reader-study": {"create": reader_study.create, "analyse": reader_study.analyse},

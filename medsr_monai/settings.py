@@ -30,6 +30,7 @@ WHOLE_NUMBERS = {
     "num_workers": 0,
     "patch_size": 1,
     "pictures": 0,
+    "resamples": 1,
     "seed": 0,
     "val_interval": 1,
     "warmup": 0,
@@ -49,6 +50,7 @@ OPTIONAL: dict[str, Callable[[str, Any], None]] = {
     "memory_gb": lambda name, value: _check_positive(name, value),
     "output_file": lambda name, value: _check_output_file(value),
     "slab": lambda name, value: _check_whole(name, value, 1),
+    "workers": lambda name, value: _check_whole(name, value, 1),
 }
 
 

@@ -5,13 +5,11 @@ from medsr_monai.handlers.checkpoint import CHECKPOINT_NAME, BestCheckpoint, Res
 from medsr_monai.handlers.files import save_atomically
 from medsr_monai.handlers.images import ThreePlaneImages
 from medsr_monai.handlers.manifest import RunManifest
-from medsr_monai.handlers.table import CaseTable
 from medsr_monai.handlers.tracking import prepare_mlflow
 
 __all__ = [
     "CHECKPOINT_NAME",
     "BestCheckpoint",
-    "CaseTable",
     "ResumableCheckpoint",
     "RunManifest",
     "ThreePlaneImages",

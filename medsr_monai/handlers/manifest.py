@@ -53,17 +53,17 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _now() -> str:
+def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     modules = {"torch": torch, "monai": monai, "ignite": ignite, "numpy": np}
     found = {name: str(module.__version__) for name, module in modules.items()}
     return {"python": platform.python_version(), "medsr_monai": __version__, **found}
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device.type}: {torch.cuda.get_device_name(device)}"
     return f"{device.type}: {platform.processor() or platform.machine()}"
@@ -164,14 +164,14 @@ class RunManifest:
         goes_on = self._resumed[0] > 0 and self.path.exists()
         earlier = read_json(self.path, "remove it to start a new record") if goes_on else {}
         self._earlier_seconds = float(earlier.get("seconds", 0.0))
-        began = _now()
+        began = now()
         session = {"started": began, "from_epoch": self._resumed[0]}
         self.content = {
             "status": "running",
             "error": None,
             "started": earlier.get("started", began),
-            "versions": _versions(),
-            "device": _device_name(self.device),
+            "versions": versions(),
+            "device": device_name(self.device),
             "seed": self.seed,
             "config_sha256": hashlib.sha256(self.config.encode()).hexdigest(),
             "config": json.loads(self.config),
@@ -221,12 +221,12 @@ class RunManifest:
 
     def _end(self, status: str) -> None:
         self.content["status"] = status
-        self.content["sessions"][-1]["ended"] = _now()
+        self.content["sessions"][-1]["ended"] = now()
 
     def _write(self) -> None:
         seconds = round(time.monotonic() - self._began, 3)
         self.content["sessions"][-1].update(
             status=self.content["status"], seconds=seconds, config_sha256=self.content["config_sha256"]
         )
-        self.content.update(updated=_now(), seconds=round(self._earlier_seconds + seconds, 3))
+        self.content.update(updated=now(), seconds=round(self._earlier_seconds + seconds, 3))
         write_json(self.content, self.path)

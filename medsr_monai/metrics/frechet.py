@@ -93,7 +93,7 @@ class FeatureStatistics:
         stacks = [images.movedim(2 + axis, 1).flatten(0, 1) for axis in self.slices_along] or [images]
         with torch.no_grad():
             for batch in (batch for stack in stacks for batch in stack.split(IMAGES_AT_ONCE)):
-                self.add_features(_pooled(self.features(batch)))
+                self.add_features(pooled(self.features(batch)))
 
     def add_features(self, features: Tensor) -> None:
         """Take in features (N, D)."""
@@ -114,7 +114,7 @@ class FeatureStatistics:
         self.count = total
 
 
-def _pooled(maps: Tensor | Sequence[Tensor]) -> Tensor:
+def pooled(maps: Tensor | Sequence[Tensor]) -> Tensor:
     """(N, sum of D): each feature map's mean over its positions."""
     maps = [maps] if isinstance(maps, Tensor) else maps
     return torch.cat([one.flatten(2).mean(dim=2) if one.ndim > 2 else one for one in maps], dim=1)

@@ -44,11 +44,17 @@ def perceptual_distance(sr: Tensor, hr: Tensor, features: Features, mask: Tensor
         share = mask.flatten(1).to(hr.dtype).mean(dim=1)
         sr = torch.where(mask, sr, hr)
     with torch.no_grad():
-        each = [_distance(features(a), features(b)) for a, b in zip(sr.split(1), hr.split(1), strict=True)]
+        each = [feature_distance(features(a), features(b)) for a, b in zip(sr.split(1), hr.split(1), strict=True)]
     return torch.stack(each) / share
 
 
-def _distance(ours: Tensor | Sequence[Tensor], theirs: Tensor | Sequence[Tensor]) -> Tensor:
+def feature_distance(ours: Tensor | Sequence[Tensor], theirs: Tensor | Sequence[Tensor]) -> Tensor:
+    """Mean over layers and positions of the squared distance of feature vectors of unit length, a scalar.
+
+    Args:
+        ours: one feature map (B, C, *) or a list of them.
+        theirs: of the other image, of the same shapes.
+    """
     ours, theirs = ([maps] if isinstance(maps, Tensor) else maps for maps in (ours, theirs))
     directions = [
         (functional.normalize(a, dim=1), functional.normalize(b, dim=1)) for a, b in zip(ours, theirs, strict=True)

@@ -161,6 +161,27 @@ def spectrum_distance(
     return torch.stack(distances).to(hr.dtype)
 
 
+def spectrum_middles(bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST) -> Tensor:
+    """The middles of the bands in cycles/voxel, (bands,) float64."""
+    return lowest + (torch.arange(bands, dtype=torch.float64) + 0.5) * (highest - lowest) / bands
+
+
+def box_power(image: Tensor, mask: Tensor, bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST) -> Tensor:
+    """The `power_spectrum` of one image in the smallest box around a mask, as `spectrum_distance` compares it.
+
+    Args:
+        image: (1, C, *spatial).
+        mask: (1, C, *spatial) bool, not empty.
+        bands: see `power_spectrum`.
+        lowest: see `power_spectrum`.
+        highest: see `power_spectrum`.
+
+    Returns:
+        (bands,) float64, in the image's unit squared.
+    """
+    return _power_of_one(image[0][_box_around(mask[0])], bands, lowest, highest)
+
+
 class SpectrumDistance(ForegroundMetric):
     """`spectrum_distance` in the box around the foreground, mean over images, in dB; lower is nearer.
 

@@ -182,11 +182,15 @@ class OnSlices(nn.Module):
             raise InputError(f"OnSlices: image of shape {tuple(image.shape)}, need (B, C, D, H, W) or (B, C, H, W)")
         if image.dim() == 4:
             return self._features(image)
-        features: list[Tensor] = []
+        return [features for slices in self.slices(image) for features in self._features(slices)]
+
+    def slices(self, image: Tensor) -> list[Tensor]:
+        """The slices of (B, C, D, H, W) along each axis, (N, C, *other axes) each."""
+        chosen = []
         for axis in (2, 3, 4):
             slices = image.index_select(axis, self._positions(image.size(axis), image.device))
-            features += self._features(slices.movedim(axis, 1).flatten(0, 1))
-        return features
+            chosen.append(slices.movedim(axis, 1).flatten(0, 1))
+        return chosen
 
     def _features(self, slices: Tensor) -> list[Tensor]:
         maps = self.network(slices)

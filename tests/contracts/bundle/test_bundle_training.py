@@ -1,11 +1,9 @@
-"""Every bundle trains, resumes, evaluates, and refuses images that do not serve."""
+"""Every bundle trains, resumes, and refuses images that do not serve."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,31 +98,6 @@ def test_training_resumes_where_it_stopped(bundle, trained, tmp_path):
     anew.run()
     # The first epoch is the one that was resumed from; the second must be the same with and without interruption.
     assert from_the_start == pytest.approx(trained["losses"] + losses, rel=1e-6)
-
-
-def test_evaluation_writes_a_row_per_case(bundle, trained, tmp_path):
-    settings = {
-        **trained["settings"],
-        "weights": str(trained["folder"] / "runs" / "model.pt"),
-        "output_dir": str(tmp_path / "eval"),
-    }
-    workflow = workflow_of(bundle, "train", "evaluate", **settings)
-    workflow.run()
-    with open(tmp_path / "eval" / "metrics.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    splits = workflow.parser.get_parsed_content("splits")
-    assert [row["case"] for row in rows] == [*(Path(f).name.split(".")[0] for f in splits["test"]), "mean"]
-    for row in rows:
-        assert 0 < float(row["psnr_sr"]) < 100 and -1 <= float(row["ssim_sr"]) <= 1
-        assert float(row["consistency_max"]) <= 1e-4
-
-
-def test_evaluation_checks_the_dial_before_anything_is_written(bundle, trained, tmp_path, capsys):
-    with pytest.raises(SystemExit) as caught:
-        settings = {**trained["settings"], "output_dir": str(tmp_path / "eval"), "perception": 2}
-        workflow_of(bundle, "train", "evaluate", **settings)
-    assert caught.value.code == 2 and "error: perception '2': " in capsys.readouterr().err
-    assert not (tmp_path / "eval").exists()
 
 
 def test_training_without_images_is_one_line_and_status_2(bundle, tmp_path, capsys):

@@ -1,0 +1,249 @@
+"""The cases of an evaluation and the conditions that they are measured under."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+
+from medsr_monai.acquisition import PROFILES, SeparableAcquisition
+from medsr_monai.data import subject_of
+from medsr_monai.errors import InputError, find_input_error
+from medsr_monai.evaluation.methods import Measurement
+from medsr_monai.geometry import Grid, corner_error_mm
+from medsr_monai.metrics.catalogue import Reference
+from medsr_monai.transforms import Acquired
+from medsr_monai.volumes import find_volumes, read_info, volume_stem
+
+Load = Callable[[dict[str, str]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image to hide detail of and to find it again.
+
+    Args:
+        name: in tables and of folders.
+        subject: whose it is; images of one subject count as one in intervals.
+        file: the image.
+        mask: which voxels count, a file; None for the foreground.
+    """
+
+    name: str
+    subject: str
+    file: Path
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A simulated acquisition.
+
+    Args:
+        degradation: profile of the acquisition.
+        noise: standard deviation of Rician noise as a share of the robust intensity range.
+    """
+
+    degradation: str
+    noise: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.degradation}_noise{self.noise:g}"
+
+
+def find_cases(
+    files: Sequence[str | Path], subjects: Mapping[str, str | None] | None = None, masks: str | Path | None = None
+) -> list[Case]:
+    """Name the cases, their subjects and their masks.
+
+    Args:
+        files: images.
+        subjects: as of ``data.group_by_subject``; a file for which it has none goes by its name.
+        masks: a folder with a mask of the same name for each file, or one file for one case.
+
+    Raises:
+        InputError: no file, two cases of one name, or a mask that is missing.
+    """
+    if not files:
+        raise InputError("no case to evaluate: name some files in 'cases', or give 'split' a test or validation set")
+    paths = [Path(file) for file in files]
+    names = [volume_stem(path) for path in paths]
+    owners = [_subject(path, subjects or {}) for path in paths]
+    # BIDS without the subject in the file's own name
+    if len(set(names)) < len(names):
+        names = [f"{owner}_{name}" for owner, name in zip(owners, names, strict=True)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"{len(names)} cases, but several are named {twice[0]}: rename the files, or evaluate them apart"
+        )
+    found = _find_masks(paths, masks)
+    return [Case(*parts) for parts in zip(names, owners, paths, found, strict=True)]
+
+
+def _subject(path: Path, subjects: Mapping[str, str | None]) -> str:
+    ends = [end for end in subjects if (parts := Path(end).parts) and path.parts[-len(parts) :] == parts]
+    named = subjects[max(ends, key=len)] if ends else None
+    return named or subject_of(path)
+
+
+def _find_masks(files: Sequence[Path], masks: str | Path | None) -> list[Path | None]:
+    if masks is None:
+        return [None] * len(files)
+    by_name = {volume_stem(mask): mask for mask in find_volumes(masks)}
+    if Path(masks).is_file() and len(files) == 1:
+        return list(by_name.values())
+    missing = [file for file in files if volume_stem(file) not in by_name]
+    if missing:
+        raise InputError(
+            f"{masks}: no mask for {missing[0].name}; a mask has the name of its image, e.g. {missing[0].name}"
+        )
+    return [by_name[volume_stem(file)] for file in files]
+
+
+def check_cases(cases: Sequence[Case], scale: Sequence[int], shortest: int) -> list[tuple[int, ...]]:
+    """Look at the headers of images and masks.
+
+    Args:
+        cases: to check.
+        scale: integer factor per axis, to a multiple of which images will be cropped.
+        shortest: voxels that an axis needs then.
+
+    Returns:
+        The shape of each case after cropping.
+
+    Raises:
+        InputError: a file that cannot be read, one that is too small, or a mask that does not fit its image.
+    """
+    shapes = []
+    for case in cases:
+        info = read_info(case.file)
+        if info.n_times is not None:
+            raise InputError(f"{case.file}: a series of {info.n_times} volumes; need a 3D volume, split it")
+        grid: Grid = info.grid.canonical()[0]
+        shape = tuple(size // factor * factor for size, factor in zip(grid.shape, scale, strict=True))
+        for axis, (size, factor) in enumerate(zip(shape, scale, strict=True)):
+            if size < shortest:
+                raise InputError(
+                    f"{case.file}: axis {axis} has {grid.shape[axis]} voxels, but SSIM needs {shortest} and a multiple "
+                    f"of the scale {factor}; leave the file out"
+                )
+        if case.mask is not None:
+            _check_mask(case, grid)
+        shapes.append(shape)
+    return shapes
+
+
+def _check_mask(case: Case, grid: Grid) -> None:
+    assert case.mask is not None
+    mask = read_info(case.mask).grid.canonical()[0]
+    if mask.shape != grid.shape:
+        raise InputError(f"{case.mask}: mask of {mask.shape} voxels, but {case.file.name} has {grid.shape}")
+    distance = corner_error_mm(mask, grid)
+    if distance > 0.5 * min(grid.spacing_mm):
+        raise InputError(
+            f"{case.mask}: lies {distance:.1f} mm away from {case.file.name}; both must have the same grid"
+        )
+
+
+@dataclass(frozen=True)
+class LoadedCase:
+    """A case in memory.
+
+    Args:
+        case: which.
+        hr: (1, X, Y, Z) MetaTensor in RAS order, cropped to a multiple of the scale.
+        reference: what results are compared with, on the device.
+    """
+
+    case: Case
+    hr: MetaTensor
+    reference: Reference
+
+    def measured(
+        self,
+        condition: Condition,
+        scale: Sequence[int],
+        seed: int,
+        assumed_profile: str | None,
+        device: str | torch.device,
+    ) -> tuple[Measurement, Grid]:
+        """Simulate the acquisition.
+
+        Returns:
+            The measurement on the device, and its grid.
+        """
+        acquired = Acquired("hr", scale=scale, profile=condition.degradation, noise=condition.noise, seed=seed)
+        lr = acquired({"hr": self.hr})["lr"]
+        hr_shape = tuple(self.hr.shape[1:])
+        measurement = Measurement(
+            lr.as_tensor()[None].to(device),
+            hr_shape,
+            SeparableAcquisition.from_profile(hr_shape, tuple(lr.shape[1:]), condition.degradation),
+            assumed_profile or condition.degradation,
+        )
+        return measurement, Grid(tuple(lr.shape[1:]), np.asarray(lr.affine))
+
+
+def load_case(case: Case, load: Load, device: str | torch.device = "cpu") -> LoadedCase:
+    """Read a case.
+
+    Args:
+        case: which.
+        load: turns a file name under ``hr`` into an image (1, X, Y, Z) in RAS order, cropped to a multiple of the
+            scale.
+        device: of the reference.
+
+    Raises:
+        InputError: an image or a mask that does not serve, named.
+    """
+    hr = _loaded(load, case.file)
+    mask: Tensor | None = None
+    if case.mask is not None:
+        try:
+            mask = _loaded(load, case.mask).as_tensor()[None].to(device) > 0
+        except InputError as error:
+            raise InputError(f"{error}; a mask has voxels of 0, which do not count, and others") from None
+        if not mask.any():
+            raise InputError(f"{case.mask}: empty mask: no voxel is above 0")
+    try:
+        return LoadedCase(case, hr, Reference(hr.as_tensor()[None].to(device), mask))
+    except InputError as error:
+        raise InputError(f"{case.file}: {error}") from None
+
+
+def _loaded(load: Load, file: Path) -> MetaTensor:
+    try:
+        return load({"hr": str(file)})["hr"]
+    except Exception as error:  # MONAI wraps what a transform raises
+        cause = find_input_error(error)
+        if cause is None:
+            raise
+        raise InputError(str(cause)) from None
+
+
+def parse_conditions(degradations: Sequence[str], noises: Sequence[float]) -> list[Condition]:
+    """Every degradation with every noise.
+
+    Raises:
+        InputError: none of either, an unknown degradation, or a noise that is no number of 0 or more.
+    """
+    for key, values in {"degradations": degradations, "noises": noises}.items():
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise InputError(f"{key} '{values}': must be a list of at least one")
+    for name in degradations:
+        if name not in PROFILES:
+            raise InputError(f"degradation '{name}': choose among {', '.join(PROFILES)}")
+    for noise in noises:
+        if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < float("inf"):
+            raise InputError(f"noise '{noise}': must be a share of the intensity range, 0 or more")
+    pairs = dict.fromkeys((name, float(noise)) for name in degradations for noise in noises)
+    return [Condition(*pair) for pair in pairs]

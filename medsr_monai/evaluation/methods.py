@@ -1,0 +1,256 @@
+"""The methods to compare: their names, and how each makes an image of a measurement."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.inferers import Inferer, SimpleInferer
+from torch import Tensor, nn
+
+from medsr_monai import interpolation
+from medsr_monai.acquisition import SeparableAcquisition
+from medsr_monai.errors import InputError
+from medsr_monai.inferers import ConsistentInferer, consistency_regularisation
+from medsr_monai.networks import load_interpolated_weights, load_weights
+from medsr_monai.optional import require
+
+CLASSIC = {
+    "nearest": "nearest neighbour",
+    "linear": "linear interpolation",
+    "cubic": "cubic B-spline",
+    "lanczos": "Lanczos-3",
+    "wavelet": "wavelet zero-padding",
+    "back_projection": "iterative back-projection",
+}
+SYNONYMS = {"bicubic": "cubic"}
+OURS = "sr"
+BACK_PROJECTIONS = 20
+GRAMMAR = re.compile(r"([A-Za-z][\w-]*)(?:@([^@+]+))?(?:\+(exact|none))?")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Args:
+        name: as written, ``NAME[@DIAL][+exact|+none]``.
+        family: NAME.
+        perception: the dial of the bundle's network, None for other methods.
+        consistency: of the projection onto the measurement: ``none``, ``exact`` or a damping.
+    """
+
+    name: str
+    family: str
+    perception: float | None
+    consistency: str | float
+
+    @property
+    def kind(self) -> str:
+        return "classic" if self.family in CLASSIC else "network"
+
+    @property
+    def label(self) -> str:
+        """The name for people."""
+        named = "bundle's network" if self.family == OURS else CLASSIC.get(self.family, self.family)
+        dial = f", perception {self.perception:g}" if self.perception else ""
+        ending = self.name.rpartition("+")[2] if "+" in self.name else ""
+        return named + dial + {"exact": ", projected", "none": ", not projected", "": ""}[ending]
+
+
+def parse_method(
+    text: str, models: Mapping[str, Any] = {}, perception: float = 0.0, consistency: str | float = "exact"
+) -> Method:
+    """Read ``NAME[@DIAL][+exact|+none]``.
+
+    Args:
+        text: the method as written; ``bicubic`` is taken as ``cubic``.
+        models: the learned baselines by name, each with its ``consistency``.
+        perception: dial of ``sr`` where none is written.
+        consistency: of ``sr`` where none is written.
+
+    Raises:
+        InputError: an unknown name, with those known; a dial that is none, or of a method that has none.
+    """
+    found = GRAMMAR.fullmatch(str(text).strip())
+    family = SYNONYMS.get(found[1], found[1]) if found else ""
+    if not found or family not in (*CLASSIC, OURS, *models):
+        known = ", ".join((*CLASSIC, OURS, *models))
+        raise InputError(f"method '{text}': known are {known}; sr takes a dial as sr@0.5, all take +exact or +none")
+    dial, ending = found[2], found[3]
+    if dial is not None and family != OURS:
+        raise InputError(f"method '{text}': only {OURS} has a dial")
+    chosen = None if family != OURS else _dial(text, dial) if dial is not None else perception
+    default = (
+        consistency if family == OURS else models[family].get("consistency", "none") if family in models else "none"
+    )
+    name = family + (f"@{dial}" if dial is not None else "") + (f"+{ending}" if ending else "")
+    return Method(name, family, chosen, ending or default)
+
+
+def _dial(text: str, dial: str) -> float:
+    try:
+        value = float(dial)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise InputError(f"method '{text}': the dial must be a number from 0 to 1")
+    return value
+
+
+def parse_methods(texts: Sequence[str], *args: Any, **kwargs: Any) -> list[Method]:
+    """`parse_method` of each, without repetitions.
+
+    Raises:
+        InputError: no method at all, or see there.
+    """
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
+        raise InputError(f"methods '{texts}': must be a list of at least one, e.g. cubic,sr")
+    methods = {method.name: method for method in (parse_method(text, *args, **kwargs) for text in texts)}
+    return list(methods.values())
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks that methods may name, and how one is run.
+
+    Args:
+        network: the bundle's, whose weights are read when a method first needs them.
+        weights: of the fidelity stage.
+        weights_gan: of the adversarial stage, for the dial.
+        models: the learned baselines: ``network``, ``weights`` and ``consistency`` by name.
+        normalise: dictionary transform of ``lr`` that networks expect, remembering how.
+        restore: dictionary transform of ``pred`` that undoes it.
+        inferer: runs a network on (1, 1, *lr); default on the whole image at once.
+    """
+
+    network: nn.Module
+    weights: str | Path
+    weights_gan: str | Path
+    models: Mapping[str, Mapping[str, Any]]
+    normalise: Callable[[dict], dict]
+    restore: Callable[[dict], dict]
+    inferer: Inferer | None = None
+
+    def files(self, method: Method) -> list[Path]:
+        """The files of weights that a method reads; none for an interpolation."""
+        if method.family == OURS:
+            return [Path(self.weights), *([Path(self.weights_gan)] if method.perception else [])]
+        return [Path(self.models[method.family]["weights"])] if method.family in self.models else []
+
+    def check(self, method: Method) -> None:
+        """Find out now what would not work after an hour.
+
+        Raises:
+            InputError: weights that are missing or for another network, or a package that is not installed.
+        """
+        if method.kind == "network":
+            self.load(method, "cpu")
+        elif method.family == "wavelet":
+            require("pywt", "evaluate")
+
+    def load(self, method: Method, device: str | torch.device) -> nn.Module:
+        """The network of a method with its weights.
+
+        Raises:
+            InputError: weights that are missing or for another network.
+        """
+        if method.family == OURS:
+            network = load_interpolated_weights(
+                copy.deepcopy(self.network), self.weights, self.weights_gan, method.perception or 0.0, device
+            )
+        else:
+            entry = self.models[method.family]
+            network = load_weights(copy.deepcopy(entry["network"]), entry["weights"], device)
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        dims = {p.ndim for p in network.parameters()} & set(formats)
+        # torch's stubs lack the overload that takes a memory format
+        return network.to(memory_format=formats[max(dims)]).eval() if dims else network.eval()  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a method has to work with.
+
+    Args:
+        lr: (1, 1, *lr), in the unit of the image.
+        hr_shape: spatial shape of the result.
+        acquisition: how it was measured.
+        assumed_profile: how a method believes it was measured.
+    """
+
+    lr: Tensor
+    hr_shape: tuple[int, ...]
+    acquisition: SeparableAcquisition
+    assumed_profile: str
+
+    @property
+    def assumed(self) -> SeparableAcquisition:
+        return SeparableAcquisition.from_profile(self.hr_shape, tuple(self.lr.shape[2:]), self.assumed_profile)
+
+
+class Upscaler:
+    """Make images of measurements by any of the methods; networks stay loaded.
+
+    Args:
+        networks: that methods may name.
+        device: to compute on.
+    """
+
+    def __init__(self, networks: Networks, device: str | torch.device = "cpu") -> None:
+        self.networks = networks
+        self.device = torch.device(device)
+        self._loaded: dict[tuple[str, float | None], nn.Module] = {}
+
+    def prepare(self, method: Method) -> None:
+        """Load what a method needs, so that its time is that of the image alone."""
+        key = (method.family, method.perception)
+        if method.kind == "network" and key not in self._loaded:
+            self._loaded[key] = self.networks.load(method, self.device)
+
+    def __call__(self, method: Method, measured: Measurement) -> Tensor:
+        """Upscale.
+
+        Returns:
+            (1, 1, *hr_shape), in the unit of the measurement.
+
+        Raises:
+            InputError: a result of another shape, or with voxels that are not finite.
+        """
+        self.prepare(method)
+        with torch.no_grad():
+            sr = self._network(method, measured) if method.kind == "network" else self._classic(method, measured)
+        if tuple(sr.shape[2:]) != measured.hr_shape:
+            raise InputError(
+                f"method '{method.name}': gives {tuple(sr.shape[2:])} voxels where {measured.hr_shape} are due; "
+                "is the network for another scale?"
+            )
+        if not torch.isfinite(sr).all():
+            raise InputError(
+                f"method '{method.name}': gives NaN or infinite voxels; are its weights of a training gone wrong?"
+            )
+        return sr
+
+    def _classic(self, method: Method, measured: Measurement) -> Tensor:
+        if method.family == "back_projection":
+            sr = interpolation.back_project(measured.lr, measured.assumed, iterations=BACK_PROJECTIONS)
+        else:
+            sr = interpolation.interpolate(measured.lr, measured.hr_shape, method.family)
+        damping = consistency_regularisation(method.consistency)
+        return sr if damping is None else measured.assumed.project(sr, measured.lr, damping)
+
+    def _network(self, method: Method, measured: Measurement) -> Tensor:
+        inferer = ConsistentInferer(
+            self.networks.inferer or SimpleInferer(),
+            measured.assumed_profile,
+            consistency_regularisation(method.consistency),
+        )
+        data = self.networks.normalise({"lr": measured.lr[0].cpu()})
+        lr = torch.as_tensor(data["lr"])[None].to(self.device)
+        data["pred"] = inferer(lr, self._loaded[method.family, method.perception])[0]
+        return torch.as_tensor(self.networks.restore(data)["pred"])[None]

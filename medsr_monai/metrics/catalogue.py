@@ -1,0 +1,337 @@
+"""The measures of an evaluation by name, with unit, direction and definition, in one set of conventions.
+
+Both images are divided by the 99.5th percentile of the reference's nonzero voxels, called P99.5
+(`foreground_percentile`), nothing is clipped, the data range is 1; voxels count where a mask is true, by default
+`foreground_mask`: brighter than 0.05, dilated twice, without voxels that are exactly zero. Borders and windows are
+those of the functions that compute them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from medsr_monai.errors import InputError
+from medsr_monai.metrics.consistency import Acquisition, intensity_bias, measurement_residual
+from medsr_monai.metrics.edges import gradient_distribution_distance, gradient_magnitude_distance
+from medsr_monai.metrics.fidelity import SSIM_WINDOW, mse, psnr, ssim
+from medsr_monai.metrics.foreground import foreground_mask, foreground_percentile
+from medsr_monai.metrics.haarpsi import haarpsi
+from medsr_monai.metrics.laplacian import edge_preservation, hfen
+from medsr_monai.metrics.multiscale import SCALE_WEIGHTS, ms_ssim
+from medsr_monai.metrics.niqe import NIQEModel
+from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask, refuse_flat
+from medsr_monai.metrics.perceptual import Features, feature_distance
+from medsr_monai.metrics.spectrum import box_power, spectrum_middles
+from medsr_monai.metrics.vif import vif
+
+Better = Literal["higher", "lower", "zero"]
+BANDS = 16
+THIRDS = ("low", "middle", "high")
+MOST_SCALES = len(SCALE_WEIGHTS)
+
+
+class Reference:
+    """A reference in the units of the figures, and what several measures need of it.
+
+    Args:
+        hr: (1, C, *spatial), in any unit.
+        mask: (1, 1 or C, *spatial), which voxels count; default is the foreground.
+
+    Attributes:
+        unit: P99.5 of ``hr``, by which it and every image that is compared are divided.
+        hr: ``hr / unit``.
+        mask: (1, C, *spatial) bool.
+
+    Raises:
+        InputError: a reference that is flat, not finite, or not positive at that percentile; a mask that does not fit
+            or is empty.
+    """
+
+    def __init__(self, hr: Tensor, mask: Tensor | None = None) -> None:
+        hr, _ = checked_pair(hr, hr)
+        if len(hr) != 1:
+            raise InputError(f"hr of shape {tuple(hr.shape)}: need one image")
+        refuse_flat(hr)
+        self.unit = float(foreground_percentile(hr))
+        self.hr = hr / self.unit
+        self.mask = foreground_mask(self.hr) if mask is None else expanded_mask(mask.to(hr.device), hr.shape)
+        check_count(self.mask.flatten(1).sum(dim=1))
+
+    @cached_property
+    def power(self) -> Tensor:
+        """Power in each frequency band of the box around the mask, (BANDS,) float64."""
+        return box_power(self.hr, self.mask, BANDS)
+
+    @cached_property
+    def power_db(self) -> list[float]:
+        """The same in dB of P99.5 squared."""
+        return (10 * torch.log10(self.power)).tolist()
+
+
+@dataclass(eq=False)
+class Pair:
+    """An image to judge beside its reference.
+
+    Args:
+        sr: (1, C, *spatial), in the unit in which the reference was given.
+        reference: what it should be.
+        lr: the measurement that it was made from, in the same unit, for measures of consistency.
+        acquisition: how that was measured.
+
+    Raises:
+        InputError: shapes that differ, voxels that are not finite.
+    """
+
+    sr: Tensor
+    reference: Reference
+    lr: Tensor | None = None
+    acquisition: Acquisition | None = None
+    mask: Tensor = field(init=False)
+    hr: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hr, self.mask = self.reference.hr, self.reference.mask
+        self.sr = checked_pair(self.sr / self.reference.unit, self.hr)[0]
+
+    @cached_property
+    def log_power_ratio(self) -> Tensor:
+        """``10 log10(P_sr / P_hr)`` in each frequency band of the box around the mask, (BANDS,) in dB."""
+        if (self.reference.power == 0).any():
+            raise InputError("hr has no power in a frequency band")
+        return 10 * torch.log10(self.power / self.reference.power)
+
+    @cached_property
+    def power(self) -> Tensor:
+        """Power in each frequency band of the box around the mask, (BANDS,) float64."""
+        return box_power(self.sr, self.mask, BANDS)
+
+    @cached_property
+    def power_db(self) -> list[float]:
+        """The same in dB of P99.5 squared."""
+        return (10 * torch.log10(self.power)).tolist()
+
+    @cached_property
+    def residual(self) -> tuple[float, float]:
+        """Largest and root mean square ``|A(sr) - lr|``, in units of P99.5."""
+        if self.lr is None or self.acquisition is None:
+            raise InputError("consistency: needs the measurement and its acquisition")
+        largest, rms = measurement_residual(self.sr, self.lr / self.reference.unit, self.acquisition)
+        return float(largest), float(rms)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of an image beside its reference.
+
+    Args:
+        name: in tables and files.
+        label: for people.
+        unit: empty where there is none.
+        better: whether a higher or a lower figure is nearer to the reference, or one nearer to zero.
+        definition: one line.
+        function: computes it.
+    """
+
+    name: str
+    label: str
+    unit: str
+    better: Better
+    definition: str
+    function: Callable[[Pair], float] = field(repr=False, compare=False)
+
+    def __call__(self, sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> float:
+        """The figure of one image.
+
+        Args:
+            sr: (1, C, *spatial).
+            hr: (1, C, *spatial), in the same unit.
+            mask: which voxels count; default is the foreground.
+        """
+        return self.function(Pair(sr, Reference(hr, mask)))
+
+
+def score(pair: Pair, measures: Mapping[str, Measure]) -> tuple[dict[str, float | None], dict[str, str]]:
+    """All figures of one image; those that cannot be had, or are infinite, are None, with the reason.
+
+    Returns:
+        Figures by name, and reasons by name.
+    """
+    figures: dict[str, float | None] = {}
+    reasons = {}
+    for name, measure in measures.items():
+        try:
+            value = measure.function(pair)
+        except InputError as error:
+            figures[name], reasons[name] = None, str(error)
+            continue
+        figures[name] = value if math.isfinite(value) else None
+        if not math.isfinite(value):
+            reasons[name] = "infinite: nothing differs" if value > 0 else "not a number"
+    return figures, reasons
+
+
+def fitting_scales(shape: Sequence[int]) -> int:
+    """On how many scales MS-SSIM can look at an image of these sides, 0 to 5."""
+    shortest = min(shape)
+    return sum(shortest >= (SSIM_WINDOW - 1) * 2**scale + 1 for scale in range(MOST_SCALES))
+
+
+def catalogue(
+    scales: int = MOST_SCALES,
+    consistency: bool = True,
+    features: Features | None = None,
+    niqe_model: NIQEModel | None = None,
+) -> dict[str, Measure]:
+    """The measures of an evaluation by name.
+
+    Args:
+        scales: of MS-SSIM, see `fitting_scales`; 0 where not even one fits.
+        consistency: whether there is a measurement to compare with.
+        features: a feature network for the perceptual distance; without one there is none.
+        niqe_model: fitted on pristine images; without one there is no NIQE.
+    """
+    measures = [*_fidelity(scales), *_structure(), *_spectrum(), *(_consistency() if consistency else ()), _bias()]
+    if features is not None:
+        measures.append(_perceptual(features))
+    if niqe_model is not None:
+        measures.append(_niqe(niqe_model))
+    return {measure.name: measure for measure in measures}
+
+
+def _fidelity(scales: int) -> list[Measure]:
+    def multiscale(p: Pair) -> float:
+        if scales < 2:
+            raise InputError("an image has an axis below 21 voxels: too short for two scales of MS-SSIM")
+        return float(ms_ssim(p.sr, p.hr, p.mask, scales=scales))
+
+    return [
+        Measure("mse", "MSE", "P99.5²", "lower", "mean (sr - hr)^2", lambda p: float(mse(p.sr, p.hr, p.mask))),
+        Measure("psnr", "PSNR", "dB", "higher", "10 log10(1 / MSE)", lambda p: float(psnr(p.sr, p.hr, p.mask))),
+        Measure(
+            *("ssim", "SSIM", "", "higher"),
+            "mean of SSIM's map, Gaussian window of 11 voxels along every axis, sigma 1.5, where it fits",
+            lambda p: float(ssim(p.sr, p.hr, p.mask)),
+        ),
+        Measure(
+            *("ms_ssim", "MS-SSIM", "", "higher"),
+            f"SSIM's contrast and structure on {scales} scales, luminance on the coarsest; compares with as many only",
+            multiscale,
+        ),
+    ]
+
+
+def _structure() -> list[Measure]:
+    return [
+        Measure(
+            *("haarpsi", "HaarPSI", "", "higher"),
+            "likeness of fine Haar wavelet coefficients, weighted by coarse ones; in 3D along each axis",
+            lambda p: float(haarpsi(p.sr, p.hr, p.mask)),
+        ),
+        Measure(
+            *("vif", "VIF", "", "higher"),
+            "share of the reference's information that is left, pixel domain, four scales; above 1 for more contrast",
+            lambda p: float(vif(p.sr, p.hr, p.mask)),
+        ),
+        Measure(
+            *("gradient_distance", "gradients, by place", "", "lower"),
+            "mean |g(sr) - g(hr)| / mean g(hr), g the gradient magnitude",
+            lambda p: float(gradient_magnitude_distance(p.sr, p.hr, p.mask)),
+        ),
+        Measure(
+            *("gradient_distribution", "gradients, distribution", "", "lower"),
+            "Wasserstein distance of the distributions of g / mean g(hr)",
+            lambda p: float(gradient_distribution_distance(p.sr, p.hr, p.mask)),
+        ),
+        Measure(
+            *("epi", "EPI", "", "higher"),
+            "edge preservation index: correlation of the Laplacians of sr and hr",
+            lambda p: float(edge_preservation(p.sr, p.hr, p.mask)),
+        ),
+        Measure(
+            *("hfen", "HFEN", "", "lower"),
+            "|LoG(sr) - LoG(hr)| / |LoG(hr)|, Laplacian of Gaussian of 15 voxels, sigma 1.5",
+            lambda p: float(hfen(p.sr, p.hr, p.mask)),
+        ),
+    ]
+
+
+def _third(number: int) -> Callable[[Pair], float]:
+    # A band that lies in two thirds belongs to each with the part that lies there.
+    edges = torch.arange(BANDS + 1, dtype=torch.float64)
+    low, high = BANDS * number / 3, BANDS * (number + 1) / 3
+    weights = edges.clamp(low, high).diff() / (high - low)
+    return lambda p: float((p.log_power_ratio * weights.to(p.log_power_ratio.device)).sum())
+
+
+def _spectrum() -> list[Measure]:
+    thirds = [
+        Measure(
+            *(f"spectrum_{name}", f"spectrum, {name} third", "dB", "zero"),
+            f"mean of 10 log10(P_sr / P_hr) over the {name} third of the frequencies; negative: power is missing",
+            _third(number),
+        )
+        for number, name in enumerate(THIRDS)
+    ]
+    distance = Measure(
+        *("spectrum_distance", "spectrum", "dB", "lower"),
+        f"RMS over {BANDS} frequency bands of 10 log10(P_sr / P_hr), in the box around the mask",
+        lambda p: float(p.log_power_ratio.square().mean().sqrt()),
+    )
+    return [distance, *thirds]
+
+
+def _consistency() -> list[Measure]:
+    return [
+        Measure(
+            *("consistency_max", "max |A(SR) - LR|", "P99.5", "lower"),
+            "largest deviation of the image, measured again, from the measurement, over all its voxels",
+            lambda p: p.residual[0],
+        ),
+        Measure(
+            *("consistency_rms", "RMS |A(SR) - LR|", "P99.5", "lower"),
+            "root mean square of that deviation; that of the noise is right for a noisy measurement",
+            lambda p: p.residual[1],
+        ),
+    ]
+
+
+def _bias() -> Measure:
+    return Measure(
+        *("bias", "bias", "P99.5", "zero"),
+        "mean (sr - hr)",
+        lambda p: float(intensity_bias(p.sr, p.hr, p.mask)),
+    )
+
+
+def _perceptual(features: Features) -> Measure:
+    def distance(p: Pair) -> float:
+        with torch.no_grad():
+            ours, theirs = features(torch.where(p.mask, p.sr, p.hr)), features(p.hr)
+        return float(feature_distance(ours, theirs) / p.mask.to(p.hr.dtype).mean())
+
+    return Measure(
+        *("perceptual_distance", "perceptual distance", "", "lower"),
+        "mean |a/|a| - b/|b||^2 of feature vectors over layers and positions; outside the mask sr is replaced by hr",
+        distance,
+    )
+
+
+def _niqe(model: NIQEModel) -> Measure:
+    return Measure(
+        *("niqe", "NIQE", "", "lower"),
+        f"distance of scene statistics from those of {model.n_patches} pristine patches of {model.patch} voxels; no "
+        "reference is looked at",
+        lambda p: float(model.score(p.sr)),
+    )
+
+
+def band_frequencies() -> list[float]:
+    """Middles of the frequency bands of `Pair.power_db`, as shares of Nyquist's frequency."""
+    return [2 * float(middle) for middle in spectrum_middles(BANDS)]
