@@ -24,6 +24,7 @@ SMALL = {"features": 4, "growth": 4, "dense_blocks": 1}
 SHAPE = (6, 9, 7)
 WINDOW = {"_target_": "SlidingWindowInferer", "roi_size": [4, 4, 4], "overlap": 0.25}
 RUN = cli.run_inference
+NORMED = "$[@network_def, @dial, @memory_format][0]"  # a key that nothing reads is refused
 
 
 class Normed(torch.nn.Sequential):
