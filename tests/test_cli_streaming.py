@@ -201,6 +201,13 @@ def test_windows_say_that_they_are_approximate(tmp_path: Path, tiny: dict[str, o
     assert described == [b"approximate; a scan", b"a scan"]
 
 
+def test_a_misspelt_setting_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = source_file(tmp_path / "x.nii")
+    with pytest.raises(SystemExit):
+        cli.run_inference(cli.bundle_root("brain_mri_super_resolution"), input=str(source), perceptoin=0.5)
+    assert "perceptoin: nothing in the configuration reads it; 'perception' is meant?" in capsys.readouterr().err
+
+
 def test_a_network_that_cannot_be_streamed_is_named(
     tmp_path: Path, tiny: dict[str, object], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -210,7 +217,7 @@ def test_a_network_that_cannot_be_streamed_is_named(
         "input": str(source),
         "output_dir": str(tmp_path / "out"),
         "progress": False,
-        "network": "$@network_def",
+        "network": NORMED,
     }
     settings |= {"inferer#inferer": WINDOW, "network_def": {"_target_": f"{__name__}.Normed"}}
     monkeypatch.setattr(cli, "run_inference", RUN)

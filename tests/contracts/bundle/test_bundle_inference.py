@@ -94,7 +94,6 @@ def test_one_bad_scan_does_not_hold_up_the_others(bundle, tiny_weights, tmp_path
         ({"profile": "foo"}, "profile 'foo'"),
         ({"perception": 1.5}, "perception '1.5'"),
         ({"perception": "x"}, "perception 'x'"),
-        ({"perceptoin": 0.5}, "perceptoin: nothing in the configuration reads it; 'perception' is meant?"),
         ({"perception": 0.5, "checkpoint_gan": "no/such/gan.pt"}, "no/such/gan.pt: no such weights"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
