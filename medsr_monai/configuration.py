@@ -72,12 +72,17 @@ def unread_keys(config: Mapping[str, Any]) -> list[str]:
 
 
 def check_keys() -> None:
-    """Refuse a setting that nothing reads: a misspelt one, which MONAI takes for a new one.
+    """Refuse a setting that nothing reads: a misspelt one, which MONAI takes for a new one; and a text it changed.
 
     Raises:
-        InputError: the first such key, with the one that may be meant.
+        InputError: the first such key, with the one that may be meant; or a text with '#'.
     """
     config = active_parser().get()
+    for key, value in config.items():
+        # MONAI writes "#" as "::" in every text, not in references alone: results would land in another folder.
+        if isinstance(value, str) and not value.startswith(("$", "@", "%")) and ("#" in value or "::" in value):
+            name = value.replace("::", "#")
+            raise InputError(f"{key} '{name}': MONAI reads '#' as a reference of its own; rename the file or folder")
     for key in unread_keys(config):
         similar = difflib.get_close_matches(key, [other for other in config if other != key], n=1)
         meant = f"'{similar[0]}' is meant?" if similar else "remove it, or add the overlay that reads it"

@@ -22,6 +22,19 @@ from medsr_monai.volumes import read_volume
 
 SMALL = {"features": 4, "growth": 4, "dense_blocks": 1}
 SHAPE = (6, 9, 7)
+WINDOW = {"_target_": "SlidingWindowInferer", "roi_size": [4, 4, 4], "overlap": 0.25}
+RUN = cli.run_inference
+NORMED = "$[@network_def, @dial, @memory_format][0]"  # a key that nothing reads is refused
+
+
+class Normed(torch.nn.Sequential):
+    """A network that cannot be streamed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_module("norm", torch.nn.InstanceNorm3d(1))
+        self.add_module("body", torch.nn.Conv3d(1, 1, 3, padding=1))
+        self.add_module("up", torch.nn.Upsample(scale_factor=2))
 
 
 @pytest.fixture(scope="module")
@@ -181,12 +194,67 @@ def test_bad_options_are_one_line(
 
 def test_windows_say_that_they_are_approximate(tmp_path: Path, tiny: dict[str, object]) -> None:
     source = source_file(tmp_path / "x.nii")
-    window = {"_target_": "SlidingWindowInferer", "roi_size": [4, 4, 4], "overlap": 0.25}
-    for name, inferer in (("window", {"inferer#inferer": window}), ("stream", {})):
+    for name, inferer in (("window", {"inferer#inferer": WINDOW}), ("stream", {})):
         settings = {"input": str(source), "output_dir": str(tmp_path), "output_postfix": name, "progress": False}
         cli.run_inference(cli.bundle_root("brain_mri_super_resolution"), **settings, **inferer)
     described = [nib.load(tmp_path / f"x_{name}.nii.gz").header["descrip"].item() for name in ("window", "stream")]
     assert described == [b"approximate; a scan", b"a scan"]
+
+
+def test_a_misspelt_setting_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = source_file(tmp_path / "x.nii")
+    with pytest.raises(SystemExit):
+        cli.run_inference(cli.bundle_root("brain_mri_super_resolution"), input=str(source), perceptoin=0.5)
+    assert "perceptoin: nothing in the configuration reads it; 'perception' is meant?" in capsys.readouterr().err
+
+
+def test_a_network_that_cannot_be_streamed_is_named(
+    tmp_path: Path, tiny: dict[str, object], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = source_file(tmp_path / "x.nii")
+    root = cli.bundle_root("brain_mri_super_resolution")
+    settings = {
+        "input": str(source),
+        "output_dir": str(tmp_path / "out"),
+        "progress": False,
+        "network": NORMED,
+    }
+    settings |= {"inferer#inferer": WINDOW, "network_def": {"_target_": f"{__name__}.Normed"}}
+    monkeypatch.setattr(cli, "run_inference", RUN)
+    output = 4 * 8 * int(np.prod(SHAPE))
+    for free, said in ((4 * output, 0), (4 * output - 4, 1)):
+        monkeypatch.setattr(volume_streaming, "free_bytes", lambda device, free=free: free)
+        cli.run_inference(root, **settings)
+        lines = [record.message for record in caplog.records if "not streamed" in record.message]
+        assert len(lines) == said and all("InstanceNorm3d at norm" in line and "memory" in line for line in lines)
+    with pytest.raises(SystemExit):
+        cli.run_inference(root, **settings, stream="always")
+
+
+@pytest.mark.parametrize("mode", ["never", "always"])
+@pytest.mark.parametrize("in_the_way", ["y_std.nii", "y.nii"])
+def test_neither_mean_nor_deviation_without_the_other(
+    mode: str, in_the_way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / in_the_way).mkdir(parents=True)
+    options = ("--stream", mode, "--ensemble", 2, "--uncertainty")
+    source = source_file(tmp_path / "x.nii")
+    output = tmp_path / "out" / "y.nii"
+    # The command would take a folder for one to write to; here it is the name of the output all the same.
+    names = {"output_dir": str(output.parent), "output_file": str(output)}
+    monkeypatch.setattr(cli, "output_overrides", lambda *_: names)
+    assert medsr(monkeypatch, source, output, *options) == 2
+    error = capsys.readouterr().err
+    assert in_the_way in error and "in the way" in error and error.count("\n") == 1
+    assert [path.name for path in output.parent.iterdir()] == [in_the_way]
+
+
+@pytest.mark.parametrize("mode", ["never", "always"])
+def test_the_deviation_s_name_is_the_input_s(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = source_file(tmp_path / "y_std.nii")
+    options = ("--stream", mode, "--ensemble", 2, "--uncertainty")
+    assert medsr(monkeypatch, source, tmp_path / "y.nii", *options) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["y_std.nii"]
 
 
 PROGRAM = """

@@ -48,6 +48,13 @@ def test_a_key_that_nothing_reads_is_refused_with_the_one_that_is_meant(capsys):
     assert "remove it" in said(parser_of(**check, zzz=3), "initialize", capsys)
 
 
+def test_a_text_that_monai_changes_is_refused(capsys):
+    check = {"initialize": "$or_exit(configuration.check_keys)", "run": "$@folder", "folder": "out"}
+    parser_of(**check).get_parsed_content("initialize")
+    line = said(parser_of(**{**check, "folder": "out/a#b"}), "initialize", capsys)
+    assert line.startswith("error: folder 'out/a#b': MONAI reads '#'")
+
+
 def test_keys_that_are_read_inside_others_and_those_of_monai_are_known():
     config = {"_meta_": {}, "run": ["$f(@a#b, [@c])", "$configuration.build('e', 'f#g')"], "a": {"b": "@d"}, "c": 1}
     config |= {"d": 2, "e": 3, "f": {"g": 4}, "network_def": None, "typo": 5}

@@ -23,7 +23,7 @@ from medsr_monai.acquisition import SeparableAcquisition, SlabProjection
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import inverse_orientation, reorient
 from medsr_monai.scratch import SliceFile
-from medsr_monai.volumes import LazyVolume, SlabWriter, open_volume, voxels_to_unpack
+from medsr_monai.volumes import LazyVolume, OutputsTogether, SlabWriter, open_volume, voxels_to_unpack
 
 Read = Callable[[int, int], Tensor]
 """Slices start ... stop of the low-resolution volume, (1, 1, *spatial), float32, normalised, canonical."""
@@ -222,9 +222,19 @@ def upscale_in_slabs(
         scans = [volume.scan(time) for time in range(volume.n_times)]
         ends = (min(scan.low for scan in scans), max(scan.high for scan in scans))
         targets = [target, *([] if deviation_target is None else [Path(deviation_target)])]
+        # Entered before the writers, it is left after them: mean and deviation are complete, and get their names.
+        together = stack.enter_context(OutputsTogether())
         # A deviation has neither the source's display range nor its scale.
         writers = [
-            SlabWriter(path, grid, volume.info.n_times, volume.info, dtype if i == 0 else "float32", ends)
+            SlabWriter(
+                path,
+                grid,
+                volume.info.n_times,
+                volume.info,
+                dtype if i == 0 else "float32",
+                ends,
+                together=together,
+            )
             for i, path in enumerate(targets)
         ]
         strips = in_strips is not None and in_strips(volume.grid.shape, volume.slow_axis)

@@ -66,8 +66,10 @@ class VolumeUpscaler(SupervisedEvaluator):
                 # What ignite keeps of one volume would lie beside the next one.
                 self.state.output = self.state.batch = None
                 self.data_loader = []
+                # ignite keeps the run that an error ended, and would end the next one with it, without a word.
+                self._internal_run_generator = None
         if failures:
-            raise InputError("; ".join(failures))
+            raise InputError("; ".join(dict.fromkeys(failures)))
 
     def _upscale(self, index: int, global_epoch: int) -> None:
         if self.streamer is not None:

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from medsr_monai.device import free_bytes
 from medsr_monai.engines.slabwise import Place, Read, upscale_in_slabs
 from medsr_monai.errors import InputError
 from medsr_monai.inferers import StreamingInferer
-from medsr_monai.volumes import SaveVolumed, read_info
+from medsr_monai.volumes import SaveVolumed, VolumeInfo, read_info
 
 log = logging.getLogger(__name__)
 
@@ -91,27 +92,33 @@ class VolumeStreamer:
         return StreamingInferer(axis, progress=self.progress, output=lambda place, part: None, **self.settings)
 
     def wants(self, source: str | Path, network: nn.Module) -> bool:
-        """Whether a volume shall be streamed; where ``auto`` decides that it is, a line in the log says so."""
+        """Whether a volume shall be streamed.
+
+        Where ``auto`` decides that it is, a line in the log says so; and where it ought to be but the network has a
+        layer that cannot be streamed, a line that names the layer.
+        """
         if self.mode != "auto":
             return self.mode == "always"
         try:
-            scale = self._inferer(0).scale(network)
+            info = read_info(source)
         except InputError:
-            return False  # the other route runs it, with the inferer that it was given
+            return False  # the other route says why it cannot be read, as for every other volume
+        refusal = None
         try:
-            voxels = math.prod(read_info(source).shape) * math.prod(scale)
-        except InputError:
-            return False  # which says why it cannot be read, as for every other volume
+            voxels: float = math.prod(info.shape) * math.prod(self._inferer(0).scale(network))
+        except InputError as error:
+            refusal, voxels = error, output_voxels(network, info)
         output = 4 * voxels * (2 if self.settings["deviation"] else 1)
         parameter = next(network.parameters(), None)
         devices = {torch.device("cpu"), torch.device("cpu") if parameter is None else parameter.device}
         free = min(free_bytes(device) for device in devices)
         if output <= SHARE_OF_FREE * free:
             return False
-        log.warning(
-            "%s: streaming from file to file, as the output takes %.3g GB of %.3g GB of free memory",
-            *(source, output / 1e9, free / 1e9),
-        )
+        size = f"{output / 1e9:.3g} GB of {free / 1e9:.3g} GB of free memory"
+        if refusal is not None:
+            log.warning("%s: not streamed but held in memory, where the output takes %s: %s", source, size, refusal)
+            return False
+        log.warning("%s: streaming from file to file, as the output takes %s", source, size)
         return True
 
     def upscale(self, source: str | Path, network: nn.Module) -> Path:
@@ -120,6 +127,12 @@ class VolumeStreamer:
         Raises:
             InputError: see :func:`upscale_in_slabs` and :class:`StreamingInferer`.
         """
+        try:
+            scale = self._inferer(0).scale(network)
+        except InputError as error:
+            raise InputError(
+                f"stream '{self.mode}': the network cannot be streamed: {error}; stream 'never'"
+            ) from error
         inferers: dict[int, StreamingInferer] = {}
 
         def inferer(axis: int) -> StreamingInferer:
@@ -136,7 +149,7 @@ class VolumeStreamer:
             source,
             stream,
             save.output_path(save.keys[0], str(source)),
-            self._inferer(0).scale(network),
+            scale,
             self.profile,
             self.regularisation,
             save.dtype,
@@ -145,3 +158,18 @@ class VolumeStreamer:
             None if deviation is None else deviation.output_path(deviation.keys[0], str(source)),
             in_strips,
         )
+
+
+def output_voxels(network: nn.Module, info: VolumeInfo) -> float:
+    """How many voxels any network makes of a volume, or of all those of a series; nothing is computed.
+
+    Infinite where a layer cannot tell what it would make: better one word too many than out of memory without one.
+    """
+    tensors = dict([*network.named_parameters(), *network.named_buffers()])
+    weights = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    image = torch.empty((1, 1, *info.grid.shape), device="meta")
+    try:
+        with torch.no_grad():
+            return functional_call(network, weights, (image,)).numel() * (info.n_times or 1)
+    except Exception:  # a network of somebody else's raises what it likes
+        return math.inf

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.errors import InputError
+from medsr_monai.inferers.stream_or_whole import StreamOrWholeInferer
 from medsr_monai.inferers.streaming import StreamingInferer
 
 
@@ -44,7 +45,7 @@ def is_exact(inferer: Inferer) -> bool:
     What gives windows, such as MONAI's ``SlidingWindowInferer``, is only near that.
     """
     inner = inferer.inferer if isinstance(inferer, ConsistentInferer) else inferer
-    return isinstance(inner, (StreamingInferer, SimpleInferer))
+    return isinstance(inner, (StreamingInferer, StreamOrWholeInferer, SimpleInferer))
 
 
 class ConsistentInferer(Inferer):

@@ -1,6 +1,6 @@
 """Reading and writing volumes with the grid they lie on."""
 
-from medsr_monai.volumes.dictionary import LoadVolumed, SaveVolumed
+from medsr_monai.volumes.dictionary import LoadVolumed, SaveTogetherd, SaveVolumed
 from medsr_monai.volumes.example import write_example
 from medsr_monai.volumes.lazy import LazyVolume, open_volume, voxels_to_unpack
 from medsr_monai.volumes.reading import read_info, read_volume
@@ -15,7 +15,7 @@ from medsr_monai.volumes.volume import (
     volume_stem,
     volume_suffix,
 )
-from medsr_monai.volumes.writing import DTYPES, prepare_folder, write_volume
+from medsr_monai.volumes.writing import DTYPES, OutputsTogether, prepare_folder, write_volume
 
 __all__ = [
     "DTYPES",
@@ -24,6 +24,8 @@ __all__ = [
     "WRITABLE_SUFFIXES",
     "LazyVolume",
     "LoadVolumed",
+    "OutputsTogether",
+    "SaveTogetherd",
     "SaveVolumed",
     "SlabWriter",
     "Volume",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, Transform
 from monai.utils.enums import MetaKeys
 
+from medsr_monai.atomic import Together
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.volumes.reading import read_info, read_volume
 from medsr_monai.volumes.slab_writing import streamable_suffix, write_in_slabs
 from medsr_monai.volumes.volume import STREAMABLE_SUFFIXES, ZARR_SUFFIX, VolumeInfo, volume_stem
-from medsr_monai.volumes.writing import write_volume
+from medsr_monai.volumes.writing import OutputsTogether, write_volume
 
 _FILE_NAME = "filename_or_obj"
 
@@ -76,7 +77,7 @@ class SaveVolumed(MapTransform):
         output_file: the one file to write, instead of a name in `output_dir`.
         allow_missing_keys: skip a key that is absent.
         label: what a second output of the same source has behind its stem: `<...>_<label><suffix>`.
-        is_approximate: say so in what NIfTI and OME-Zarr hold of an image's origin.
+        is_approximate: say so in the file; see `SlabWriter`.
 
     Raises:
         InputError: an unknown suffix, or one output file for several keys.
@@ -136,6 +137,10 @@ class SaveVolumed(MapTransform):
             InputError: no MetaTensor (C, X, Y, Z) with the name of its source, an output that is the input, or see
                 `write_volume`.
         """
+        return self.save(data)
+
+    def save(self, data: Mapping[Hashable, Any], together: Together | None = None) -> dict[Hashable, Any]:
+        """The same; `together` gives the names, with those of other files."""
         result = dict(data)
         for key in self.key_iterator(result):
             image = result[key]
@@ -149,8 +154,31 @@ class SaveVolumed(MapTransform):
             array = array[..., 0] if array.shape[-1] == 1 else array
             grid = Grid(array.shape[:N_AXES], image.affine.cpu().numpy())
             write = write_in_slabs if streamable_suffix(path) == ZARR_SUFFIX else write_volume
-            write(path, array, grid, _source_info(source), self.dtype, self.is_approximate)
+            write(path, array, grid, _source_info(source), self.dtype, self.is_approximate, together)
             image.meta[MetaKeys.SAVED_TO.value] = str(path)
+        return result
+
+
+class SaveTogetherd(Transform):
+    """Several outputs of one input that appear under their names when all of them are complete, and none if one fails.
+
+    Args:
+        savers: write them.
+    """
+
+    def __init__(self, savers: Sequence[SaveVolumed]) -> None:
+        self.savers = tuple(savers)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write every saver's volumes.
+
+        Raises:
+            InputError: see `SaveVolumed`.
+        """
+        result = dict(data)
+        with OutputsTogether() as together:
+            for saver in self.savers:
+                result = saver.save(result, together)
         return result
 
 

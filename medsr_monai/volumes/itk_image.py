@@ -14,6 +14,8 @@ from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.volumes.nifti import MAX_DEFLATE_RATIO
 from medsr_monai.volumes.volume import VolumeInfo
 
+# As OME-Zarr has it; NIfTI, which has no fields of one's own, begins its description with the word.
+_APPROXIMATE = ("approximate", "true")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MAX_BZIP2_RATIO = 50_000
 _HEADER_BYTES = 1 << 16
@@ -208,8 +210,8 @@ def read_itk(path: Path, dtype: np.dtype | type = np.float32) -> tuple[VolumeInf
     return info, data.reshape(info.shape, order="F")
 
 
-def _placed(image: Any, grid: Grid, time_step: float | None) -> Any:
-    """Give a SimpleITK image its place in the world."""
+def _described(image: Any, grid: Grid, time_step: float | None, is_approximate: bool) -> Any:
+    """Give a SimpleITK image its place in the world, and a field that says what it is."""
     affine = _LPS_TO_RAS @ grid.affine
     n_dims = image.GetDimension()
     direction, spacing, origin = np.eye(n_dims), np.ones(n_dims), np.zeros(n_dims)
@@ -220,10 +222,19 @@ def _placed(image: Any, grid: Grid, time_step: float | None) -> Any:
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(origin.tolist())
     image.SetDirection(direction.ravel().tolist())
+    if is_approximate:
+        image.SetMetaData(*_APPROXIMATE)
     return image
 
 
-def itk_header(suffix: str, shape: tuple[int, ...], dtype: np.dtype, grid: Grid, time_step: float | None) -> bytes:
+def itk_header(
+    suffix: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    grid: Grid,
+    time_step: float | None,
+    is_approximate: bool = False,
+) -> bytes:
     """What `write_itk` writes before the voxels.
 
     Args:
@@ -232,9 +243,11 @@ def itk_header(suffix: str, shape: tuple[int, ...], dtype: np.dtype, grid: Grid,
         dtype: of the numbers that will follow, in native byte order.
         grid: where the voxels lie.
         time_step: spacing of the fourth axis.
+        is_approximate: see `write_itk`.
     """
     sitk = _simpleitk()
-    one = _placed(sitk.GetImageFromArray(np.zeros((1,) * len(shape), dtype), isVector=False), grid, time_step)
+    voxel = sitk.GetImageFromArray(np.zeros((1,) * len(shape), dtype), isVector=False)
+    one = _described(voxel, grid, time_step, is_approximate)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"one{suffix}"
         sitk.WriteImage(one, str(path), useCompression=False)
@@ -248,21 +261,25 @@ def itk_header(suffix: str, shape: tuple[int, ...], dtype: np.dtype, grid: Grid,
     return before + found + size + after[after.index(b"\n") :]
 
 
-def write_itk(path: Path, data: np.ndarray, grid: Grid, time_step: float | None = None) -> None:
-    """Write a .mha or .nrrd file, uncompressed, with nothing but the grid in its header.
+def write_itk(
+    path: Path, data: np.ndarray, grid: Grid, time_step: float | None = None, is_approximate: bool = False
+) -> None:
+    """Write a .mha or .nrrd file, uncompressed, with nothing but the grid and that mark in its header.
 
     Args:
         path: the file; overwritten.
         data: (X, Y, Z) or (X, Y, Z, T), the numbers to store.
         grid: where the voxels lie.
         time_step: spacing of the fourth axis.
+        is_approximate: say so in a field of its own: `approximate`, which is `true`.
 
     Raises:
         InputError: SimpleITK is not installed.
         OSError: the file cannot be written.
     """
     sitk = _simpleitk()
-    image = _placed(sitk.GetImageFromArray(np.ascontiguousarray(data.transpose()), isVector=False), grid, time_step)
+    voxels = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose()), isVector=False)
+    image = _described(voxels, grid, time_step, is_approximate)
     try:
         # Uncompressed, so that a file cut short by a full disk shows in its size, whatever the library reports.
         sitk.WriteImage(image, str(path), useCompression=False)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from medsr_monai.atomic import replacing, replacing_folder
+from medsr_monai.atomic import Together, replacing, replacing_folder
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.volumes import itk_image, nifti
@@ -73,7 +73,9 @@ class SlabWriter:
         dtype: as for `write_volume`; OME-Zarr holds no intensity scaling.
         data_range: least and largest intensity of the source: where its display range (cal_min, cal_max) overlaps,
             it is kept.
-        is_approximate: say so in the description of a NIfTI file, and in the attributes of an OME-Zarr image.
+        is_approximate: say so in the description of a NIfTI file, in the attributes of an OME-Zarr image, and in a
+            field of their own, `approximate`, in the others.
+        together: what gives the name, with those of other files; None to give it at once.
 
     Raises:
         InputError: an unknown suffix or dtype, a side that the format cannot count, a missing extra, something else
@@ -89,6 +91,7 @@ class SlabWriter:
         dtype: str = "float32",
         data_range: tuple[float, float] = (-math.inf, math.inf),
         is_approximate: bool = False,
+        together: Together | None = None,
     ) -> None:
         self.path = Path(path)
         self.suffix = streamable_suffix(path)
@@ -97,6 +100,7 @@ class SlabWriter:
         self.like = like
         self.data_range = data_range
         self.is_approximate = is_approximate
+        self._together = together
         self.storage, self.scaling = choose_storage(dtype, like, self.suffix in NIFTI_SUFFIXES)
         if self.suffix in NIFTI_SUFFIXES and max(self.shape) > nifti.MAX_SIDE:
             raise InputError(
@@ -131,15 +135,17 @@ class SlabWriter:
     def _open(self) -> _Sink:
         time_step = None if self.like is None else self.like.time_step
         if self.suffix == ZARR_SUFFIX:
-            folder = self._stack.enter_context(replacing_folder(self.path, self.suffix))
+            folder = self._stack.enter_context(replacing_folder(self.path, self.suffix, self._together))
             name = self.path.name[: -len(self.suffix)]
             return OmeZarrPlanes(
                 folder, self.shape, self.storage, self.grid, time_step, name, {"approximate": self.is_approximate}
             )
-        temporary = self._stack.enter_context(replacing(self.path, self.suffix))
+        temporary = self._stack.enter_context(replacing(self.path, self.suffix, self._together))
         file = self._stack.enter_context(temporary.open("wb"))
         if self.suffix not in NIFTI_SUFFIXES:
-            header = itk_image.itk_header(self.suffix, self.shape, self.storage, self.grid, time_step)
+            header = itk_image.itk_header(
+                self.suffix, self.shape, self.storage, self.grid, time_step, self.is_approximate
+            )
             return _PlanesBehindHeader(file, header, file.flush)
         header = nifti.header_bytes(
             nifti.nifti_header(
@@ -200,6 +206,7 @@ def write_in_slabs(
     like: VolumeInfo | None = None,
     dtype: str = "float32",
     is_approximate: bool = False,
+    together: Together | None = None,
 ) -> None:
     """Write a volume that is in memory to any format that a :class:`SlabWriter` writes.
 
@@ -210,13 +217,14 @@ def write_in_slabs(
         like: the source.
         dtype: see `write_volume`.
         is_approximate: see :class:`SlabWriter`.
+        together: see :class:`SlabWriter`.
 
     Raises:
         InputError: see :class:`SlabWriter`.
     """
     series = data[..., np.newaxis] if data.ndim == N_AXES else data
     n_times = None if data.ndim == N_AXES else data.shape[N_AXES]
-    with SlabWriter(path, grid, n_times, like, dtype, is_approximate=is_approximate) as writer:
+    with SlabWriter(path, grid, n_times, like, dtype, is_approximate=is_approximate, together=together) as writer:
         for time in range(series.shape[N_AXES]):
             for k in range(series.shape[N_AXES - 1]):
                 writer.write(series[..., k : k + 1, time])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
-from medsr_monai.atomic import replacing
+from medsr_monai.atomic import Together, replacing
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.volumes import itk_image, nifti
@@ -82,6 +83,22 @@ def unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be written ({error.strerror or error}); check folder and free space")
 
 
+class OutputsTogether(Together):
+    """Outputs of one input, such as mean and deviation: they appear when all of them are complete, or none does.
+
+    Raises:
+        InputError: on leaving it, a name that cannot be given.
+    """
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        except OSError as failure:
+            raise unwritable(Path(failure.filename2 or failure.filename), failure) from failure
+
+
 def write_volume(
     path: str | Path,
     data: np.ndarray,
@@ -89,6 +106,7 @@ def write_volume(
     like: VolumeInfo | None = None,
     dtype: str = "float32",
     is_approximate: bool = False,
+    together: Together | None = None,
 ) -> None:
     """Write a volume under its name when it is complete, or not at all.
 
@@ -104,7 +122,8 @@ def write_volume(
         like: the source, from `read_volume` or `read_info`.
         dtype: one of `DTYPES`. Integers are rounded and clipped to the type's range. "same" is the source's type, in
             NIfTI with its intensity scaling; where another format cannot hold that scaling, float32.
-        is_approximate: say so in the description of a NIfTI file.
+        is_approximate: see :class:`SlabWriter`.
+        together: what gives the name, with those of other files; None to give it at once.
 
     Raises:
         InputError: wrong shape, values that are not finite, unknown suffix or dtype, or a file that cannot be written.
@@ -132,10 +151,10 @@ def write_volume(
     if storage.kind == "f" and storage.itemsize < data.dtype.itemsize and not np.isfinite(stored).all():
         raise InputError(f"{path}: values too large for {storage}; write float64")
     try:
-        with replacing(path, suffix) as temporary:
+        with replacing(path, suffix, together) as temporary:
             if suffix in NIFTI_SUFFIXES:
                 nifti.write_nifti(temporary, stored, grid, like, scaling, is_approximate)
             else:
-                itk_image.write_itk(temporary, stored, grid, None if like is None else like.time_step)
+                itk_image.write_itk(temporary, stored, grid, None if like is None else like.time_step, is_approximate)
     except OSError as error:
         raise unwritable(path, error) from error

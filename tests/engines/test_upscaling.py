@@ -9,7 +9,7 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from engines.samples import network
-from medsr_monai.engines import VolumeUpscaler
+from medsr_monai.engines import VolumeStreamer, VolumeUpscaler
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid
 from medsr_monai.inferers import ConsistentInferer
@@ -102,3 +102,21 @@ def test_nothing_of_a_volume_is_kept(tmp_path, rng):
     upscaler = upscaler_of(write_scans(tmp_path, ["a", "b"], rng), tmp_path / "out")
     upscaler.run()
     assert upscaler.state.output is None and upscaler.state.batch is None and upscaler.data_loader == []
+
+
+def test_a_volume_that_fails_while_it_is_written_does_not_hold_up_the_next(tmp_path, rng):
+    files = write_scans(tmp_path, ["a", "b", "c"], rng)
+    (tmp_path / "out" / "a_sr.nii.gz").mkdir(parents=True)
+    with pytest.raises(InputError, match="a_sr"):
+        upscaler_of(files, tmp_path / "out").run()
+    written = sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_file())
+    assert written == ["b_sr.nii.gz", "c_sr.nii.gz"]
+
+
+def test_what_is_wrong_with_the_network_is_said_once(tmp_path, rng):
+    streamer = VolumeStreamer(SaveVolumed("pred", output_dir=tmp_path / "out"), mode="always")
+    normed = torch.nn.Sequential(torch.nn.Conv3d(1, 1, 1), torch.nn.InstanceNorm3d(1))
+    files = write_scans(tmp_path, ["a", "b"], rng)
+    with pytest.raises(InputError) as caught:
+        upscaler_of(files, tmp_path / "out", network=normed, streamer=streamer).run()
+    assert str(caught.value).count("InstanceNorm3d at 1") == 1 and "stream 'never'" in str(caught.value)

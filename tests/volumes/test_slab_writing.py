@@ -12,10 +12,19 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 from volume_files import noise, oblique_grid
 
 from medsr_monai.errors import InputError
-from medsr_monai.volumes import STREAMABLE_SUFFIXES, SlabWriter, VolumeInfo, read_info, slab_writing, write_volume
+from medsr_monai.volumes import (
+    STREAMABLE_SUFFIXES,
+    SlabWriter,
+    VolumeInfo,
+    read_info,
+    read_volume,
+    slab_writing,
+    write_volume,
+)
 
 SHAPES = [(5, 4, 7), (5, 4, 1), (3, 4, 5, 2)]
 
@@ -189,3 +198,21 @@ def test_planes_that_do_not_fit(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["x.nii"]
     with pytest.raises(InputError, match="unknown output suffix"):
         SlabWriter(tmp_path / "x.png", grid)
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+@pytest.mark.parametrize("shape", [(3, 4, 2), (3, 4, 2, 2)])
+def test_other_formats_say_that_they_are_approximate(suffix: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    grid = oblique_grid("PIL", shape[:3], np.array([3.0, 5, 7]))
+    for is_approximate in (True, False):
+        paths = [tmp_path / f"{name}{is_approximate}{suffix}" for name in ("whole", "slabs")]
+        write_volume(paths[0], data, grid, is_approximate=is_approximate)
+        write_in_slabs(paths[1], data, 1, is_approximate=is_approximate)
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+        assert np.array_equal(read_volume(paths[0]).data, data)
+        reader = SimpleITK.ImageFileReader()
+        reader.SetFileName(str(paths[0]))
+        reader.ReadImageInformation()
+        assert ("approximate" in reader.GetMetaDataKeys()) == is_approximate
+        assert not is_approximate or reader.GetMetaData("approximate") == "true"
