@@ -59,7 +59,7 @@ class Evaluation:
         masks: a folder of masks with the names of the images, or one for one image; None for the foreground.
         perceptual_features: a feature network for the perceptual and the Fréchet distance.
         niqe_model: a file that ``medsr fit-niqe`` wrote.
-        inferer: runs a network; None for the whole image at once.
+        inferer: runs a network; None to stream those that can be, and run others on the whole image.
         workers: processes; None for one a core, or one on a GPU.
         pictures: cases to keep pictures of.
         resamples: of the bootstrap.

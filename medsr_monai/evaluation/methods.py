@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.inferers import Inferer, SimpleInferer
+from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from medsr_monai import interpolation
 from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.errors import InputError
-from medsr_monai.inferers import ConsistentInferer, consistency_regularisation
+from medsr_monai.inferers import ConsistentInferer, StreamOrWholeInferer, consistency_regularisation
 from medsr_monai.networks import load_interpolated_weights, load_weights
 from medsr_monai.optional import require
 
@@ -31,6 +31,7 @@ CLASSIC = {
 SYNONYMS = {"bicubic": "cubic"}
 OURS = "sr"
 BACK_PROJECTIONS = 20
+SLAB = 16  # input slices per step of a streamed network
 GRAMMAR = re.compile(r"([A-Za-z][\w-]*)(?:@([^@+]+))?(?:\+(exact|none))?")
 
 
@@ -126,7 +127,8 @@ class Networks:
         models: the learned baselines: ``network``, ``weights`` and ``consistency`` by name.
         normalise: dictionary transform of ``lr`` that networks expect, remembering how.
         restore: dictionary transform of ``pred`` that undoes it.
-        inferer: runs a network on (1, 1, *lr); default on the whole image at once.
+        inferer: runs a network on (1, 1, *lr); by default streams what can be streamed, the same way whatever memory is
+            free, so that the bits are the same, and runs others on the whole image.
     """
 
     network: nn.Module
@@ -204,6 +206,7 @@ class Upscaler:
 
     def __init__(self, networks: Networks, device: str | torch.device = "cpu") -> None:
         self.networks = networks
+        self.inferer = networks.inferer or StreamOrWholeInferer(axis=0, slab=SLAB)
         self.device = torch.device(device)
         self._loaded: dict[tuple[str, float | None], nn.Module] = {}
 
@@ -246,7 +249,7 @@ class Upscaler:
 
     def _network(self, method: Method, measured: Measurement) -> Tensor:
         inferer = ConsistentInferer(
-            self.networks.inferer or SimpleInferer(),
+            self.inferer,
             measured.assumed_profile,
             consistency_regularisation(method.consistency),
         )

@@ -165,7 +165,14 @@ def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(bundle, settings, tmp
     given = {**settings, "workers": 2, "methods": METHODS, "noises": [n / 1000 for n in range(20)], "pictures": 0}
     arguments = run_arguments(bundle, config_files(bundle, "train", "evaluate"), **given, output_dir=tmp_path / "run")
     command = [sys.executable, "-m", *arguments, "--device", "cpu"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell gives its background jobs a Ctrl-C that does nothing; a user's terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+    )
     while not list(tmp_path.glob("run/results/*/*/*.json")) and process.poll() is None:
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
