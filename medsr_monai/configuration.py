@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, cast
 
 from monai.bundle import ConfigParser
@@ -71,8 +72,11 @@ def unread_keys(config: Mapping[str, Any]) -> list[str]:
     return [key for key in config if not key.startswith("_") and key not in known]
 
 
-def check_keys() -> None:
+def check_keys(*overlaid: str | Path) -> None:
     """Refuse a setting that nothing reads: a misspelt one, which MONAI takes for a new one; and a text it changed.
+
+    Args:
+        overlaid: other configurations that the same overlays are made for: their keys may be there unread.
 
     Raises:
         InputError: the first such key, with the one that may be meant; or a text with '#'.
@@ -83,7 +87,8 @@ def check_keys() -> None:
         if isinstance(value, str) and not value.startswith(("$", "@", "%")) and ("#" in value or "::" in value):
             name = value.replace("::", "#")
             raise InputError(f"{key} '{name}': MONAI reads '#' as a reference of its own; rename the file or folder")
-    for key in unread_keys(config):
+    elsewhere = {key for path in map(Path, overlaid) if path.is_file() for key in json.loads(path.read_text())}
+    for key in (key for key in unread_keys(config) if key not in elsewhere):
         similar = difflib.get_close_matches(key, [other for other in config if other != key], n=1)
         meant = f"'{similar[0]}' is meant?" if similar else "remove it, or add the overlay that reads it"
         raise InputError(f"{key}: nothing in the configuration reads it; {meant}")

@@ -48,6 +48,14 @@ def test_a_key_that_nothing_reads_is_refused_with_the_one_that_is_meant(capsys):
     assert "remove it" in said(parser_of(**check, zzz=3), "initialize", capsys)
 
 
+def test_a_key_that_another_configuration_has_is_an_overlays(capsys, tmp_path):
+    other = tmp_path / "train.json"
+    other.write_text('{"loss": null}')
+    check = {"initialize": f"$or_exit(configuration.check_keys, '{other}', '{tmp_path}/missing.json')", "run": 1}
+    parser_of(**check, loss=1).get_parsed_content("initialize")
+    assert "los: nothing" in said(parser_of(**check, los=1), "initialize", capsys)
+
+
 def test_a_text_that_monai_changes_is_refused(capsys):
     check = {"initialize": "$or_exit(configuration.check_keys)", "run": "$@folder", "folder": "out"}
     parser_of(**check).get_parsed_content("initialize")
