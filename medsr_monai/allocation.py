@@ -34,7 +34,8 @@ def _glibc() -> ctypes.CDLL | None:
 def keeping_freed_memory() -> Iterator[None]:
     """Keep what is freed within for the next request of this process, and give it back to the system at the end.
 
-    Concerns the memory of the host, in all threads. Where the C library is not glibc nothing changes.
+    Blocks of many sizes cut the kept memory up: 2.5 to 2.8 times as much was measured for streams. Concerns the memory
+    of the host, in all threads. Where the C library is not glibc nothing changes.
     """
     global _users
     library = _glibc()

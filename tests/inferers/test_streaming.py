@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,8 +13,9 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from medsr_monai.errors import InputError
-from medsr_monai.inferers import ConsistentInferer, StreamingInferer
+from medsr_monai.inferers import ConsistentInferer, StreamingInferer, streaming
 from medsr_monai.networks import RRDBNet
+from medsr_monai.streaming import StreamedNetwork
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def test_inside_the_projection(network: RRDBNet) -> None:
 def test_budget_chooses_axis_and_slab(network: RRDBNet) -> None:
     image = torch.empty(1, 1, 12, 12, 60)
     plenty, little = StreamingInferer(memory_gb=1), StreamingInferer(memory_gb=6e-4)
-    assert (plenty.plan(image, network).axis, plenty.plan(image, network).slab) == (2, 32)
+    assert (plenty.plan(image, network).axis, plenty.plan(image, network).slab) == (2, 16)
     plan = little.plan(image, network)
     assert plan.axis == 2 and plan.slab < 32 and plan.recomputed == 0
     assert little._stream(network, 2, plan.slab).window_bytes(image.shape) <= 6e5
@@ -151,6 +154,22 @@ def test_settings_out_of_range(network: RRDBNet, settings: dict, words: str) -> 
 def test_image_of_other_dimensions(network: RRDBNet) -> None:
     with pytest.raises(InputError, match=r"\(1, 1, 4, 4\): need \(B, C\) and 3 spatial axes"):
         StreamingInferer()(torch.rand(1, 1, 4, 4), network)
+
+
+def test_memory_is_kept_only_where_there_is_plenty(network: RRDBNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+
+    @contextlib.contextmanager
+    def keeping() -> Iterator[None]:
+        kept.append(True)
+        yield
+
+    monkeypatch.setattr(streaming, "keeping_freed_memory", keeping)
+    image = torch.rand(1, 1, 40, 9, 8)
+    needed = StreamedNetwork(network, 0, 4).window_bytes(image.shape) / 1e9
+    for times, expected in ((2.9, 0), (3.1, 1)):
+        StreamingInferer(axis=0, slab=4, memory_gb=times * needed)(image, network)
+        assert len(kept) == expected
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
