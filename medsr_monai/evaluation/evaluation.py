@@ -158,6 +158,13 @@ class Evaluation:
         """
         self.check()
         self.record.begin(self._settings(), str(self.device), self.bundle_root)
+        with self.record.ending():
+            text = self._write(self._all_results())
+        print(text, flush=True)
+        return text
+
+    def _all_results(self) -> list[Result]:
+        """Those that are there, and those that are missing, computed, in the order of the table."""
         self.files.sweep()
         digests = self._digests()
         known = {key: self._known(key, digest) for key, digest in digests.items()} if self.resume else {}
@@ -167,10 +174,7 @@ class Evaluation:
         finally:
             self.files.sweep()
         results = [fresh.get(key) or known[key] for key in digests]
-        text = self._write([result for result in results if result is not None])
-        self.record.complete()
-        print(text, flush=True)
-        return text
+        return [result for result in results if result is not None]
 
     def _known(self, key: tuple[str, str, str], digest: str) -> Result | None:
         """A result that is there, with the features that a distance of distributions needs."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,8 +124,16 @@ class EvaluationRecord:
         }
         self._write()
 
-    def complete(self) -> None:
-        """Write that all is done."""
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Write at the end whether all was done, it was interrupted, or it failed."""
+        try:
+            yield
+        except BaseException as error:
+            self.content["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            with suppress(InputError):  # what went wrong first is what must be said
+                self._write()
+            raise
         self.content["status"] = "completed"
         self._write()
 

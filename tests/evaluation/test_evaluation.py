@@ -215,7 +215,7 @@ def test_a_run_that_was_stopped_between_results_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(Scorer, "_result", stop)
     with pytest.raises(KeyboardInterrupt):
         stopped.run()
-    assert read_json(stopped.folder / "run.json")["status"] == "running"
+    assert read_json(stopped.folder / "run.json")["status"] == "interrupted"
     results = stopped.folder / "results"
     assert sorted(p.name for p in results.rglob("*") if p.is_file()) == ["cubic.json", "linear.json"]
     assert not (stopped.folder / "cases.json").exists()
@@ -223,6 +223,18 @@ def test_a_run_that_was_stopped_between_results_goes_on(tmp_path, monkeypatch):
     assert len(calls) == 3 + 2 + 4, "two of the first case again for its picture, and the four that were missing"
     assert without_costs(rows_of(stopped.folder)) == without_costs(rows_of(whole.folder))
     assert read_json(stopped.folder / "run.json")["status"] == "completed"
+
+
+def test_a_case_that_fails_is_named_and_the_others_results_stay(tmp_path):
+    write_scans(tmp_path / "hr")
+    broken = scan(0)
+    broken[12, 12, 12] = np.nan
+    write_volume(tmp_path / "hr" / "sub-03_T1w.nii.gz", broken, Grid((24, 24, 24), AFFINE))
+    failing = evaluation(tmp_path, methods=["cubic"], cases=sorted((tmp_path / "hr").iterdir()))
+    with pytest.raises(InputError, match="sub-03_T1w.nii.gz"):
+        failing.run()
+    assert read_json(failing.folder / "run.json")["status"] == "failed"
+    assert {path.parts[-3] for path in (failing.folder / "results").rglob("*.json")} == set(NAMES)
 
 
 @pytest.mark.parametrize(
