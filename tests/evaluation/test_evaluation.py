@@ -231,7 +231,7 @@ def test_a_case_that_fails_is_named_and_the_others_results_stay(tmp_path):
     broken[12, 12, 12] = np.nan
     write_volume(tmp_path / "hr" / "sub-03_T1w.nii.gz", broken, Grid((24, 24, 24), AFFINE))
     failing = evaluation(tmp_path, methods=["cubic"], cases=sorted((tmp_path / "hr").iterdir()))
-    with pytest.raises(InputError, match="sub-03_T1w.nii.gz"):
+    with pytest.raises(InputError, match=r"sub-03_T1w\.nii\.gz"):
         failing.run()
     assert read_json(failing.folder / "run.json")["status"] == "failed"
     assert {path.parts[-3] for path in (failing.folder / "results").rglob("*.json")} == set(NAMES)
