@@ -19,8 +19,8 @@ from medsr_monai.errors import InputError
 from medsr_monai.evaluation.cases import Case, Condition, Load, check_cases, find_cases, parse_conditions
 from medsr_monai.evaluation.conventions import conventions, notes
 from medsr_monai.evaluation.distributions import describe, frechet_of_files
-from medsr_monai.evaluation.methods import Networks, parse_method, parse_methods
-from medsr_monai.evaluation.pictures import shown_methods
+from medsr_monai.evaluation.methods import CLASSIC, FAMILY, OURS, SYNONYMS, Networks, parse_method, parse_methods
+from medsr_monai.evaluation.pictures import LR, shown_methods
 from medsr_monai.evaluation.processes import cores, spread
 from medsr_monai.evaluation.record import EvaluationRecord, identity_of
 from medsr_monai.evaluation.results import HR, Result, ResultFolder, digest_of, read_arrays
@@ -319,7 +319,12 @@ def _checked_models(models: Any) -> Mapping[str, Mapping[str, Any]]:
     """
     if not isinstance(models, Mapping):
         raise InputError(f"models '{models}': must be 'network' and 'weights' by name")
+    taken = (*CLASSIC, *SYNONYMS, OURS, LR, HR)
     for name, entry in models.items():
+        if name in taken or not isinstance(name, str) or not FAMILY.fullmatch(name):
+            raise InputError(
+                f"models '{name}': choose a name of letters, digits, _ and -, other than {', '.join(taken)}"
+            )
         if not isinstance(entry, Mapping) or not isinstance(entry.get("network"), nn.Module) or "weights" not in entry:
             raise InputError(f"models '{name}': needs a 'network' (with _target_) and its 'weights', a file")
         consistency_regularisation(entry.get("consistency", "none"))

@@ -31,7 +31,8 @@ CLASSIC = {
 SYNONYMS = {"bicubic": "cubic"}
 OURS = "sr"
 BACK_PROJECTIONS = 20
-GRAMMAR = re.compile(r"([A-Za-z][\w-]*)(?:@([^@+]+))?(?:\+(exact|none))?")
+FAMILY = re.compile(r"[A-Za-z][\w-]*")
+GRAMMAR = re.compile(rf"({FAMILY.pattern})(?:@([^@+]+))?(?:\+(exact|none))?")
 
 
 @dataclass(frozen=True)
