@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -185,7 +186,13 @@ class LoadedCase:
         Returns:
             The measurement on the device, and its grid.
         """
-        acquired = Acquired("hr", scale=scale, profile=condition.degradation, noise=condition.noise, seed=seed)
+        acquired = Acquired(
+            "hr",
+            scale=scale,
+            profile=condition.degradation,
+            noise=condition.noise,
+            seed=noise_seed(seed, self.case.name),
+        )
         lr = acquired({"hr": self.hr})["lr"]
         hr_shape = tuple(self.hr.shape[1:])
         measurement = Measurement(
@@ -195,6 +202,11 @@ class LoadedCase:
             assumed_profile or condition.degradation,
         )
         return measurement, Grid(tuple(lr.shape[1:]), np.asarray(lr.affine))
+
+
+def noise_seed(seed: int, case: str) -> int:
+    """A seed for each case: with one for all, images of one shape would have the same noise, as if drawn once."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{case}".encode()).digest()[:4], "big") >> 1
 
 
 def load_case(case: Case, load: Load, device: str | torch.device = "cpu") -> LoadedCase:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from medsr_monai.acquisition import PROFILES
 from medsr_monai.errors import InputError
-from medsr_monai.evaluation.cases import Case, Condition, Load, check_cases, find_cases, parse_conditions
+from medsr_monai.evaluation.cases import Case, Condition, Load, check_cases, find_cases, noise_seed, parse_conditions
 from medsr_monai.evaluation.conventions import conventions, notes
 from medsr_monai.evaluation.distributions import describe, frechet_of_files
 from medsr_monai.evaluation.methods import CLASSIC, FAMILY, OURS, SYNONYMS, Networks, parse_method, parse_methods
@@ -173,6 +173,7 @@ class Evaluation:
             fresh = {(r.case, r.condition, r.method): r for r in self._compute(tasks)}
         finally:
             self.files.sweep()
+        self.files.keep_views({self.files.views_path(case, condition) for case, condition, _ in digests})
         results = [fresh.get(key) or known[key] for key in digests]
         return [result for result in results if result is not None]
 
@@ -180,7 +181,8 @@ class Evaluation:
         """A result that is there, with the features that a distance of distributions needs."""
         needed = [] if self.perceptual_features is None else [key, (*key[:2], HR)]
         complete = all(self.files.features_path(*each).is_file() for each in needed)
-        return self.files.read(*key, digest) if complete else None
+        result = self.files.read(*key, digest) if complete else None
+        return result if result is not None and result.figures.keys() == self._measures().keys() else None
 
     def _networks(self) -> Networks:
         return Networks(
@@ -210,7 +212,9 @@ class Evaluation:
             inputs = [case.subject, *(file_digest(file) for file in (case.file, case.mask) if file is not None)]
             for condition in self.conditions:
                 for method in self.parsed:
-                    content = [self.identity, measures, inputs, asdict(condition), asdict(method)]
+                    content: list[Any] = [self.identity, measures, inputs, asdict(condition), asdict(method)]
+                    if condition.noise:
+                        content.append(noise_seed(self.seed, case.name))
                     digests[case.name, condition.name, method.name] = digest_of(content)
         return digests
 

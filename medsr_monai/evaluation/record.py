@@ -93,6 +93,9 @@ class EvaluationRecord:
         if not self.resume:
             return
         settings = earlier.get("settings", {})
+        seconds = earlier.get("seconds", 0.0)
+        if not isinstance(settings, dict) or not isinstance(seconds, int | float):
+            raise InputError(f"{self.path}: damaged; {way_out}")
         for key, value in self.identity.items():
             theirs = settings.get(key)
             # A method that is new here, or no longer asked for, does not touch the others' results.
@@ -102,7 +105,7 @@ class EvaluationRecord:
                 differs = theirs != value
             if differs:
                 raise InputError(f"{self.path.parent}: holds an evaluation with another '{key}'; {way_out}")
-        self._earlier = float(earlier.get("seconds", 0.0))
+        self._earlier = float(seconds)
 
     def begin(self, settings: Mapping[str, Any], device: str, bundle_root: str | Path | None) -> None:
         """Write that it runs.

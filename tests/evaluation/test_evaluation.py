@@ -14,6 +14,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from medsr_monai.errors import InputError
+from medsr_monai.evaluation.cases import Case, Condition, load_case
 from medsr_monai.evaluation.scoring import Scorer
 from medsr_monai.geometry import Grid
 from medsr_monai.metrics import NIQEModel
@@ -225,11 +226,55 @@ def test_a_run_that_was_stopped_between_results_goes_on(tmp_path, monkeypatch):
     assert read_json(stopped.folder / "run.json")["status"] == "completed"
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"figures": None},
+        {"figures": {"psnr": 3.0}},
+        {"figures": dict.fromkeys(catalogue(), "x")},
+        {"reasons": None},
+        {"power_db": 3},
+        {"seconds": "1"},
+        {"subject": 4},
+    ],
+    ids=str,
+)
+def test_a_result_that_was_edited_is_computed_again(tmp_path, damage):
+    settings = {"methods": ["cubic"], "pictures": 0}
+    first = evaluation(tmp_path, **settings)
+    first.run()
+    right = rows_of(first.folder)
+    path = first.files.path(NAMES[0], "box_noise0", "cubic")
+    path.write_text(json.dumps(read_json(path) | damage))
+    evaluation(tmp_path, **settings).run()
+    assert without_costs(rows_of(first.folder)) == without_costs(right)
+
+
+@pytest.mark.parametrize("meta", ["x", "[]", "{}", '{"images": 3}'])
+def test_pictures_that_are_damaged_are_drawn_again(tmp_path, meta):
+    run = evaluation(tmp_path, methods=["cubic"], pictures=1)
+    run.run()
+    path = run.files.views_path(NAMES[0], "box_noise0")
+    np.savez(path, **{**np.load(path), "meta": np.array(meta)})
+    evaluation(tmp_path, methods=["cubic"], pictures=1).run()
+    assert json.loads(str(np.load(path)["meta"]))["images"] == ["lr", "hr", "cubic"]
+
+
+def test_a_folder_can_be_evaluated_with_fewer_conditions_and_then_reported(tmp_path):
+    from medsr_monai.report import write_report
+
+    evaluation(tmp_path, methods=["cubic", "linear"], degradations=["box", "gaussian"]).run()
+    fewer = evaluation(tmp_path, methods=["cubic", "linear"], degradations=["gaussian"])
+    fewer.run()
+    assert {path.name for path in (fewer.folder / "views").iterdir()} == {f"{n}.gaussian_noise0.npz" for n in NAMES}
+    assert write_report(fewer.folder).is_file()
+
+
 def test_a_case_that_fails_is_named_and_the_others_results_stay(tmp_path):
     write_scans(tmp_path / "hr")
     broken = scan(0)
     broken[12, 12, 12] = np.nan
-    write_volume(tmp_path / "hr" / "sub-03_T1w.nii.gz", broken, Grid((24, 24, 24), AFFINE))
+    nib.save(nib.Nifti1Image(broken, AFFINE), tmp_path / "hr" / "sub-03_T1w.nii.gz")
     failing = evaluation(tmp_path, methods=["cubic"], cases=sorted((tmp_path / "hr").iterdir()))
     with pytest.raises(InputError, match=r"sub-03_T1w\.nii\.gz"):
         failing.run()
@@ -260,11 +305,34 @@ def test_a_folder_with_another_evaluation_is_refused_until_told_otherwise(tmp_pa
     assert without_costs(rows_of(other.folder)) == without_costs(rows_of(anew.folder))
 
 
+def test_a_damaged_record_is_one_line(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"format": "medsr-evaluation-run", "settings": []}')
+    with pytest.raises(InputError, match=r"run\.json: damaged; choose another output folder"):
+        evaluation(tmp_path).run()
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"status": "completed"}')
     with pytest.raises(InputError, match="holds the record of something else"):
         evaluation(tmp_path).run()
+
+
+def test_every_case_has_noise_of_its_own_and_always_the_same(tmp_path):
+    file = write_scans(tmp_path / "hr")[0]
+    load = evaluation(tmp_path).load
+
+    def noise(name: str, seed: int = 0) -> np.ndarray:
+        case = load_case(Case(name, name, file), load)
+        clean, noisy = (
+            case.measured(Condition("box", share), (2, 2, 2), seed, None, "cpu")[0].lr.numpy() for share in (0.0, 0.02)
+        )
+        return (noisy - clean)[clean > 300]
+
+    assert np.array_equal(noise("a"), noise("a"))
+    for other in (noise("b"), noise("a", 1)):
+        assert abs(np.corrcoef(noise("a"), other)[0, 1]) < 0.2
 
 
 def test_what_a_projection_assumes_can_be_wrong(tmp_path):
