@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import medsr_monai
+from medsr_monai import reader_study
 from medsr_monai.errors import InputError
 from medsr_monai.optional import require
 
@@ -75,8 +76,14 @@ def test_importing_the_package_is_cheap():
 
 
 @pytest.mark.parametrize("module", ["medsr_monai.optional", "medsr_monai.cli"])
-def test_the_command_loads_neither_torchvision_nor_itk(module):
-    assert not modules_loaded_by(f"import {module}") & {"torchvision", "itk"}
+def test_the_command_loads_nothing_heavy(module):
+    assert not modules_loaded_by(f"import {module}") & {"torchvision", "itk", "torch", "monai", "numpy", "scipy"}
+
+
+@pytest.mark.parametrize("name", reader_study.__all__)
+def test_names_of_the_reader_study_are_loaded_when_asked_for(name):
+    assert name in dir(reader_study)
+    assert getattr(reader_study, name).__name__ == name
 
 
 @pytest.mark.parametrize("name", sorted(set(medsr_monai.__all__) - {"__version__"}))

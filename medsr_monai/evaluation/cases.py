@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def find_cases(
         masks: a folder with a mask of the same name for each file, or one file for one case.
 
     Raises:
-        InputError: no file, two cases of one name, or a mask that is missing.
+        InputError: no file, two cases of one name, one that is no name, or a mask that is missing.
     """
     if not files:
         raise InputError("no case to evaluate: name some files in 'cases', or give 'split' a test or validation set")
@@ -85,6 +86,10 @@ def find_cases(
         raise InputError(
             f"{len(names)} cases, but several are named {twice[0]}: rename the files, or evaluate them apart"
         )
+    for name, path in zip(names, paths, strict=True):
+        # A folder is named after the case, and a line of every table.
+        if name in (".", "..") or not name.isprintable():
+            raise InputError(f"{str(path)!r}: no name for a case; rename the file")
     found = _find_masks(paths, masks)
     return [Case(*parts) for parts in zip(names, owners, paths, found, strict=True)]
 
@@ -181,7 +186,13 @@ class LoadedCase:
         Returns:
             The measurement on the device, and its grid.
         """
-        acquired = Acquired("hr", scale=scale, profile=condition.degradation, noise=condition.noise, seed=seed)
+        acquired = Acquired(
+            "hr",
+            scale=scale,
+            profile=condition.degradation,
+            noise=condition.noise,
+            seed=noise_seed(seed, self.case.name),
+        )
         lr = acquired({"hr": self.hr})["lr"]
         hr_shape = tuple(self.hr.shape[1:])
         measurement = Measurement(
@@ -191,6 +202,11 @@ class LoadedCase:
             assumed_profile or condition.degradation,
         )
         return measurement, Grid(tuple(lr.shape[1:]), np.asarray(lr.affine))
+
+
+def noise_seed(seed: int, case: str) -> int:
+    """A seed for each case: with one for all, images of one shape would have the same noise, as if drawn once."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{case}".encode()).digest()[:4], "big") >> 1
 
 
 def load_case(case: Case, load: Load, device: str | torch.device = "cpu") -> LoadedCase:
@@ -234,7 +250,8 @@ def parse_conditions(degradations: Sequence[str], noises: Sequence[float]) -> li
     """Every degradation with every noise.
 
     Raises:
-        InputError: none of either, an unknown degradation, or a noise that is no number of 0 or more.
+        InputError: none of either, an unknown degradation, a noise that is no number of 0 or more, or two that are
+            the same to six digits.
     """
     for key, values in {"degradations": degradations, "noises": noises}.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
@@ -246,4 +263,8 @@ def parse_conditions(degradations: Sequence[str], noises: Sequence[float]) -> li
         if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < float("inf"):
             raise InputError(f"noise '{noise}': must be a share of the intensity range, 0 or more")
     pairs = dict.fromkeys((name, float(noise)) for name in degradations for noise in noises)
-    return [Condition(*pair) for pair in pairs]
+    conditions = [Condition(*pair) for pair in pairs]
+    twice = [name for name, count in Counter(condition.name for condition in conditions).items() if count > 1]
+    if twice:
+        raise InputError(f"noises {list(noises)}: several would be called {twice[0]}; leave all but one out")
+    return conditions

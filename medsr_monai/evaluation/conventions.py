@@ -26,7 +26,8 @@ def conventions(evaluation: Evaluation, results: Sequence[Result]) -> list[str]:
         "clipping",
         f"mask: {mask}",
         f"degradation: simulated acquisition at 1/{' x 1/'.join(map(str, evaluation.scale))} of the resolution, then "
-        f"Rician noise, standard deviation as a share of the robust intensity range, seed {evaluation.seed}",
+        f"Rician noise, standard deviation as a share of the robust intensity range, drawn for each case by "
+        f"its name and seed {evaluation.seed}",
         f"projections and back-projection assume: {assumed}; consistency is measured with the simulated one, noise "
         "included",
         f"ms_ssim: {evaluation.scales} scales, as many as the smallest image holds",

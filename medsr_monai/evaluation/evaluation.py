@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from medsr_monai.acquisition import PROFILES
 from medsr_monai.errors import InputError
-from medsr_monai.evaluation.cases import Case, Condition, Load, check_cases, find_cases, parse_conditions
+from medsr_monai.evaluation.cases import Case, Condition, Load, check_cases, find_cases, noise_seed, parse_conditions
 from medsr_monai.evaluation.conventions import conventions, notes
 from medsr_monai.evaluation.distributions import describe, frechet_of_files
-from medsr_monai.evaluation.methods import Networks, parse_method, parse_methods
-from medsr_monai.evaluation.pictures import shown_methods
+from medsr_monai.evaluation.methods import CLASSIC, FAMILY, OURS, SYNONYMS, Networks, parse_method, parse_methods
+from medsr_monai.evaluation.pictures import LR, shown_methods
 from medsr_monai.evaluation.processes import cores, spread
 from medsr_monai.evaluation.record import EvaluationRecord, identity_of
 from medsr_monai.evaluation.results import HR, Result, ResultFolder, digest_of, read_arrays
@@ -158,6 +158,13 @@ class Evaluation:
         """
         self.check()
         self.record.begin(self._settings(), str(self.device), self.bundle_root)
+        with self.record.ending():
+            text = self._write(self._all_results())
+        print(text, flush=True)
+        return text
+
+    def _all_results(self) -> list[Result]:
+        """Those that are there, and those that are missing, computed, in the order of the table."""
         self.files.sweep()
         digests = self._digests()
         known = {key: self._known(key, digest) for key, digest in digests.items()} if self.resume else {}
@@ -166,17 +173,16 @@ class Evaluation:
             fresh = {(r.case, r.condition, r.method): r for r in self._compute(tasks)}
         finally:
             self.files.sweep()
+        self.files.keep_views({self.files.views_path(case, condition) for case, condition, _ in digests})
         results = [fresh.get(key) or known[key] for key in digests]
-        text = self._write([result for result in results if result is not None])
-        self.record.complete()
-        print(text, flush=True)
-        return text
+        return [result for result in results if result is not None]
 
     def _known(self, key: tuple[str, str, str], digest: str) -> Result | None:
         """A result that is there, with the features that a distance of distributions needs."""
         needed = [] if self.perceptual_features is None else [key, (*key[:2], HR)]
         complete = all(self.files.features_path(*each).is_file() for each in needed)
-        return self.files.read(*key, digest) if complete else None
+        result = self.files.read(*key, digest) if complete else None
+        return result if result is not None and result.figures.keys() == self._measures().keys() else None
 
     def _networks(self) -> Networks:
         return Networks(
@@ -206,7 +212,9 @@ class Evaluation:
             inputs = [case.subject, *(file_digest(file) for file in (case.file, case.mask) if file is not None)]
             for condition in self.conditions:
                 for method in self.parsed:
-                    content = [self.identity, measures, inputs, asdict(condition), asdict(method)]
+                    content: list[Any] = [self.identity, measures, inputs, asdict(condition), asdict(method)]
+                    if condition.noise:
+                        content.append(noise_seed(self.seed, case.name))
                     digests[case.name, condition.name, method.name] = digest_of(content)
         return digests
 
@@ -315,7 +323,12 @@ def _checked_models(models: Any) -> Mapping[str, Mapping[str, Any]]:
     """
     if not isinstance(models, Mapping):
         raise InputError(f"models '{models}': must be 'network' and 'weights' by name")
+    taken = (*CLASSIC, *SYNONYMS, OURS, LR, HR)
     for name, entry in models.items():
+        if name in taken or not isinstance(name, str) or not FAMILY.fullmatch(name):
+            raise InputError(
+                f"models '{name}': choose a name of letters, digits, _ and -, other than {', '.join(taken)}"
+            )
         if not isinstance(entry, Mapping) or not isinstance(entry.get("network"), nn.Module) or "weights" not in entry:
             raise InputError(f"models '{name}': needs a 'network' (with _target_) and its 'weights', a file")
         consistency_regularisation(entry.get("consistency", "none"))

@@ -32,7 +32,8 @@ SYNONYMS = {"bicubic": "cubic"}
 OURS = "sr"
 BACK_PROJECTIONS = 20
 SLAB = 16  # input slices per step of a streamed network
-GRAMMAR = re.compile(r"([A-Za-z][\w-]*)(?:@([^@+]+))?(?:\+(exact|none))?")
+FAMILY = re.compile(r"[A-Za-z][\w-]*")
+GRAMMAR = re.compile(rf"({FAMILY.pattern})(?:@([^@+]+))?(?:\+(exact|none))?")
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,10 @@ def shown_methods(arrays: Mapping[str, np.ndarray] | None) -> set[str]:
     """The methods in a views file."""
     if arrays is None or "meta" not in arrays:
         return set()
-    return set(json.loads(str(arrays["meta"]))["images"]) - {LR, HR}
+    try:
+        return set(json.loads(str(arrays["meta"]))["images"]) - {LR, HR}
+    except (ValueError, KeyError, TypeError):  # damaged: drawn again
+        return set()
 
 
 def voxels_of(image: Tensor) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,9 @@ class EvaluationRecord:
         if not self.resume:
             return
         settings = earlier.get("settings", {})
+        seconds = earlier.get("seconds", 0.0)
+        if not isinstance(settings, dict) or not isinstance(seconds, int | float):
+            raise InputError(f"{self.path}: damaged; {way_out}")
         for key, value in self.identity.items():
             theirs = settings.get(key)
             # A method that is new here, or no longer asked for, does not touch the others' results.
@@ -101,7 +105,7 @@ class EvaluationRecord:
                 differs = theirs != value
             if differs:
                 raise InputError(f"{self.path.parent}: holds an evaluation with another '{key}'; {way_out}")
-        self._earlier = float(earlier.get("seconds", 0.0))
+        self._earlier = float(seconds)
 
     def begin(self, settings: Mapping[str, Any], device: str, bundle_root: str | Path | None) -> None:
         """Write that it runs.
@@ -123,8 +127,16 @@ class EvaluationRecord:
         }
         self._write()
 
-    def complete(self) -> None:
-        """Write that all is done."""
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Write at the end whether all was done, it was interrupted, or it failed."""
+        try:
+            yield
+        except BaseException as error:
+            self.content["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            with suppress(InputError):  # what went wrong first is what must be said
+                self._write()
+            raise
         self.content["status"] = "completed"
         self._write()
 

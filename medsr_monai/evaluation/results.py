@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Container
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,20 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
+def _is_whole(result: Result) -> bool:
+    """Whether a result from a file has the types that the tables need: one that was edited is computed again."""
+    tables = isinstance(result.figures, dict) and isinstance(result.reasons, dict)
+    lists = isinstance(result.power_db, list) and isinstance(result.hr_power_db, list)
+    if not (tables and lists and isinstance(result.subject, str)):
+        return False
+    numbers = [*result.figures.values(), *result.power_db, *result.hr_power_db, result.peak_mib]
+    return all(value is None or _is_number(value) for value in numbers) and _is_number(result.seconds)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 class ResultFolder:
     """``results/CASE/CONDITION/METHOD.json`` below a folder, and features beside them as .npz.
 
@@ -92,7 +108,13 @@ class ResultFolder:
             result = Result(**content)
         except (OSError, ValueError, TypeError):
             return None
-        return result if result.digest == digest else None
+        return result if result.digest == digest and _is_whole(result) else None
+
+    def keep_views(self, wanted: Container[Path]) -> None:
+        """Remove the pictures of cases and conditions that are no longer asked for: they would not fit the tables."""
+        for path in (self.folder / "views").glob("*.npz"):
+            if path not in wanted:
+                path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what writers that were killed have left half-written."""

@@ -1,10 +1,19 @@
-"""Reader studies: blinded reading forms from an evaluation's pictures, and the analysis of what readers answered."""
+"""Reader studies: blinded reading forms from an evaluation's pictures, and the analysis of what readers answered.
 
-from medsr_monai.reader_study.agreement import Estimate, intraclass_correlation, pairwise_kappa, weighted_kappa
-from medsr_monai.reader_study.analysis import analyse_study
-from medsr_monai.reader_study.comparison import holm, signed_rank
-from medsr_monai.reader_study.creation import Study, create_study
-from medsr_monai.reader_study.tables import analysis_text, write_analysis
+Importing it is cheap, as the command line needs it: the public names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medsr_monai.reader_study.agreement import Estimate, intraclass_correlation, pairwise_kappa, weighted_kappa
+    from medsr_monai.reader_study.analysis import analyse_study
+    from medsr_monai.reader_study.comparison import holm, signed_rank
+    from medsr_monai.reader_study.creation import Study, create_study
+    from medsr_monai.reader_study.tables import analysis_text, write_analysis
 
 __all__ = [
     "Estimate",
@@ -19,3 +28,29 @@ __all__ = [
     "weighted_kappa",
     "write_analysis",
 ]
+
+_HOME = {
+    "Estimate": "agreement",
+    "Study": "creation",
+    "analyse_study": "analysis",
+    "analysis_text": "tables",
+    "create_study": "creation",
+    "holm": "comparison",
+    "intraclass_correlation": "agreement",
+    "pairwise_kappa": "agreement",
+    "signed_rank": "comparison",
+    "weighted_kappa": "agreement",
+    "write_analysis": "tables",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the file that defines it, and keep it for the next time."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

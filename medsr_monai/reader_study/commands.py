@@ -20,6 +20,7 @@ def create(
     seed: int = 0,
     blind_hr: bool = True,
     condition: str | None = None,
+    slices: int | None = None,
 ) -> None:
     """Make blinded reading forms from the pictures of an evaluation.
 
@@ -34,15 +35,16 @@ def create(
         seed: of the orders.
         blind_hr: show the high-resolution image too, not named, as one more picture to rate.
         condition: which acquisition, where there are pictures of several.
+        slices: the most of an item, evenly spaced; default is as many as keep a form below 60 MB, but not below 8.
     """
     from medsr_monai.reader_study.creation import create_study
 
     names = [name.strip() for name in methods.split(",") if name.strip()] if methods is not None else None
-    study = create_study(run, readers, out, names, layout, beside, repeats, seed, blind_hr, condition)
+    study = create_study(run, readers, out, names, layout, beside, repeats, seed, blind_hr, condition, slices)
     for form in study.forms:
         print(f"form   {form}")
     print(f"key    {study.key}  (tells which picture is which: keep it from the readers)")
-    print(f"{study.n_items} items a reader, {study.form_mib:.1f} MiB a form")
+    print(f"{study.n_items} items a reader of at most {study.n_slices} slices, {study.form_mb:.1f} MB a form")
 
 
 @SetParseFn(str)

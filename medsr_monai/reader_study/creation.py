@@ -13,8 +13,9 @@ from medsr_monai.atomic import replacing_folder
 from medsr_monai.errors import InputError
 from medsr_monai.reader_study.answers import KEY_FILE, STUDY_FORMAT, VERSION
 from medsr_monai.reader_study.design import Item, draw_items
-from medsr_monai.reader_study.form import form_html, form_item, picture
+from medsr_monai.reader_study.form import form_html, form_item
 from medsr_monai.reader_study.questions import QUESTIONS
+from medsr_monai.reader_study.size import cropped, pack_pictures
 from medsr_monai.reader_study.views import (
     INPUT,
     REFERENCE,
@@ -32,13 +33,14 @@ LAYOUTS = ("single", "side-by-side")
 
 @dataclass(frozen=True)
 class Study:
-    """What was made: the folder, the forms, the key, how many items a reader has and how large a form is at most."""
+    """What was made: folder, forms and key; items a reader, and at most so many slices an item and MB a form."""
 
     folder: Path
     forms: list[Path]
     key: Path
     n_items: int
-    form_mib: float
+    n_slices: int
+    form_mb: float
 
 
 def create_study(
@@ -52,6 +54,7 @@ def create_study(
     seed: int = 0,
     blind_hr: bool = True,
     condition: str | None = None,
+    slices: int | None = None,
 ) -> Study:
     """Write ``out/forms/reader_N.html`` for each reader, and ``out/key.json``.
 
@@ -66,15 +69,16 @@ def create_study(
         seed: of the orders and identifiers.
         blind_hr: show the high-resolution image as one more picture to be rated, not named.
         condition: which acquisition, where the run has pictures of several.
+        slices: the most of an item, evenly spaced; default is as many as keep a form below 60 MB, but not below 8.
 
     Raises:
         InputError: a bad argument, a run without pictures, or a folder that holds something.
     """
-    _check(readers, layout, beside, blind_hr)
+    _check(readers, layout, beside, blind_hr, slices)
     folder = Path(out) if out is not None else Path(run) / "reader_study"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: holds something already, perhaps a study and its key; choose another with --out")
-    views = {view.case: view for view in read_views(run, condition)}
+    views = {view.case: cropped(view) for view in read_views(run, condition)}
     read = chosen_methods(list(views.values()), methods)
     aid = beside if layout == "side-by-side" else None
     for view in views.values():
@@ -83,6 +87,9 @@ def create_study(
     shown = [*read, REFERENCE] if blind_hr else read
     pairs = [(case, method) for case in views for method in shown]
     orders = {reader: draw_items(pairs, repeats, seed, reader) for reader in range(1, readers + 1)}
+    aids = [(case, aid) for case in views] if aid is not None else []
+    forms = [[(item.case, item.method) for item in items] + aids for items in orders.values()]
+    packed, n_slices = pack_pictures(views, forms, slices)
     key = {
         "format": STUDY_FORMAT,
         "version": VERSION,
@@ -91,6 +98,7 @@ def create_study(
         "seed": seed,
         "layout": layout,
         "beside": aid,
+        "slices": n_slices,
         "methods": shown,
         "reference": _reference(run, read),
         "questions": [asdict(question) for question in QUESTIONS],
@@ -99,7 +107,7 @@ def create_study(
     }
     # The identifiers within make it differ for every seed and choice.
     key["study"] = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    return _write(folder, key, orders, views, aid)
+    return _write(folder, key, orders, views, packed)
 
 
 def _write(
@@ -107,14 +115,14 @@ def _write(
     key: Mapping[str, Any],
     orders: Mapping[int, Sequence[Item]],
     views: Mapping[str, View],
-    aid: str | None,
+    packed: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> Study:
     sizes = []
     try:
         with replacing_folder(folder) as temporary:
             (temporary / FORMS).mkdir()
             for reader, items in orders.items():
-                page = _form(key["study"], reader, items, views, aid)
+                page = _form(key["study"], reader, items, views, packed, key["beside"])
                 target = temporary / FORMS / f"reader_{reader}.html"
                 target.write_text(page, encoding="utf-8")
                 sizes.append(target.stat().st_size)
@@ -122,10 +130,10 @@ def _write(
     except OSError as error:
         raise InputError(f"{folder}: cannot write ({error.strerror or error})") from error
     forms = [folder / FORMS / f"reader_{reader}.html" for reader in orders]
-    return Study(folder, forms, folder / KEY_FILE, len(orders[1]), max(sizes) / 2**20)
+    return Study(folder, forms, folder / KEY_FILE, len(orders[1]), key["slices"], max(sizes) / 1e6)
 
 
-def _check(readers: int, layout: str, beside: str, blind_hr: bool) -> None:
+def _check(readers: int, layout: str, beside: str, blind_hr: bool, slices: int | None) -> None:
     if isinstance(readers, bool) or not isinstance(readers, int) or not 1 <= readers <= 1000:
         raise InputError(f"--readers {readers}: need a whole number from 1 to 1000")
     if layout not in LAYOUTS:
@@ -134,6 +142,8 @@ def _check(readers: int, layout: str, beside: str, blind_hr: bool) -> None:
         raise InputError(f"--beside {beside}: need hr (the reference) or lr (the input)")
     if not isinstance(blind_hr, bool):
         raise InputError(f"--blind_hr {blind_hr}: need True or False")
+    if slices is not None and (isinstance(slices, bool) or not isinstance(slices, int) or slices < 1):
+        raise InputError(f"--slices {slices}: need a whole number, 1 or more")
 
 
 def _reference(run: str | Path, methods: Sequence[str]) -> str:
@@ -151,14 +161,21 @@ def _key_items(items: Sequence[Item]) -> list[dict[str, Any]]:
     return [{"item": i.id, "case": i.case, "method": i.method, "repeat_of": i.repeat_of} for i in items]
 
 
-def _form(study: str, reader: int, items: Sequence[Item], views: Mapping[str, View], aid: str | None) -> str:
+def _form(
+    study: str,
+    reader: int,
+    items: Sequence[Item],
+    views: Mapping[str, View],
+    packed: Mapping[tuple[str, str], Mapping[str, Any]],
+    aid: str | None,
+) -> str:
     """A form: pictures in the reader's order, and no name of a case or method."""
     shown = []
     aids: dict[str, int] = {}
+    label = "" if aid is None else "Picture"
     for item in items:
-        view = views[item.case]
-        rated = picture(view.stacks[item.method], view.pixel_mm[item.method], "Picture" if aid is not None else "")
+        rated = {**packed[item.case, item.method], "label": label}
         number = aids.setdefault(item.case, len(aids)) if aid is not None else None
-        shown.append(form_item(item.id, view.plane, rated, number))
-    beside = [picture(views[case].stacks[aid], views[case].pixel_mm[aid], BESIDE[aid]) for case in aids if aid]
+        shown.append(form_item(item.id, views[item.case].plane, rated, number))
+    beside = [{**packed[case, aid], "label": BESIDE[aid]} for case in aids if aid]
     return form_html(study, reader, shown, beside)

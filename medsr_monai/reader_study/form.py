@@ -27,7 +27,7 @@ def pack(stack: np.ndarray) -> str:
     """
     differences = stack.copy()
     differences[..., 1:] -= stack[..., :-1]
-    return base64.b64encode(zlib.compress(differences.tobytes(), 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(differences.tobytes(), 6)).decode("ascii")
 
 
 def picture(stack: np.ndarray, pixel_mm: tuple[float, float], label: str) -> dict[str, Any]:

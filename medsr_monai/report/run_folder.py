@@ -130,6 +130,12 @@ class EvaluationRun:
         return self.manifest.get("status") == "completed"
 
     @property
+    def ending(self) -> str:
+        """How a run that is not completed ended, or that it did not."""
+        endings = {"interrupted": "was interrupted", "failed": "ended with an error"}
+        return endings.get(str(self.manifest.get("status")), "has not ended, or was killed")
+
+    @property
     def cases(self) -> list[str]:
         return list(dict.fromkeys(row.case for row in self.rows))
 

@@ -14,6 +14,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from medsr_monai.errors import InputError
+from medsr_monai.evaluation.cases import Case, Condition, load_case
 from medsr_monai.evaluation.scoring import Scorer
 from medsr_monai.geometry import Grid
 from medsr_monai.metrics import NIQEModel
@@ -215,7 +216,7 @@ def test_a_run_that_was_stopped_between_results_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(Scorer, "_result", stop)
     with pytest.raises(KeyboardInterrupt):
         stopped.run()
-    assert read_json(stopped.folder / "run.json")["status"] == "running"
+    assert read_json(stopped.folder / "run.json")["status"] == "interrupted"
     results = stopped.folder / "results"
     assert sorted(p.name for p in results.rglob("*") if p.is_file()) == ["cubic.json", "linear.json"]
     assert not (stopped.folder / "cases.json").exists()
@@ -248,11 +249,34 @@ def test_a_folder_with_another_evaluation_is_refused_until_told_otherwise(tmp_pa
     assert without_costs(rows_of(other.folder)) == without_costs(rows_of(anew.folder))
 
 
+def test_a_damaged_record_is_one_line(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"format": "medsr-evaluation-run", "settings": []}')
+    with pytest.raises(InputError, match=r"run\.json: damaged; choose another output folder"):
+        evaluation(tmp_path).run()
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"status": "completed"}')
     with pytest.raises(InputError, match="holds the record of something else"):
         evaluation(tmp_path).run()
+
+
+def test_every_case_has_noise_of_its_own_and_always_the_same(tmp_path):
+    file = write_scans(tmp_path / "hr")[0]
+    load = evaluation(tmp_path).load
+
+    def noise(name: str, seed: int = 0) -> np.ndarray:
+        case = load_case(Case(name, name, file), load)
+        clean, noisy = (
+            case.measured(Condition("box", share), (2, 2, 2), seed, None, "cpu")[0].lr.numpy() for share in (0.0, 0.02)
+        )
+        return (noisy - clean)[clean > 300]
+
+    assert np.array_equal(noise("a"), noise("a"))
+    for other in (noise("b"), noise("a", 1)):
+        assert abs(np.corrcoef(noise("a"), other)[0, 1]) < 0.2
 
 
 def test_what_a_projection_assumes_can_be_wrong(tmp_path):

@@ -8,6 +8,7 @@ import torch
 
 from medsr_monai.errors import InputError
 from medsr_monai.evaluation import Method, find_cases, parse_method
+from medsr_monai.evaluation.cases import parse_conditions
 from medsr_monai.geometry import Grid
 from medsr_monai.volumes import write_volume
 from tests.evaluation.samples import AFFINE, evaluation, scan, tiny_network, write_scans
@@ -143,3 +144,22 @@ def test_a_network_of_another_scale_or_gone_wrong_is_named(tmp_path):
     torch.save(state, tmp_path / "nan.pt")
     with pytest.raises(InputError, match="method 'sr': gives NaN"):
         evaluation(tmp_path, methods=["sr"], weights=tmp_path / "nan.pt").run()
+
+
+@pytest.mark.parametrize("name", ["hr", "lr", "sr", "cubic", "bicubic", "a.b", "a/b", "sr@1"])
+def test_a_learned_baseline_cannot_have_the_name_of_something_else(tmp_path, name):
+    models = {name: {"network": tiny_network(), "weights": "model.pt"}}
+    with pytest.raises(InputError, match=f"^models '{name}': choose a name of letters"):
+        evaluation(tmp_path, models=models)
+
+
+@pytest.mark.parametrize("name", ["..", "a\nb"])
+def test_a_case_must_have_a_name_that_a_folder_and_a_table_can_have(tmp_path, name):
+    with pytest.raises(InputError, match="no name for a case; rename the file") as caught:
+        find_cases([tmp_path / f"{name}.nii.gz"])
+    assert "\n" not in str(caught.value)
+
+
+def test_two_noises_of_one_name_would_overwrite_each_other():
+    with pytest.raises(InputError, match=r"several would be called box_noise0\.02;"):
+        parse_conditions(["box"], [0.02, 0.020000001])

@@ -247,10 +247,19 @@ def test_a_run_with_little_in_it(tmp_path: Path) -> None:
     assert "nan" not in found.text.lower().replace("means", "") and "[" not in found.text
 
 
-def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("running", "has not ended, or was killed"),
+        ("interrupted", "was interrupted"),
+        ("failed", "ended with an error"),
+    ],
+)
+def test_an_unfinished_run_says_so(tmp_path: Path, status: str, words: str) -> None:
     run = write_run(tmp_path)
-    change(run / "run.json", lambda c: c.update(status="running"))
-    assert "Unfinished run" in write_report(run).read_text()
+    change(run / "run.json", lambda c: c.update(status=status))
+    page = write_report(run).read_text()
+    assert "Unfinished run" in page and f"The evaluation {words}:" in page
 
 
 @pytest.mark.parametrize(
