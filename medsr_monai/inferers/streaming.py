@@ -124,29 +124,24 @@ def plan_strips(
 ) -> StreamPlan:
     """The strips that compute the fewest voxels twice; arguments as of :func:`plan_stream`, and the same error."""
     spatial = tuple(shape[2:])
-    best: tuple[float, StreamPlan] | None = None
-    smallest = math.inf
+    plans = []
     for along in range(len(spatial)) if axis is None else [axis]:
-        network = networks(along, slab or 1)
-        radius = [max(pair) for pair in network.receptive_radius]
+        radius = [max(pair) for pair in networks(along, slab or 1).receptive_radius]
         counts = [(1,) if other == along else STRIPS for other in range(len(spatial))]
         for chosen in itertools.product(*counts):
-            if any(count > size for count, size in zip(chosen, spatial, strict=True)):
-                continue
-            strips = tuple(tuple(cut_axis(*arguments)) for arguments in zip(spatial, chosen, radius, strict=True))
-            plan = StreamPlan(along, slab or 1, strips)
-            if best is not None and plan.recomputed >= best[0]:
-                continue
-            needed = network.window_bytes((*shape[:2], *plan.widest), dtype)
-            smallest = min(smallest, needed)
-            if needed <= budget:
-                best = plan.recomputed, plan
-    if best is None:
-        raise InputError(
-            f"memory_gb {budget / GIGA:.3g}: too little to stream this image, need {smallest / GIGA:.3g} for the "
-            "narrowest strips; allow more or use a smaller network"
-        )
-    return best[1]
+            if all(count <= size for count, size in zip(chosen, spatial, strict=True)):
+                strips = tuple(tuple(cut_axis(*arguments)) for arguments in zip(spatial, chosen, radius, strict=True))
+                plans.append(StreamPlan(along, slab or 1, strips))
+    smallest = math.inf
+    for plan in sorted(plans, key=lambda plan: plan.recomputed):
+        needed = networks(plan.axis, plan.slab).window_bytes((*shape[:2], *plan.widest), dtype)
+        if needed <= budget:
+            return plan
+        smallest = min(smallest, needed)
+    raise InputError(
+        f"memory_gb {budget / GIGA:.3g}: too little to stream this image, need {smallest / GIGA:.3g} for the "
+        "narrowest strips; allow more or use a smaller network"
+    )
 
 
 class StreamingInferer(Inferer):
