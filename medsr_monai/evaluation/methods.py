@@ -170,10 +170,7 @@ class Networks:
         else:
             entry = self.models[method.family]
             network = load_weights(copy.deepcopy(entry["network"]), entry["weights"], device)
-        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-        dims = {p.ndim for p in network.parameters()} & set(formats)
-        # torch's stubs lack the overload that takes a memory format
-        return network.to(memory_format=formats[max(dims)]).eval() if dims else network.eval()  # type: ignore[call-overload]
+        return network.eval()
 
 
 @dataclass(frozen=True)
