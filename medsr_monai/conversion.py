@@ -26,7 +26,9 @@ def list_series(input: str) -> None:
 
 
 @SetParseFns(input=str, output=str, series=str, uneven=str)
-def read(input: str, output: str, series: str | None = None, uneven: str = "refuse", output_dtype: str = "same") -> None:
+def read(
+    input: str, output: str, series: str | None = None, uneven: str = "refuse", output_dtype: str = "same"
+) -> None:
     """Write a DICOM series as a volume file.
 
     Args:

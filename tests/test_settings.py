@@ -13,9 +13,9 @@ from medsr_monai.settings import (
     SHARES,
     WHOLE_NUMBERS,
     check_judged_patch,
+    check_output_file,
     check_patch,
     check_settings,
-    check_output_file,
     check_uncertainty,
     check_validation_volumes,
 )

@@ -108,7 +108,7 @@ def write_derived_series(folder: str | Path, volume: Volume, source: VolumeInfo,
         raise InputError(f"{volume.path}: a series of {volume.n_times} volumes; need a 3D volume, split it")
     try:
         with replacing_folder(folder) as temporary:
-            return write_derived(temporary, volume.data, volume.grid, source.series, algorithm)
+            return write_derived(temporary, volume.data, volume.grid, source.series, algorithm).n_clipped
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error}); free space") from error
 

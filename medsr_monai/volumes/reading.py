@@ -17,7 +17,7 @@ def _check_file(path: Path) -> str:
     try:
         if path.is_dir():
             raise InputError(
-                f"{path}: a folder without DICOM, not a volume; name a file in it, one of {', '.join(READABLE_SUFFIXES)}"
+                f"{path}: a folder without DICOM, not a volume; name a file in it: {', '.join(READABLE_SUFFIXES)}"
             )
         if not path.exists():
             raise InputError(f"{path}: no such file")

@@ -18,7 +18,14 @@ from medsr_monai.volumes import itk_image, nifti
 from medsr_monai.volumes.dicom_series import DicomPlanes, refuse_target
 from medsr_monai.volumes.gzip_stream import GzipStream
 from medsr_monai.volumes.ome_zarr import OmeZarrPlanes
-from medsr_monai.volumes.volume import DICOM_SUFFIX, NIFTI_SUFFIXES, STREAMABLE_SUFFIXES, ZARR_SUFFIX, VolumeInfo
+from medsr_monai.volumes.volume import (
+    DICOM_SUFFIX,
+    NIFTI_SUFFIXES,
+    STREAMABLE_SUFFIXES,
+    UID,
+    ZARR_SUFFIX,
+    VolumeInfo,
+)
 from medsr_monai.volumes.writing import choose_storage, to_stored, unwritable
 
 
@@ -56,7 +63,8 @@ def streamable_suffix(path: str | Path) -> str:
     for suffix in STREAMABLE_SUFFIXES:
         if name.endswith(suffix):
             return suffix
-    if Path(path).suffix.lower() in ("", DICOM_SUFFIX) or Path(path).is_dir():
+    # The dots of a UID, by which such a folder may be called, begin no suffix.
+    if Path(path).suffix.lower() in ("", DICOM_SUFFIX) or Path(path).is_dir() or UID.match(Path(path).name):
         return DICOM_SUFFIX
     raise InputError(f"{path}: unknown output suffix; supported are {', '.join(STREAMABLE_SUFFIXES)}")
 
@@ -118,7 +126,11 @@ class SlabWriter:
             refuse_target(self.path, like)
             self.storage, self.scaling = np.dtype(np.float32), (1.0, 0.0)  # what follows rounds, and counts clipping
         is_folder = self.suffix in (ZARR_SUFFIX, DICOM_SUFFIX)
-        if self.suffix != DICOM_SUFFIX and self.path.exists() and (self.path.is_dir() != is_folder or (is_folder and not _is_zarr(self.path))):
+        if (
+            self.suffix != DICOM_SUFFIX
+            and self.path.exists()
+            and (self.path.is_dir() != is_folder or (is_folder and not _is_zarr(self.path)))
+        ):
             raise InputError(f"{path}: something that is no {self.suffix} is in the way; choose another name")
         self._stack = ExitStack()
         self._sink: _Sink | None = None
