@@ -58,7 +58,7 @@ _OTHER_GROUPS = (0x5400, 0x7FE0)  # waveforms and pixels
 # Elements that must be there, if only empty.
 _EMPTY = """
 PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber
-Manufacturer PositionReferenceIndicator AcquisitionNumber
+Manufacturer PositionReferenceIndicator AcquisitionNumber Laterality
 """.split()  # noqa: SIM905
 _EMPTY_BY_CLASS = {
     _CT: ("KVP",),
