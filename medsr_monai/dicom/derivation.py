@@ -58,7 +58,7 @@ _OTHER_GROUPS = (0x5400, 0x7FE0)  # waveforms and pixels
 # Elements that must be there, if only empty.
 _EMPTY = """
 PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber
-Manufacturer PositionReferenceIndicator AcquisitionNumber Laterality
+Manufacturer PositionReferenceIndicator AcquisitionNumber
 """.split()  # noqa: SIM905
 _EMPTY_BY_CLASS = {
     _CT: ("KVP",),
@@ -130,6 +130,8 @@ def derived_header(
     for keyword in (*_EMPTY, *_EMPTY_BY_CLASS[sop_class]):
         if keyword not in dataset:
             setattr(dataset, keyword, None)
+    if not dataset.get("BodyPartExamined") and "Laterality" not in dataset:  # it may be one of a pair
+        dataset.Laterality = None
     if not is_uid(str(dataset.get("FrameOfReferenceUID", None) or "")):
         dataset.FrameOfReferenceUID = derived_uid(reference.uid, "frame of reference")
     if reference.planes[0].pixels.syntax in _LOSSY_SYNTAXES:

@@ -22,7 +22,7 @@ _MAGIC = b"DICM"
 MAX_ZIP_BYTES = 1 << 36
 MAX_ZIP_MEMBERS = 1 << 18
 # Empty slices shrink a thousandfold; only where much is claimed does that say anything about the whole archive.
-_SUSPICIOUS_BYTES = 1 << 30
+_SUSPICIOUS_BYTES = 1 << 28
 _MAX_RATIO = 200
 
 
@@ -119,6 +119,8 @@ def _check_archive(path: Path, infos: Sequence[zipfile.ZipInfo]) -> None:
             raise InputError(f"{path}: a member's name leads out of the archive; zip the files again without ../ or /")
         if stat.S_ISLNK(info.external_attr >> 16):
             raise InputError(f"{path}: holds a symbolic link; zip the files themselves")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # Python unpacks others unbounded
+            raise InputError(f"{path}: packed by an unusual method; zip the files again with deflate")
         if info.flag_bits & 1:
             raise InputError(f"{path}: encrypted; give it without a password")
 

@@ -17,6 +17,10 @@ from medsr_monai.errors import InputError
 MAX_FRAME_PIXELS = 1 << 25
 """Rows times columns of a compressed frame: what is claimed has to be allocated before it can be checked."""
 
+MAX_FRAMES = 1 << 17
+"""Frames of one file."""
+
+_MAX_FRAGMENTS = 1 << 20
 _IMPLICIT = "1.2.840.10008.1.2"
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -192,7 +196,7 @@ def _checked_syntax(header: Header) -> str:
 
 def _check_format(header: Header, rows: int, columns: int, n_frames: int) -> None:
     member, photometric = header.member, header.text("PhotometricInterpretation")
-    if rows < 1 or columns < 1 or n_frames < 1:
+    if rows < 1 or columns < 1 or not 1 <= n_frames <= MAX_FRAMES:
         raise InputError(f"{member}: claims {columns}x{rows} pixels in {n_frames} frames; a damaged header")
     if photometric not in ("MONOCHROME1", "MONOCHROME2") or (header.whole("SamplesPerPixel") or 1) != 1:
         raise InputError(f"{member}: a colour image, but only grey values can be upscaled; choose another series")
@@ -244,9 +248,9 @@ def _encapsulated_frames(
     if len(fragments) == n_frames:
         return tuple((fragment,) for fragment in fragments)
     # The table counts from the first fragment's own item header, 8 bytes before its value.
-    begins = list(accumulate((length + 8 for _, length in fragments), initial=0))[:-1]
+    begins = {begin: k for k, begin in enumerate(accumulate((length + 8 for _, length in fragments), initial=0))}
     if len(table) == n_frames and table[0] == 0 and set(table) <= set(begins) and sorted(set(table)) == table:
-        bounds = [*(begins.index(offset) for offset in table), len(fragments)]
+        bounds = [*(begins[offset] for offset in table), len(fragments)]
         return tuple(tuple(fragments[a:b]) for a, b in pairwise(bounds))
     raise InputError(
         f"{member}: {len(fragments)} pieces of compressed data for {n_frames} frames, and no table that says which "
@@ -267,7 +271,7 @@ def _fragments(member: Member, file: IO[bytes], start: int, n_bytes: int) -> tup
         tag = group << 16 | element
         if tag == _END:
             return table or [], fragments
-        if tag != _ITEM or length > n_bytes - place - 8:
+        if tag != _ITEM or length > n_bytes - place - 8 or len(fragments) >= _MAX_FRAGMENTS:
             raise InputError(f"{member}: its compressed pixel data are damaged or truncated; copy it again")
         if table is None:
             table = list(np.frombuffer(read_exactly(file, place + 8, length // 4 * 4), "<u4").tolist())

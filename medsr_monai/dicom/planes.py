@@ -46,6 +46,32 @@ TRAITS = (
 )
 """What tells images at one place apart, the telling ones first."""
 
+_PLACED_BY = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "ModalityLUTSequence",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    *TRAITS,
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Plane:
@@ -85,6 +111,11 @@ class Plane:
         return self.pixels.member
 
     @property
+    def name(self) -> str:
+        """The file, and which frame of several."""
+        return f"{self.member}, frame {self.frame + 1}" if len(self.pixels.frames) > 1 else str(self.member)
+
+    @property
     def size(self) -> tuple[int, int]:
         """Columns and rows."""
         return self.pixels.shape[1], self.pixels.shape[0]
@@ -112,7 +143,7 @@ def read_planes(members: Sequence[Member], series_uid: str) -> list[Plane]:
     with Opener() as opener, quietly():
         for member in members:
             with opener.open(member) as file:
-                header = read_header(member, file)
+                header = read_header(member, file, _PLACED_BY)
                 if header.uid("SeriesInstanceUID") != series_uid:
                     raise InputError(f"{member}: belongs to another series than when the source was listed; try again")
                 pixels = find_pixels(header, file, opener.n_bytes(member))

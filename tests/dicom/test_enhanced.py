@@ -64,6 +64,17 @@ def test_frames_of_several_echoes_are_refused_by_name(tmp_path):
         open_series(path)
 
 
+def test_stacks_of_two_orientations_are_refused_by_frame(tmp_path):
+    dataset = enhanced(Planes(sop_class=ENHANCED_MR, inter=0.0))
+    del dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    for k, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        cosines = [1, 0, 0, 0, 1, 0] if k < 3 else [0, 1, 0, 0, 0, -1]
+        frame.PlaneOrientationSequence = [item(ImageOrientationPatient=cosines)]
+    path = save(dataset, tmp_path / "stacks.dcm")
+    with pytest.raises(InputError, match=r"frame 4 and .*frame 1 differ in orientation"):
+        open_series(path)
+
+
 def test_frames_without_positions_are_refused(tmp_path):
     dataset = enhanced(Planes(sop_class=ENHANCED_CT))
     del dataset.PerFrameFunctionalGroupsSequence

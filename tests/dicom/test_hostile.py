@@ -73,7 +73,9 @@ def test_a_bomb_that_claims_the_largest_image(tmp_path, compressed):
 def test_a_bomb_of_frames(tmp_path):
     dataset = enhanced(Planes(sop_class=ENHANCED_CT))
     dataset.NumberOfFrames = 2**31 - 1
-    refused(save(dataset, tmp_path / "bomb.dcm"), "2147483647 frames are")
+    refused(save(dataset, tmp_path / "bomb.dcm"), "11x9 pixels in 2147483647 frames; a damaged header")
+    dataset.NumberOfFrames = 1 << 16
+    refused(save(dataset, tmp_path / "bomb.dcm"), "65536 frames are 12976128 bytes")
 
 
 def test_a_bomb_within_the_codestream(tmp_path):
@@ -246,6 +248,11 @@ def test_a_zip_that_claims_more_than_any(tmp_path):
     place = content.index(b"PK\x01\x02") + 24
     packed.write_bytes(content[:place] + b"\xfe\xff\xff\xff" + content[place + 4 :])
     refused(packed, "claims 4294967294 unpacked bytes")
+
+
+def test_a_zip_packed_by_another_method(tmp_path):
+    write_series(tmp_path / "in", Planes(n=1))
+    refused(zipped(tmp_path / "in", tmp_path / "x.zip", zipfile.ZIP_BZIP2), "unusual method")
 
 
 def test_a_damaged_zip(tmp_path):
