@@ -131,8 +131,7 @@ def find_series(source: str | Path | Sequence[str | Path]) -> list[Series]:
     path = Path(source)
     if not is_series_path(path):
         return _grouped(_images_of(path))
-    found = find_series(path.parent)
-    return [_with_uid(found, path.name, path.parent)]
+    return choose_series(find_series(path.parent), path.name, path)
 
 
 def _images_of(source: str | Path | Sequence[str | Path]) -> Iterator[_Image]:
@@ -145,7 +144,7 @@ def _images_of(source: str | Path | Sequence[str | Path]) -> Iterator[_Image]:
 
 def _image_in(header: Header) -> _Image | None:
     """What a file says of the series it belongs to; None if it is no image."""
-    sop_class = header.text("SOPClassUID") or str(header.dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    sop_class = header.text("SOPClassUID") or header.meta("MediaStorageSOPClassUID")
     if not sop_class:
         raise InputError(f"{header.member}: no SOPClassUID; a damaged DICOM file, export or copy it again")
     rows, columns = header.whole("Rows"), header.whole("Columns")
@@ -229,7 +228,3 @@ def choose_series(found: Sequence[Series], wanted: str | None, name: str | Path 
 
 def _listed(found: Sequence[Series]) -> str:
     return "; ".join(map(str, found))
-
-
-def _with_uid(found: Sequence[Series], uid: str, name: str | Path) -> Series:
-    return choose_series(found, uid, name)[0]
