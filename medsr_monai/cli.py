@@ -16,6 +16,7 @@ import fire
 from fire.core import FireExit
 from fire.decorators import SetParseFns
 
+from medsr_monai import label
 from medsr_monai.errors import INTERRUPTED, InputError, exit_with, find_input_error
 from medsr_monai.reader_study import commands as reader_study
 from medsr_monai.workflows import bundle_root, find_bundles, run_evaluation, run_inference
@@ -330,6 +331,7 @@ COMMANDS: dict[str, Any] = {
     "fit-niqe": fit_niqe,
     "report": report,
     "reader-study": {"create": reader_study.create, "analyse": reader_study.analyse},
+    "label": {"upscale": label.upscale, "info": label.info},
     "bundles": bundles,
     "demo": demo,
 }
