@@ -19,7 +19,8 @@ from medsr_monai.volumes import WRITABLE_SUFFIXES
 
 SERIES_SUFFIX = ".zip"
 RESULT_SUFFIXES = (*WRITABLE_SUFFIXES, SERIES_SUFFIX)
-SETTINGS = ("consistency", "profile", "perception", "device")
+SETTINGS = ("consistency", "profile", "perception", "device", "series", "uneven")
+UNEVEN = ("refuse", "resample")
 # What MONAI Label and its stock clients add to every request, about label maps and their own book-keeping.
 LABEL_KEYS = ("save_label", "label_tag", "label_info", "restore_label_idx")
 RESULT_KEYS = ("result_dtype", "result_compress", "result_write_to_file")
@@ -88,6 +89,10 @@ def checked_request(request: Mapping[str, Any], offered: Mapping[str, Any]) -> d
         if not isinstance(given["device"], str):
             raise InputError(f"device '{given['device']}': must be one word, e.g. cpu or cuda:0")
         usable_device(given["device"])
+    if given.get("uneven", "refuse") not in UNEVEN:
+        raise InputError(f"uneven '{given['uneven']}': choose one of {', '.join(UNEVEN)}")
+    if not isinstance(given.get("series", ""), str) or given.get("series") == "all":
+        raise InputError(f"series '{given['series']}': must be one UID or number, as text; an answer holds one image")
     suffix = request.get("result_extension") or ".nii.gz"
     if suffix not in RESULT_SUFFIXES:
         raise InputError(f"result_extension '{suffix}': choose one of {', '.join(RESULT_SUFFIXES)}")
