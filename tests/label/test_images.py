@@ -15,7 +15,7 @@ import pytest
 
 from medsr_monai import label
 from medsr_monai.geometry import Grid, corner_error_mm
-from medsr_monai.volumes import read_volume
+from medsr_monai.volumes import read_info, read_volume
 from medsr_monai.workflows import bundle_root, run_inference
 from tests.label.server_process import BUNDLE, ROOT, LabelServer
 
@@ -31,7 +31,7 @@ def upscaled_here(source: Path, output: Path, **settings: Any) -> Path:
 
 def assert_same_image(received: Path, reference: Path) -> None:
     got, wanted = read_volume(received), read_volume(reference)
-    assert got.info.dtype == np.float32
+    assert read_info(received).dtype == np.float32
     assert got.data.shape == wanted.data.shape
     assert corner_error_mm(got.grid, wanted.grid) <= 1e-3
     assert np.abs(got.data - wanted.data).max() == 0

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import BackgroundTasks, FastAPI, HTTPException, Request
+from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from monailabel.app import lifespan
 from monailabel.endpoints import activelearning, datastore, infer, info, ohif, proxy, session
 from monailabel.interfaces.exception import MONAILabelException
+
+from medsr_label.studies import READ_ONLY
 
 SESSION_ID = re.compile(r"[0-9a-f-]{36}")
 # Parts of a request that belong in its address; MONAI Label would let the parameters replace them.
@@ -74,9 +77,17 @@ infer.run_inference = run_inference
 
 # Left out are MONAI Label's endpoints that train, score, replace weights and show logs, and its leave to every web page
 # that the user visits to read the answers (CORS).
-app = FastAPI(title="medsr-monai on MONAI Label", lifespan=lifespan)
+app = FastAPI(title="medsr-monai on MONAI Label", docs_url="/", lifespan=lifespan)
 for part in (info, infer, datastore, session, activelearning, ohif, proxy):
     app.include_router(part.router)
+
+
+@app.middleware("http")
+async def only_read_studies(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Uploads into the studies are refused before anything of them is stored."""
+    if request.url.path.startswith("/datastore") and request.method not in ("GET", "HEAD"):
+        return JSONResponse({"detail": READ_ONLY}, 405)
+    return await answer(request)
 
 
 @app.exception_handler(MONAILabelException)

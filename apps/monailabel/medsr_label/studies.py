@@ -12,6 +12,7 @@ from monailabel.datastore.local import LocalDatastore
 from medsr_monai.volumes import READABLE_SUFFIXES
 
 LISTED = 100
+READ_ONLY = "the studies are only read: this server stores no images and no labels"
 
 
 class ReadOnlyStudies(LocalDatastore):
@@ -43,7 +44,7 @@ class ReadOnlyStudies(LocalDatastore):
         return self.list_images()
 
     def _refuse(self, *given: Any, **named: Any) -> NoReturn:
-        raise HTTPException(405, "the studies are only read: this server stores no images and no labels")
+        raise HTTPException(405, READ_ONLY)
 
     add_image = remove_image = save_label = remove_label = update_image_info = update_label_info = _refuse
     set_name = set_description = get_dataset_archive = _refuse
