@@ -16,7 +16,7 @@ import fire
 from fire.core import FireExit
 from fire.decorators import SetParseFns
 
-from medsr_monai import conversion
+from medsr_monai import conversion, label
 from medsr_monai.errors import INTERRUPTED, InputError, exit_with, find_input_error
 from medsr_monai.reader_study import commands as reader_study
 from medsr_monai.workflows import bundle_root, find_bundles, run_evaluation, run_inference
@@ -345,6 +345,7 @@ COMMANDS: dict[str, Any] = {
     "report": report,
     "reader-study": {"create": reader_study.create, "analyse": reader_study.analyse},
     "dicom": {"list": conversion.list_series, "read": conversion.read, "write": conversion.write},
+    "label": {"upscale": label.upscale, "info": label.info},
     "bundles": bundles,
     "demo": demo,
 }
