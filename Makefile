@@ -16,6 +16,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
 LABEL := $(LABEL_VENV)/.installed-label
+LABEL_PIP := $(LABEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	--no-warn-conflicts
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -63,7 +65,7 @@ label-server: $(LABEL)  ## serve the bundles with MONAI Label, on the images of 
 	@$(LABEL_VENV)/bin/python apps/monailabel/serve.py --studies "$$STUDIES" --host "$(HOST)" --port "$(PORT)"
 
 test-label: $(LABEL)  ## test the MONAI Label server, a real one, in its own environment
-	@$(LABEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pytest
+	@$(LABEL_PIP) pytest
 	@$(LABEL_VENV)/bin/python -m pytest tests/label --durations=5
 
 clean:  ## remove results and caches
@@ -97,7 +99,6 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 $(LABEL): pyproject.toml constraints.txt apps/monailabel/requirements.txt
 	@$(MAKE) --no-print-directory VENV=$(LABEL_VENV) $(LABEL_VENV)/bin/python
 	@echo "Installing MONAI Label into $(LABEL_VENV) (minutes the first time) ..."
-	@$(LABEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable . --requirement apps/monailabel/requirements.txt
-	@$(LABEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps monailabel==0.8.5
+	@$(LABEL_PIP) --editable . --requirement apps/monailabel/requirements.txt
+	@$(LABEL_PIP) --no-deps monailabel==0.8.5
 	@touch $@

@@ -97,9 +97,15 @@ class LabelServer:
             return error.code, error.read()
 
     def left_behind(self) -> list[str]:
-        """Uploads and results that the server still holds."""
+        """Uploads and results that the server still holds, a moment after its last answer."""
         private = next(self.temporary.glob("medsr-label-*"))
-        return [str(f) for f in [*private.glob("tmp*"), *(private / "results").iterdir()]]
+        held: list[str] = []
+        for _ in range(100):  # it removes them when the answer is sent, so the client may be faster
+            held = [str(file) for file in [*private.glob("tmp*"), *(private / "results").iterdir()]]
+            if not held:
+                break
+            time.sleep(0.1)
+        return held
 
     def stop(self) -> int:
         """Its exit status."""

@@ -53,6 +53,7 @@ class SeriesStudies(ReadOnlyStudies):
             wado_url_prefix=settings.MONAI_LABEL_WADO_PREFIX,
             stow_url_prefix=settings.MONAI_LABEL_STOW_PREFIX,
         )
+        self.client.set_http_retry_params(retry=True, max_attempts=2, wait_exponential_multiplier=500)
         super().__init__(self.series, state)
 
     def name(self) -> str:
