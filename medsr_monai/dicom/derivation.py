@@ -54,6 +54,7 @@ MultienergyCTAcquisition IsocenterPosition BitsMappedToColorLookupTable DataSetT
 """.split()  # noqa: SIM905  a list would be eighty lines
 _REPEATING_GROUPS = (0x5000, 0x6000)  # curves and overlays
 _OTHER_GROUPS = (0x5400, 0x7FE0)  # waveforms and pixels
+_FIRST_GROUP = 0x0008  # those before are of messages, files and directories
 
 # Elements that must be there, if only empty.
 _EMPTY = """
@@ -150,7 +151,8 @@ def _kept(header: Header) -> tuple[Any, int]:
     kept, n_damaged = pydicom.Dataset(), 0
     with quietly():
         for tag in sorted(header.dataset.keys()):
-            if tag.is_private or tag.group & 0xFF00 in _REPEATING_GROUPS or tag.group in _OTHER_GROUPS:
+            other = tag.group in _OTHER_GROUPS or tag.group & 0xFF00 in _REPEATING_GROUPS
+            if other or tag.is_private or tag.group < _FIRST_GROUP:
                 continue
             element = _sound_element(header.dataset, tag)
             if element is None:
