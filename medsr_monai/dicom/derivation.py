@@ -194,8 +194,10 @@ def _flatten(dataset: Any, reference: DicomVolume, sop_class: str) -> None:
 
 def _set_image_type(dataset: Any, sop_class: str) -> None:
     kinds = list(dataset.get("ImageType", None) or [])
-    third = "AXIAL" if sop_class == _CT else next(iter(kinds[2:]), "OTHER")
-    dataset.ImageType = ["DERIVED", "SECONDARY", *([third] if sop_class != _PET else kinds[2:3])]
+    if sop_class == _PET:  # knows no secondary images
+        dataset.ImageType = ["DERIVED", "PRIMARY", *kinds[2:3]]
+        return
+    dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if sop_class == _CT else next(iter(kinds[2:]), "OTHER")]
 
 
 def _set_dates(dataset: Any, sop_class: str) -> None:
