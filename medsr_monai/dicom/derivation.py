@@ -54,6 +54,7 @@ MultienergyCTAcquisition IsocenterPosition BitsMappedToColorLookupTable DataSetT
 """.split()  # noqa: SIM905  a list would be eighty lines
 _REPEATING_GROUPS = (0x5000, 0x6000)  # curves and overlays
 _OTHER_GROUPS = (0x5400, 0x7FE0)  # waveforms and pixels
+_FIRST_GROUP = 0x0008  # those before are of messages, files and directories
 
 # Elements that must be there, if only empty.
 _EMPTY = """
@@ -150,7 +151,8 @@ def _kept(header: Header) -> tuple[Any, int]:
     kept, n_damaged = pydicom.Dataset(), 0
     with quietly():
         for tag in sorted(header.dataset.keys()):
-            if tag.is_private or tag.group & 0xFF00 in _REPEATING_GROUPS or tag.group in _OTHER_GROUPS:
+            other = tag.group in _OTHER_GROUPS or tag.group & 0xFF00 in _REPEATING_GROUPS
+            if other or tag.is_private or tag.group < _FIRST_GROUP:
                 continue
             element = _sound_element(header.dataset, tag)
             if element is None:
@@ -192,8 +194,10 @@ def _flatten(dataset: Any, reference: DicomVolume, sop_class: str) -> None:
 
 def _set_image_type(dataset: Any, sop_class: str) -> None:
     kinds = list(dataset.get("ImageType", None) or [])
-    third = "AXIAL" if sop_class == _CT else next(iter(kinds[2:]), "OTHER")
-    dataset.ImageType = ["DERIVED", "SECONDARY", *([third] if sop_class != _PET else kinds[2:3])]
+    if sop_class == _PET:  # knows no secondary images
+        dataset.ImageType = ["DERIVED", "PRIMARY", *kinds[2:3]]
+        return
+    dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if sop_class == _CT else next(iter(kinds[2:]), "OTHER")]
 
 
 def _set_dates(dataset: Any, sop_class: str) -> None:

@@ -145,6 +145,9 @@ class DerivedSeriesWriter:
                 _save_as(pydicom, dataset, path)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}); free space or choose another") from error
+        except Exception as error:  # pydicom lets anything through; what it says may quote values
+            what = f"what the source's header holds cannot be written ({type(error).__name__})"
+            raise InputError(f"{path}: {what}; repair or export the source again") from None
 
     def _set_sources(self, dataset: Any, position: np.ndarray) -> None:
         """Refer to the source's images that the slice lies between."""

@@ -10,7 +10,8 @@ from typing import IO, Any
 import numpy as np
 
 from medsr_monai.dicom.codestream import codestream_shape
-from medsr_monai.dicom.headers import Header, load_pydicom, quietly
+from medsr_monai.dicom.decoding import Undecodable, decode_frame
+from medsr_monai.dicom.headers import Header, load_pydicom
 from medsr_monai.dicom.members import Member, Opener, read_exactly
 from medsr_monai.errors import InputError
 
@@ -98,45 +99,31 @@ class Pixels:
                 f"{self.member}: its compressed image has {claimed[1]}x{claimed[0]} pixels, its header says "
                 f"{self.shape[1]}x{self.shape[0]}; export it again"
             )
-        dataset = self._as_single_frame(data)
         try:
-            with quietly():
-                decoded = np.asarray(dataset.pixel_array)
-        except Exception as error:
+            decoded = decode_frame(self._format(), data)
+        except Undecodable as error:
             raise self._undecodable(error) from None
         if decoded.shape != self.shape or decoded.dtype.kind not in "iu":
             raise InputError(f"{self.member}: its compressed image is not what its header says; export it again")
         return decoded
 
-    def _undecodable(self, error: Exception) -> InputError:
-        pydicom = load_pydicom()
-        name = pydicom.uid.UID(self.syntax).name
-        if _has_no_decoder(error):
+    def _undecodable(self, error: Undecodable) -> InputError:
+        name = load_pydicom().uid.UID(self.syntax).name
+        if error.is_missing:
             return InputError(f"{self.member}: no decoder for {name}: pip install 'medsr-monai[dicom]'")
-        return InputError(f"{self.member}: damaged {name} pixel data ({type(error).__name__}); export it again")
+        return InputError(f"{self.member}: damaged {name} pixel data ({error.kind}); export it again")
 
-    def _as_single_frame(self, data: bytes) -> Any:
-        pydicom = load_pydicom()
-        encaps = load_pydicom("pydicom.encaps")
-        dataset = pydicom.Dataset()
-        dataset.file_meta = pydicom.dataset.FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(self.syntax)
-        dataset.SamplesPerPixel = 1
-        dataset.PhotometricInterpretation = self.photometric
-        dataset.Rows, dataset.Columns = self.shape
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = self.allocated, self.stored, self.high_bit
-        dataset.PixelRepresentation = int(self.is_signed)
-        dataset.PixelData = encaps.encapsulate([data])
-        dataset["PixelData"].VR = "OB"
-        dataset["PixelData"].is_undefined_length = True
-        if pydicom.__version__.startswith("2."):
-            dataset.is_little_endian, dataset.is_implicit_VR = True, False
-        return dataset
-
-
-def _has_no_decoder(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, NotImplementedError) or ("missing" in text and "dependenc" in text)
+    def _format(self) -> dict[str, Any]:
+        return {
+            "syntax": self.syntax,
+            "rows": self.shape[0],
+            "columns": self.shape[1],
+            "allocated": self.allocated,
+            "stored": self.stored,
+            "high_bit": self.high_bit,
+            "is_signed": self.is_signed,
+            "photometric": self.photometric,
+        }
 
 
 def find_pixels(header: Header, file: IO[bytes], n_bytes: int) -> Pixels:

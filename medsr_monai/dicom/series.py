@@ -18,6 +18,7 @@ from medsr_monai.dicom.members import (
 from medsr_monai.errors import InputError
 
 ALL = "all"
+_MAX_CODE = 16
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 # Segmentations, parametric maps of surfaces, dose: they have rows and columns, and are still no acquired images.
 _NOT_IMAGES = {_STORAGE + tail for tail in ("66.4", "66.7", "481.2", "68.2")}
@@ -158,13 +159,19 @@ def _image_in(header: Header) -> _Image | None:
     return _Image(
         member=header.member,
         series_uid=header.uid("SeriesInstanceUID"),
-        modality=header.text("Modality"),
+        modality=_modality(header),
         number=header.whole("SeriesNumber"),
         n_frames=n_frames or 1,
         rows=rows,
         columns=columns,
         is_localizer=is_localizer(header),
     )
+
+
+def _modality(header: Header) -> str:
+    """The modality, which messages show; what is no code, "OT" (other)."""
+    text = header.text("Modality")
+    return text if text.isascii() and text.isalnum() and len(text) <= _MAX_CODE else "OT"
 
 
 def is_localizer(header: Header) -> bool:

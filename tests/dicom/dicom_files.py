@@ -127,9 +127,25 @@ def common_header(planes: Planes, uid: str) -> pydicom.Dataset:
         dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = "SE", "NONE", ""
         dataset.MRAcquisitionType, dataset.EchoTime, dataset.RepetitionTime = "2D", "10", "500"
         dataset.EchoTrainLength = "1"
+    elif dataset.Modality == "PT":
+        _add_pet(dataset, planes.n)
     block = dataset.private_block(0x0009, "MEDSR TEST", create=True)
     block.add_new(1, "LO", "private")
     return dataset
+
+
+def _add_pet(dataset: pydicom.Dataset, n: int) -> None:
+    """What a PET image has to say besides."""
+    dataset.ImageType = ["ORIGINAL", "PRIMARY"]
+    dataset.SeriesDate = dataset.AcquisitionDate = dataset.ContentDate = "20200102"
+    dataset.SeriesTime = dataset.AcquisitionTime = dataset.ContentTime = "101500"
+    dataset.Units, dataset.CountsSource, dataset.SeriesType = "BQML", "EMISSION", ["STATIC", "IMAGE"]
+    dataset.NumberOfSlices, dataset.ImageIndex = n, 1
+    dataset.CorrectedImage, dataset.DecayCorrection, dataset.CollimatorType = ["DECY", "ATTN"], "START", "NONE"
+    dataset.FrameReferenceTime, dataset.ActualFrameDuration, dataset.DecayFactor = "0", "120000", "1"
+    dataset.RadiopharmaceuticalInformationSequence = [item(RadionuclideCodeSequence=[])]
+    del dataset.PatientPosition  # which the two sequences say instead
+    dataset.PatientOrientationCodeSequence = dataset.PatientGantryRelationshipCodeSequence = []
 
 
 def stored(planes: Planes, k: float, slope: float | None = None) -> np.ndarray:

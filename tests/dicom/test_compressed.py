@@ -13,7 +13,7 @@ from dicom_files import ENHANCED_CT, Planes, classic_slice, enhanced, save, writ
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from medsr_monai.dicom import open_series
+from medsr_monai.dicom import decoder_process, decoding, open_series
 from medsr_monai.dicom.codestream import codestream_shape
 from medsr_monai.dicom.headers import read_header
 from medsr_monai.dicom.members import Member, Opener
@@ -162,10 +162,56 @@ def test_codestreams_say_their_size(name, shape):
     assert codestream_shape(frame) == shape
 
 
+def test_a_missing_decoder_is_told_from_damage(monkeypatch):
+    request = {"syntax": JPEG2000Lossless, "rows": 36, "columns": 40, "photometric": "MONOCHROME2"}
+    request |= {"allocated": 16, "stored": 16, "high_bit": 15, "is_signed": True}
+    with pytest.raises(Exception) as damaged:
+        decoder_process.decode(request, bytes(100))
+    assert decoder_process.problem(damaged.value)["problem"] == "damaged"
+    monkeypatch.setattr(pydicom.pixels.decoders.JPEG2000LosslessDecoder, "_available", {})
+    with pytest.raises(Exception) as missing:
+        decoder_process.decode(request, bytes(100))
+    assert decoder_process.problem(missing.value)["problem"] == "missing"
+
+
 def test_a_missing_decoder_is_named_with_its_extra(tmp_path, monkeypatch):
     save(classic_slice(Planes(n=1, rows=36, columns=40), 0), plain := tmp_path / "plain.dcm")
     by_pydicom(plain, plain, JPEG2000Lossless)
     volume = open_series(plain)
-    monkeypatch.setattr(pydicom.pixels.decoders.JPEG2000LosslessDecoder, "_available", {})
+    monkeypatch.setattr(decoding, "_ask", lambda *_: ({"problem": "missing", "kind": "RuntimeError"}, b""))
     with pytest.raises(InputError, match=r"no decoder for JPEG 2000 .*: pip install 'medsr-monai\[dicom\]'"):
         volume.read(0, 1)
+
+
+# Both end the process that decodes them: gdcm throws through libjpeg's C frames.
+@pytest.mark.parametrize("kind", ["JPEG lossless, gdcm", "JPEG-LS"])
+def test_a_decoder_that_ends_its_process_is_an_input_error_and_the_next_file_is_read(tmp_path, kind):
+    planes = Planes(n=1, rows=36, columns=40)
+    encode, option, _ = KINDS[kind]
+    encode(save(classic_slice(planes, 0), tmp_path / "plain.dcm"), tmp_path / "good.dcm", option)
+    content = (tmp_path / "good.dcm").read_bytes()
+    begin = content.index(b"\xff\xd8\xff", content.index(b"\xe0\x7f\x10\x00")) + 30
+    rng = np.random.default_rng(0)
+    messages = set()
+    (tmp_path / "bad").mkdir()
+    for _ in range(40):
+        damaged = bytearray(content)
+        for place in rng.integers(begin, len(content) - 10, 8):
+            damaged[place] = rng.integers(256)
+        (tmp_path / "bad" / "bad.dcm").write_bytes(damaged)
+        try:
+            open_series(tmp_path / "bad").read(0, 1)
+        except InputError as error:
+            messages.add(str(error))
+    assert any("damaged JPEG" in message for message in messages)
+    assert np.array_equal(open_series(tmp_path / "good.dcm").read(0, 1), planes.intensities())
+
+
+def test_a_frame_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(decoding, "_SCRIPT", tmp_path / "sleeper.py")
+    (tmp_path / "sleeper.py").write_text("import time; time.sleep(60)")
+    decoder = decoding.DecoderProcess()
+    with pytest.raises(decoding.Undecodable, match="gave up"):
+        decoder.decode({}, b"")
+    decoder.close()

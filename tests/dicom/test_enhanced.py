@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import CT, ENHANCED_CT, ENHANCED_MR, MR, SAGITTAL, Planes, enhanced, item, save, write_series
-from validators import assert_valid
+from dicom_validators import assert_valid
 
 from medsr_monai.dicom import find_series, open_series, write_derived
 from medsr_monai.errors import InputError

@@ -20,6 +20,9 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 from medsr_monai.dicom import find_series, is_dicom, members, open_series, series_path
 from medsr_monai.errors import InputError
 
+# pydicom warns the tests of what they write.
+pytestmark = pytest.mark.filterwarnings("ignore:.*for VR:UserWarning")
+
 
 def refused(path: Path, text: str) -> None:
     """Opened and read, it is refused in one line that names the file, with little memory."""
