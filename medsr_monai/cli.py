@@ -17,6 +17,7 @@ from fire.core import FireExit
 from fire.decorators import SetParseFns
 
 from medsr_monai.errors import INTERRUPTED, InputError, exit_with, find_input_error
+from medsr_monai.pacs import commands as pacs
 from medsr_monai.reader_study import commands as reader_study
 from medsr_monai.workflows import bundle_root, find_bundles, run_evaluation, run_inference
 
@@ -330,6 +331,14 @@ COMMANDS: dict[str, Any] = {
     "fit-niqe": fit_niqe,
     "report": report,
     "reader-study": {"create": reader_study.create, "analyse": reader_study.analyse},
+    "pacs": {
+        "echo": pacs.echo,
+        "find": pacs.find,
+        "fetch": pacs.fetch,
+        "send": pacs.send,
+        "upscale": pacs.upscale,
+        "listen": pacs.listen,
+    },
     "bundles": bundles,
     "demo": demo,
 }
