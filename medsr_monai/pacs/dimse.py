@@ -163,7 +163,7 @@ class DimseRemote:
     def _associated(self, contexts: Sequence[tuple[str, list[str]]], **options: Any) -> Iterator[Any]:
         settings = self._settings
         entity = application(self._network)
-        # Given as a list: the entity itself would merge contexts of one class, of which an archive chooses one encoding.
+        # As a list: the entity itself would merge contexts of one class, and an archive chooses one encoding of each.
         options["contexts"] = [built_context(uid, encodings) for uid, encodings in contexts]
         if self._tls is not None:
             options["tls_args"] = (self._tls, settings.host)

@@ -16,6 +16,7 @@ from medsr_monai.pacs.classes import COMPRESSED
 from medsr_monai.pacs.identifiers import is_uid, normal_uid
 
 FLOAT_PIXELS = 0x7FE00008  # the first of the tags that hold pixel data
+ELEMENT_HEADER = 8  # tag and length; with an explicit VR it is 12
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 SIZE = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated")
 TAGS: tuple[Any, ...] = (*IDENTITY, *SIZE, "ContributingEquipmentSequence")
@@ -89,7 +90,7 @@ def parse_instance(stream: BinaryIO, encoding: str) -> Instance:
                 specific_tags=[Tag(keyword) for keyword in TAGS],
             )
             instance = identify(dataset, encoding)
-            _refuse_short(dataset, encoding, size)
+            _refuse_short(dataset, encoding, size - stream.tell())
             return instance
     except InputError:
         raise
@@ -123,14 +124,17 @@ def _is_own_result(dataset: Any) -> bool:
     )
 
 
-def _refuse_short(dataset: Any, encoding: str, size: int) -> None:
-    """Pixel data that is not compressed must be there as its header says; for compressed one only decoding tells."""
+def _refuse_short(dataset: Any, encoding: str, rest: int) -> None:
+    """Pixel data that is not compressed must be there as its header says; for compressed one only decoding tells.
+
+    `rest`: bytes from the beginning of the element that holds it.
+    """
     if encoding in COMPRESSED or "Rows" not in dataset:
         return
     rows, columns, frames, samples, bits = (int(dataset.get(tag) or 1) for tag in SIZE)
     needed = (rows * columns * frames * samples * bits + 7) // 8
-    if min(rows, columns, frames, samples, bits) < 1 or needed > size:
-        raise InputError(f"its pixel data needs {needed} bytes and the whole has {size}")
+    if min(rows, columns, frames, samples, bits) < 1 or needed + ELEMENT_HEADER > rest:
+        raise InputError(f"its pixel data needs {needed} bytes and {max(rest - ELEMENT_HEADER, 0)} came")
 
 
 def encoded_meta(instance: Instance) -> bytes:

@@ -54,14 +54,14 @@ class Service:
         self._arrivals = Arrivals(self.settings.quiet_seconds, self.settings.complete_on_release)
         self._retry_at: dict[str, tuple[float, float]] = {}
         self._stop = threading.Event()
-        entity = application(configuration.network, self.settings.calling_ae_titles)
-        entity.maximum_associations = self.settings.limits.associations
+        limits = self.settings.limits
+        entity = application(configuration.network, self.settings.calling_ae_titles, limits.associations)
         self._server = StorageServer(
             entity,
             (self.settings.host, self.settings.port),
             VOLUMES,
             self._handlers(),
-            int(self.settings.limits.instance_mb * 1e6),
+            int(limits.instance_mb * 1e6),
             tls,
         )
         self.port = self._server.port

@@ -22,12 +22,22 @@ SUCCESS, NO_RESOURCES, MISMATCH, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
 NETWORK_LIMIT_MB = 4096.0
 # A P-DATA unit may be as long as we said, others (an association's request) are some kilobytes.
 PDU_SLACK = 65536
+# Connections that have not asked for an association yet.
+SILENT_CONNECTIONS = 64
 VERIFICATION = "1.2.840.10008.1.1"
 
 
-def application(network: Network, calling: Sequence[str] = ()) -> Any:
-    """Our application entity; `calling` are the AE titles that may connect to it, all where it is empty."""
-    ae = require("pynetdicom", "dicom").AE(ae_title=network.ae_title)
+def application(network: Network, calling: Sequence[str] = (), associations: int = 10) -> Any:
+    """Our application entity.
+
+    Args:
+        network: its title, and the times to wait.
+        calling: the AE titles that may connect to it; it takes no connections where it is empty.
+        associations: the most at once that others open.
+    """
+    require("pynetdicom", "dicom")
+    ae = _entity_class()(ae_title=network.ae_title)
+    ae.maximum_associations = associations
     ae.maximum_pdu_size = network.pdu
     ae.connection_timeout = network.connect_timeout
     ae.acse_timeout = network.acse_timeout
@@ -155,6 +165,24 @@ def drop_what_is_too_long(event: Any, instance_bytes: int) -> None:
             item.presentation_data_value = value[:1]
 
 
+def _entity_class() -> type:
+    """pynetdicom's entity, in which connections without an association do not use up the associations."""
+    from pynetdicom import AE
+
+    class Entity(AE):
+        @property
+        def maximum_associations(self) -> int:
+            """Compared with the number of all connections, of which one is just asking."""
+            others = sum(not association.is_established for association in self.active_associations) - 1
+            return self._maximum_associations + max(others, 0)
+
+        @maximum_associations.setter
+        def maximum_associations(self, value: int) -> None:
+            self._maximum_associations = value
+
+    return Entity
+
+
 def _guarded_server() -> type:
     """pynetdicom's server class with what it lacks: limits of time and length before an association exists."""
     from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
@@ -187,6 +215,10 @@ def _guarded_server() -> type:
             connection, address = listening.accept()
             connection.settimeout(self.ae.network_timeout)
             return connection, address
+
+        def verify_request(self, request: Any, client_address: Any) -> bool:
+            """Silent connections are closed in time; until then they are bounded too."""
+            return len(self.ae.active_associations) < self.ae.maximum_associations + SILENT_CONNECTIONS
 
         def process_request_thread(self, request: Any, client_address: Any) -> None:
             if self.ssl_context:

@@ -1,13 +1,9 @@
-"""The listener as a process of its own with the quick upscaler, which may kill itself at a named point.
-
-Usage: python -m tests.pacs.listener_process CONFIG [POINT]; `seconds` of upscaling come from MEDSR_TEST_SECONDS.
-"""
+"""The listener with the quick upscaler, for a process of its own, which may kill itself at a named point."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +18,8 @@ from medsr_monai.pacs.spool import Spool
 from tests.pacs.made import quick_upscale
 
 POINTS = ("receiving", "upscaling", "made", "before_sending", "unconfirmed", "sent", "recorded")
+point = ""
+pause = 0.0
 
 
 def die(*args: Any, **kwargs: Any) -> None:
@@ -29,7 +27,7 @@ def die(*args: Any, **kwargs: Any) -> None:
 
 
 def upscale(source: Path, target: Path) -> None:
-    time.sleep(float(os.environ.get("MEDSR_TEST_SECONDS", "0")))
+    time.sleep(pause)
     if point == "upscaling":
         target.mkdir()
         (target / "0001.dcm").write_bytes(b"half")
@@ -51,8 +49,14 @@ def move_and_die(source: Path, target: Path) -> None:
     die()
 
 
-if __name__ == "__main__":
-    point = sys.argv[2] if len(sys.argv) > 2 else ""
+def serve(config: str, log: str, at: str, seconds: float, environment: dict[str, str]) -> None:
+    """Run the listener in this process, which has just been made for it."""
+    global point, pause
+    point, pause = at, seconds
+    os.environ.update(environment)  # what forked us has that of the first test
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
     silence_libraries()
     if point == "made":
         service_file.move = move_and_die
@@ -62,7 +66,7 @@ if __name__ == "__main__":
         Spool.finish = die
     if point == "recorded":
         Spool.tidy = die
-    with Service(read_configuration(sys.argv[1]), upscale) as service:
+    with Service(read_configuration(config), upscale) as service:
         if point == "receiving":
             stored = []
             keep = service.spool.store

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import shutil
+import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.pacs.listener_process import POINTS
+from tests.pacs.listener_process import POINTS, serve
 from tests.pacs.made import (
     NAME,
     PATIENT,
@@ -30,7 +32,9 @@ from tests.pacs.made import (
 )
 from tests.pacs.orthanc import Orthanc
 
-ROOT = Path(__file__).parents[2]
+# A server that has imported all there is forks the listeners: a new interpreter for each would take a second or two.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.pacs.listener_process"])
 STORESCU = shutil.which("storescu")
 
 
@@ -41,25 +45,21 @@ class Listener:
         self.port, self.spool, self.log = free_port(), folder / "queue", folder / "log.txt"
         self.config = folder / "listen.toml"
         self.config.write_text(configuration_text(self.spool, self.port, destination, more))
-        self.process: subprocess.Popen[bytes] | None = None
 
     @contextmanager
-    def running(self, point: str = "", seconds: float = 0) -> Iterator[subprocess.Popen[bytes]]:
-        command = [sys.executable, "-m", "tests.pacs.listener_process", str(self.config), *([point] if point else [])]
-        environment = {**os.environ, "MEDSR_TEST_SECONDS": str(seconds)}
+    def running(self, point: str = "", seconds: float = 0) -> Iterator[Any]:
+        arguments = (str(self.config), str(self.log), point, seconds, dict(os.environ))
         n_lines = self.said().count("listening on")
-        with open(self.log, "a") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, stdout=log, env=environment)
+        process = PROCESSES.Process(target=serve, args=arguments, daemon=True)
+        process.start()
         try:
             wait_for(lambda: self.said().count("listening on") > n_lines, "the listener to start", 20)
-            yield self.process
+            yield process
         finally:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            process.terminate()
+            process.join(10)
+            process.kill()
+            process.join()
 
     def said(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
@@ -90,8 +90,8 @@ def test_killed_at_any_point_and_restarted_each_series_is_sent_exactly_once(poin
         listener = Listener(tmp_path, dimse(archive._port))
         with listener.running(point) as process:
             statuses = push(listener.port, files)
-            wait_for(lambda: process.poll() is not None, f"the death at {point}")
-        assert process.returncode == -9
+            process.join(20)
+        assert process.exitcode == -signal.SIGKILL
         unsent = [file for file, status in zip(files, [*statuses, -1, -1, -1], strict=False) if status != 0]
         assert len(unsent) == (1 if point == "receiving" else 0)
         with listener.running():
@@ -187,9 +187,7 @@ def test_results_reach_a_real_orthanc(way: str, orthanc: Orthanc, tmp_path: Path
 def test_a_real_orthanc_sends_here(orthanc: Orthanc, tmp_path: Path) -> None:
     orthanc.add(make_series(tmp_path / "in", n=3))
     listener = Listener(tmp_path, dimse(orthanc.dimse_port, "ORTHANC"))
-    orthanc.rest(
-        "/modalities/listener", f'["MEDSR", "127.0.0.1", {listener.port}]'.encode(), method="PUT"
-    )
+    orthanc.rest("/modalities/listener", f'["MEDSR", "127.0.0.1", {listener.port}]'.encode(), method="PUT")
     with listener.running():
         (study,) = orthanc.rest("/studies")
         orthanc.rest("/modalities/listener/store", study.encode())
@@ -203,7 +201,16 @@ def test_storescu_is_served_by_title(tmp_path: Path) -> None:
         listener = Listener(tmp_path, dimse(archive._port))
 
         def storescu(calling: str, called: str) -> int:
-            command = [str(STORESCU), "-aet", calling, "-aec", called, "127.0.0.1", str(listener.port), *map(str, files)]
+            command = [
+                str(STORESCU),
+                "-aet",
+                calling,
+                "-aec",
+                called,
+                "127.0.0.1",
+                str(listener.port),
+                *map(str, files),
+            ]
             return subprocess.run(command, capture_output=True, timeout=20).returncode
 
         with listener.running():
@@ -228,7 +235,8 @@ def push_twenty(tmp_path: Path, n: int, size: int) -> float:
         with listener.running() as process:
             before = resident_mb(process.pid)
             threads = [
-                threading.Thread(target=lambda k=k: results.__setitem__(k, push(listener.port, pushed[k]))) for k in pushed
+                threading.Thread(target=lambda k=k: results.__setitem__(k, push(listener.port, pushed[k])))
+                for k in pushed
             ]
             for thread in threads:
                 thread.start()

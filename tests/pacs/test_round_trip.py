@@ -132,9 +132,9 @@ def test_a_wrong_password_and_a_wrong_title_are_refused(
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_archive_that_is_not_running_is_said(way: str, pacs_toml: Path, orthanc: Orthanc) -> None:
-    text = pacs_toml.read_text().replace(f"port = {orthanc.dimse_port}", "port = 1").replace(str(orthanc.http_port), "1")
+    text = (
+        pacs_toml.read_text().replace(f"port = {orthanc.dimse_port}", "port = 1").replace(str(orthanc.http_port), "1")
+    )
     pacs_toml.write_text(text)
     with pytest.raises(InputError, match=f"{way}.*: no connection"):
         open_remote(read_configuration(), way).echo()
-
-
