@@ -67,6 +67,7 @@ class Spool:
             raise InputError(f"{root}: another listener uses this folder") from None
         self._clean()
         self._used = size_on_disk(root)
+        self._arriving = 0  # bytes of images that are being written
 
     def close(self) -> None:
         """Let another process have the folder."""
@@ -117,11 +118,14 @@ class Spool:
                 make_folder(folder)
                 os.replace(part, folder / f"{token(instance.sop_instance)}.dcm")
                 sync_folder(folder)
+                self._used += size
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-            self._release(size)
             raise QueueFullError(error.strerror or type(error).__name__) from error
+        finally:
+            with self._lock:
+                self._arriving -= size
         return key
 
     def _reserve(self, key: str, size: int) -> None:
@@ -136,20 +140,16 @@ class Spool:
                 self._used = size_on_disk(self.root)
             if not self._has_room(size):
                 raise QueueFullError("no room on the disk (max_total_gb, min_free_gb)")
-            self._used += size
+            self._arriving += size
 
     def _has_room(self, size: int) -> bool:
-        within = self._used + size <= self.limits.total_gb * 1e9
-        return within and self._free_bytes() - size >= self.limits.free_gb * 1e9
+        within = self._used + self._arriving + size <= self.limits.total_gb * 1e9
+        return within and self._free_bytes() - self._arriving - size >= self.limits.free_gb * 1e9
 
     @property
     def disk_is_full(self) -> bool:
         """Whether less is free than shall be."""
         return self._free_bytes() < self.limits.free_gb * 1e9
-
-    def _release(self, size: int) -> None:
-        with self._lock:
-            self._used -= size
 
     def recount(self) -> None:
         """Measure again what the queue takes, after something was made or removed."""

@@ -76,7 +76,7 @@ def test_what_is_only_kept_makes_room(tmp_path: Path) -> None:
     assert spool.complete(first) == "ready"
     spool.finish(first, 2, keep=True)
     assert spool.keys("kept") == [first]
-    for number in range(4):  # four blocks of 4 kB, and the record is one
+    for number in range(3):  # three blocks of 4 kB, and the record and the lock are one each
         spool.store(instance(2, number), b"x")
     assert spool.keys("kept") == []
     with pytest.raises(QueueFullError):
