@@ -200,3 +200,6 @@ def listen(*, config: str | None = None) -> None:
         say(RESEARCH_USE)
         service.run()
     say("stopped")
+
+
+COMMANDS = {"echo": echo, "find": find, "fetch": fetch, "send": send, "upscale": upscale, "listen": listen}

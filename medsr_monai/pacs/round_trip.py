@@ -64,8 +64,9 @@ def upscale_study(
         folders = source.fetch(study, wanted, Path(name) / "fetched").folders
         if not folders:
             raise InputError(f"{source.name}: has no instances of {'this series' if wanted else 'this study'}")
-        for uid, folder in sorted(folders.items()):
-            yield _upscale_series(uid, folder, Path(name) / f"derived-{uid}", destination, upscale)
+        for number, (uid, folder) in enumerate(sorted(folders.items())):
+            # Numbered: the dots of a UID would look like the suffix of a file.
+            yield _upscale_series(uid, folder, Path(name) / f"derived-{number}", destination, upscale)
 
 
 def _upscale_series(uid: str, folder: Path, target: Path, destination: Remote, upscale: Upscale) -> Outcome:

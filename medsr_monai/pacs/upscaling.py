@@ -7,16 +7,19 @@ import os
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsr_monai.errors import InputError, find_input_error, said_once
+from medsr_monai.errors import InputError, exit_with, find_input_error, said_once
 from medsr_monai.pacs.journal import silence_libraries
 
 # From a folder that holds one DICOM series to a new folder, which gets the derived series. InputError where the series
 # cannot be upscaled.
 Upscale = Callable[[Path, Path], None]
+
+ERROR = "error: "
 
 
 class InterruptedUpscalingError(Exception):
@@ -32,7 +35,7 @@ class UpscaleProcess:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = dict(options)
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._stopped = threading.Event()
 
     def __call__(self, source: Path, target: Path) -> None:
@@ -43,30 +46,36 @@ class UpscaleProcess:
             InterruptedUpscalingError: :meth:`stop` was called.
         """
         job = json.dumps({"source": str(source), "target": str(target), "options": self._options})
-        with open(target.with_name(f"{target.name}.log"), "w") as log:
+        log = target.with_name(f"{target.name}.log")
+        with open(log, "w") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, job],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
+                [sys.executable, "-m", __name__, job], stdin=subprocess.PIPE, stdout=errors, stderr=errors
             )
             # Its standard input stays open, and nothing is written: it ends when this process does, however it ends.
             with self._process as process:
                 if self._stopped.is_set():
                     process.kill()
-                assert process.stdout is not None
-                answers = process.stdout.read().splitlines()
+                status = process.wait()
         if self._stopped.is_set():
             raise InterruptedUpscalingError
-        if process.returncode:
-            raise InputError(answers[-1] if answers else died(process.returncode))
+        if status:
+            raise InputError(said_error(log) or died(status))
+        log.unlink()
 
     def stop(self) -> None:
         """End the process that runs, and let none begin."""
         self._stopped.set()
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
+
+
+def said_error(log: Path) -> str:
+    """The last line of bad input, as every command of this package writes it; empty where there is none.
+
+    Anything else in the log may hold what the files do.
+    """
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith(ERROR)]
+    return lines[-1][len(ERROR) :] if lines else ""
 
 
 def died(status: int) -> str:
@@ -91,26 +100,31 @@ def upscale_here(source: Path, target: Path, options: Mapping[str, Any]) -> None
 
     settings = dict(options)
     root = bundle_root(str(settings.pop("bundle")))
-    run_inference(root, input=str(source), output_file=str(target), output_suffix=".dcm", progress=False, **settings)
+    run_inference(
+        root,
+        input=str(source),
+        output_dir=str(target.parent),
+        output_file=str(target),
+        output_suffix=".dcm",
+        progress=False,
+        **settings,
+    )
 
 
-def main() -> int:
-    """The process: does the one job that its argument describes, and says on standard output why it could not."""
+def main() -> None:
+    """The process: does the one job that its argument describes; says on standard error why it could not."""
     silence_libraries()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = json.loads(sys.argv[1])
-    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
     try:
         with said_once():
             upscale_here(Path(job["source"]), Path(job["target"]), job["options"])
     except Exception as error:
         cause = find_input_error(error)
-        reason = str(cause) if cause else f"upscaling failed ({type(error).__name__})"
-        print(" ".join(reason.split()), file=answers, flush=True)
         if cause is None:
-            raise
-        return 1
-    return 0
+            traceback.print_exc()
+            cause = InputError(f"upscaling failed ({type(error).__name__})")
+        exit_with(cause)
 
 
 def _end_with_parent() -> None:
@@ -121,4 +135,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -71,7 +71,7 @@ def test_a_full_disk_refuses_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_is_only_kept_makes_room(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "q", Limits(total_gb=20e-6, free_gb=0))
+    spool = Spool(tmp_path / "q", Limits(total_gb=21e-6, free_gb=0))
     first = spool.store(instance(1, 1), b"x")
     assert spool.complete(first) == "ready"
     spool.finish(first, 2, keep=True)
