@@ -88,7 +88,7 @@ class WebRemote:
                 )
         except RefusedError as error:
             # Some archives answer 404 for a series that they do not have yet.
-            return False if "404" in str(error) else None
+            return False if "(HTTP 404)" in str(error) else None
         given = (answer.get("00080018", {}).get("Value", [""])[0] for answer in answers)
         return any(normal_uid(uid) == sop_instance for uid in given)
 

@@ -93,14 +93,17 @@ def free_port() -> int:
 class CountingArchive:
     """A storage node that counts the C-STOREs of each instance, and can be asked whether it has one."""
 
-    def __init__(self, port: int, tls: Any = None, answer: Callable[[Any], int] = lambda event: 0) -> None:
+    def __init__(
+        self, port: int, tls: Any = None, answer: Callable[[Any], int] = lambda event: 0, can_find: bool = True
+    ) -> None:
         self.stored: Counter[str] = Counter()
         self.series: dict[str, set[str]] = {}
         self._lock = threading.Lock()
         self._answer = answer
         self._port, self._tls = port, tls
         self._ae = AE("COUNTING")
-        self._ae.add_supported_context(FIND)
+        if can_find:
+            self._ae.add_supported_context(FIND)
         self._ae.add_supported_context("1.2.840.10008.1.1")
         for sop_class in VOLUMES:
             self._ae.add_supported_context(sop_class, list(ENCODINGS))
@@ -160,7 +163,7 @@ folder = "{spool}"
 port = {port}
 destination = "destination"
 calling_ae_titles = ["SENDER", "ORTHANC"]
-quiet_seconds = 0.5
+quiet_seconds = 0.3
 retry_seconds = 0.3
 min_free_gb = 0.0
 {more}

@@ -98,10 +98,22 @@ def test_killed_at_any_point_and_restarted_each_series_is_sent_exactly_once(poin
             if unsent:
                 assert push(listener.port, unsent) == [0]
             wait_for(lambda: listener.is_empty() and bool(listener.names("done")), "the series to be done")
-            time.sleep(0.8)  # longer than a series is waited for: nothing more may come
+            time.sleep(0.6)  # longer than a series is waited for: nothing more may come
         assert dict(archive.stored) == dict.fromkeys(derived("series", 3), 1)
         assert listener.names("work") == [] and listener.names("failed") == []
         assert len(listener.names("done")) == 1
+
+
+def test_a_destination_that_cannot_be_asked_gets_the_image_in_doubt_again(tmp_path: Path) -> None:
+    with CountingArchive(free_port(), can_find=False) as archive:
+        listener = Listener(tmp_path, dimse(archive._port))
+        with listener.running("unconfirmed") as process:
+            push(listener.port, make_series(tmp_path / "in", n=3))
+            process.join(20)
+        with listener.running():
+            wait_for(lambda: len(archive.stored) == 6 and listener.is_empty(), "the series to be done")
+        assert set(archive.stored) == derived("series", 3)
+        assert sorted(archive.stored.values()) == [1, 1, 1, 1, 1, 2]
 
 
 def test_repeats_late_images_and_another_restart(tmp_path: Path) -> None:
@@ -188,10 +200,13 @@ def test_a_real_orthanc_sends_here(orthanc: Orthanc, tmp_path: Path) -> None:
     orthanc.add(make_series(tmp_path / "in", n=3))
     listener = Listener(tmp_path, dimse(orthanc.dimse_port, "ORTHANC"))
     orthanc.rest("/modalities/listener", f'["MEDSR", "127.0.0.1", {listener.port}]'.encode(), method="PUT")
-    with listener.running():
-        (study,) = orthanc.rest("/studies")
-        orthanc.rest("/modalities/listener/store", study.encode())
-        wait_for(lambda: orthanc.series().get(uid(uid("study", "series"), "derived")) == 6, "the derived series")
+    try:
+        with listener.running():
+            (study,) = orthanc.rest("/studies")
+            orthanc.rest("/modalities/listener/store", study.encode())
+            wait_for(lambda: orthanc.series().get(uid(uid("study", "series"), "derived")) == 6, "the derived series")
+    finally:  # it would answer C-MOVE to our title there
+        orthanc.rest("/modalities/listener", method="DELETE")
 
 
 @pytest.mark.skipif(not STORESCU, reason="dcmtk's storescu is not installed (apt-get install dcmtk)")
