@@ -19,6 +19,7 @@ from fire.decorators import SetParseFns
 from medsr_monai import conversion, label
 from medsr_monai.arguments import absolute, check_numbers, listed, refuse_unknown
 from medsr_monai.errors import INTERRUPTED, InputError, exit_with, find_input_error
+from medsr_monai.pacs import commands as pacs
 from medsr_monai.reader_study import commands as reader_study
 from medsr_monai.workflows import bundle_root, find_bundles, run_evaluation, run_inference
 
@@ -319,6 +320,7 @@ COMMANDS: dict[str, Any] = {
     "reader-study": {"create": reader_study.create, "analyse": reader_study.analyse},
     "dicom": {"list": conversion.list_series, "read": conversion.read, "write": conversion.write},
     "label": {"upscale": label.upscale, "info": label.info},
+    "pacs": pacs.COMMANDS,
     "bundles": bundles,
     "demo": demo,
 }

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import medsr_monai
-from medsr_monai import reader_study
+from medsr_monai import pacs, reader_study
 from medsr_monai.errors import InputError
 from medsr_monai.optional import require
 
@@ -84,6 +84,12 @@ def test_the_command_loads_nothing_heavy(module):
 def test_names_of_the_reader_study_are_loaded_when_asked_for(name):
     assert name in dir(reader_study)
     assert getattr(reader_study, name).__name__ == name
+
+
+@pytest.mark.parametrize("name", sorted(set(pacs.__all__) - {"Upscale"}))
+def test_names_of_the_pacs_are_loaded_when_asked_for(name):
+    assert name in dir(pacs)
+    assert getattr(pacs, name).__name__ == name
 
 
 @pytest.mark.parametrize("name", sorted(set(medsr_monai.__all__) - {"__version__"}))

@@ -1,0 +1,38 @@
+"""UIDs and AE titles: checked before anything is done with them, shortened where they are logged."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+# DICOM PS3.5, 9.1: components of digits without leading zeros, 64 characters at most. No component can be "..".
+UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+UID_LENGTH = 64
+UID_IN_TEXT = re.compile(r"\b\d+(?:\.\d+){4,}\b")
+# DICOM PS3.5, 6.2: 16 characters of the default repertoire without backslash and control characters; not only spaces.
+AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
+
+
+def normal_uid(value: object) -> str:
+    """A UID as text, without the padding that senders put behind it: NULs by the standard, spaces by mistake."""
+    return str(value).rstrip("\0 ").lstrip(" ")
+
+
+def is_uid(text: str) -> bool:
+    """Whether it is a UID by the standard's grammar, so that it may become part of a path."""
+    return len(text) <= UID_LENGTH and text.isascii() and UID.fullmatch(text) is not None
+
+
+def is_ae_title(text: str) -> bool:
+    """Whether a DICOM application may have this title."""
+    return AE_TITLE.fullmatch(text) is not None and bool(text.strip())
+
+
+def token(*uids: str) -> str:
+    """Sixteen hexadecimal digits that stand for UIDs in logs and as names in the queue."""
+    return hashlib.sha256("|".join(uids).encode()).hexdigest()[:16]
+
+
+def without_uids(text: str) -> str:
+    """The text with every UID replaced by its :func:`token`; addresses of four numbers stay."""
+    return UID_IN_TEXT.sub(lambda found: token(found[0]), text)
