@@ -16,7 +16,8 @@ import fire
 from fire.core import FireExit
 from fire.decorators import SetParseFns
 
-from medsr_monai import label
+from medsr_monai import conversion, label
+from medsr_monai.arguments import absolute, check_numbers, listed, refuse_unknown
 from medsr_monai.errors import INTERRUPTED, InputError, exit_with, find_input_error
 from medsr_monai.reader_study import commands as reader_study
 from medsr_monai.workflows import bundle_root, find_bundles, run_evaluation, run_inference
@@ -28,7 +29,7 @@ EXAMPLE_NOTE = (
 )
 
 
-@SetParseFns(input=str, output=str, bundle=str, device=str)
+@SetParseFns(input=str, output=str, bundle=str, device=str, series=str, uneven=str)
 def upscale(
     input: str,
     output: str,
@@ -42,6 +43,8 @@ def upscale(
     memory_gb: float | None = None,
     ensemble: int = 1,
     uncertainty: bool = False,
+    series: str | None = None,
+    uneven: str = "refuse",
     progress: bool = True,
     *extra: Any,
     **unknown: Any,
@@ -49,8 +52,10 @@ def upscale(
     """Upscale a volume, a folder of volumes, or what a glob pattern finds.
 
     Args:
-        input: a .nii, .nii.gz, .mha or .nrrd file, 3D or 4D; a folder; or a quoted glob pattern.
-        output: the file to write (.nii, .nii.gz, .mha, .nrrd, .ome.zarr), or a folder, which is made if missing.
+        input: a .nii, .nii.gz, .mha or .nrrd file, 3D or 4D; a folder; a quoted glob pattern; or DICOM: a folder, a
+            .zip, or one file of a series.
+        output: the file to write (.nii, .nii.gz, .mha, .nrrd, .ome.zarr), or a folder, which is made if missing: a
+            DICOM series becomes a derived series there.
         bundle: name of the bundle (see ``medsr bundles``), or its folder.
         consistency: ``exact``: the result, measured again, is the input; a number: Tikhonov damping for noisy inputs;
             ``none``: what the network says.
@@ -64,10 +69,12 @@ def upscale(
         memory_gb: GB that the network may use; default is most of what is free.
         ensemble: average over as many mirrorings, and from 9 to 48 exchanges of axes; takes as many times the time.
         uncertainty: write the standard deviation over the ensemble too, as ``<output>_std``.
+        series: which DICOM series, by UID or number, or ``all``; see ``medsr dicom list``.
+        uneven: DICOM slices that are missing or lie unevenly: ``refuse``, or ``resample`` them.
         progress: show a progress bar.
     """
     refuse_unknown(extra, unknown)
-    overrides = output_overrides(str(input), str(output))
+    overrides = output_overrides(str(input), str(output), series, uneven)
     if device is not None:
         overrides["device"] = str(device)
     run_inference(
@@ -81,24 +88,24 @@ def upscale(
         memory_gb=memory_gb,
         ensemble=ensemble,
         uncertainty=uncertainty,
+        series=series,
+        uneven=uneven,
         progress=progress,
         **overrides,
     )
 
 
-def absolute(path: str) -> Path:
-    """An absolute path: MONAI's parser takes a value that begins with ``$``, ``@`` or ``%`` as code or a reference."""
-    if "#" in path:
-        raise InputError(f"{path}: MONAI reads '#' in a path as a reference of its own; rename the file or folder")
-    return Path(os.path.abspath(os.path.expanduser(path)))
+def output_overrides(input: str, output: str, series: str | None = None, uneven: str = "refuse") -> dict[str, str]:
+    """The bundle's keys that name one output file, the folder for many, or that of a derived DICOM series."""
+    from medsr_monai.volumes import DICOM_SUFFIX, STREAMABLE_SUFFIXES, find_volumes, is_dicom_volume
 
-
-def output_overrides(input: str, output: str) -> dict[str, str]:
-    """The bundle's keys that name one output file, or the folder for many."""
-    from medsr_monai.volumes import STREAMABLE_SUFFIXES, find_volumes
-
-    files = find_volumes(input)
+    files = find_volumes(input, series, uneven)
     target = absolute(output)
+    if is_dicom_volume(files[0]) and not target.name.lower().endswith(STREAMABLE_SUFFIXES):
+        place = {"output_dir": str(target)}
+        if len(files) == 1:
+            place = {"output_dir": str(target.parent), "output_file": str(target)}
+        return {**place, "output_suffix": DICOM_SUFFIX}
     is_zarr = target.name.lower().endswith(".ome.zarr")  # a folder to the system, a file to the user
     if (target.is_dir() and not is_zarr) or output.endswith(os.sep) or not target.suffix:
         return {"output_dir": str(target)}
@@ -107,22 +114,6 @@ def output_overrides(input: str, output: str) -> dict[str, str]:
     if not target.name.lower().endswith(STREAMABLE_SUFFIXES):
         raise InputError(f"{output}: unknown suffix; supported are {', '.join(STREAMABLE_SUFFIXES)}, or a folder")
     return {"output_dir": str(target.parent), "output_file": str(target)}
-
-
-def refuse_unknown(extra: tuple, options: dict[str, Any]) -> None:
-    """What a command does not take; fire alone would run the command without it first, and complain afterwards."""
-    if options:
-        names = ", ".join(f"--{name}" for name in options)
-        raise InputError(f"unknown option {names}; see medsr --help")
-    if extra:
-        raise InputError(f"too many arguments: {', '.join(map(str, extra))}; see medsr --help")
-
-
-def check_numbers(**values: Any) -> None:
-    """Options that must be numbers; the command line passes anything on."""
-    for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise InputError(f"--{name} {value}: must be a number")
 
 
 @SetParseFns(hr=str, lr=str)
@@ -162,11 +153,6 @@ def degrade(
     acquired = Acquired("hr", scale=scale, profile=profile, noise=noise, seed=seed, fwhm_mm=fwhm_mm, gap_mm=gap_mm)
     data = acquired(LoadVolumed("hr")({"hr": str(hr)}))
     SaveVolumed("lr", output_file=str(lr), dtype=output_dtype)(data)
-
-
-def listed(text: str) -> list[str]:
-    """The parts of ``a,b,c``."""
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 @SetParseFns(
@@ -331,6 +317,7 @@ COMMANDS: dict[str, Any] = {
     "fit-niqe": fit_niqe,
     "report": report,
     "reader-study": {"create": reader_study.create, "analyse": reader_study.analyse},
+    "dicom": {"list": conversion.list_series, "read": conversion.read, "write": conversion.write},
     "label": {"upscale": label.upscale, "info": label.info},
     "bundles": bundles,
     "demo": demo,

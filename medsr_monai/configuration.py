@@ -16,6 +16,7 @@ from monai.bundle.properties import InferProperties, TrainProperties
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 from medsr_monai.errors import InputError, find_input_error
+from medsr_monai.workflows import bundle_identity
 
 # What MONAI looks up by itself: a workflow's steps, the properties of bundles, the settings of `--tracking`.
 PROPERTIES = cast(list[dict[str, Any]], [*TrainProperties.values(), *InferProperties.values()])
@@ -64,6 +65,16 @@ def merged_config() -> dict[str, Any]:
         InputError: called by no ``ConfigParser``.
     """
     return deepcopy(dict(active_parser().get()))
+
+
+def describe_algorithm(bundle_root: str | Path, consistency: Any, profile: Any, perception: float) -> str:
+    """What makes a bundle's images, for formats that say so: its name and version, and the settings that matter.
+
+    Raises:
+        InputError: the bundle's metadata are missing or damaged.
+    """
+    profiles = "/".join(map(str, profile)) if isinstance(profile, list | tuple) else profile
+    return f"{bundle_identity(bundle_root)}, consistency {consistency}, profile {profiles}, perception {perception:g}"
 
 
 def unread_keys(config: Mapping[str, Any]) -> list[str]:

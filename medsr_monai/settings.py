@@ -15,7 +15,7 @@ from medsr_monai.device import usable_device
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.metrics import SSIM_WINDOW
-from medsr_monai.volumes import DTYPES, STREAMABLE_SUFFIXES, read_info
+from medsr_monai.volumes import DICOM_SUFFIX, DTYPES, STREAMABLE_SUFFIXES, read_info
 
 # The least that makes sense of each whole number.
 WHOLE_NUMBERS = {
@@ -40,7 +40,7 @@ SHARES = ("perception",)
 SWITCHES = ("resume", "uncertainty")
 CHOICES = {
     "output_dtype": DTYPES,
-    "output_suffix": STREAMABLE_SUFFIXES,
+    "output_suffix": (*STREAMABLE_SUFFIXES, DICOM_SUFFIX),
     "profile": PROFILES,
     "stream": ("auto", "always", "never"),
 }
@@ -48,7 +48,6 @@ CHOICES = {
 OPTIONAL: dict[str, Callable[[str, Any], None]] = {
     "autocast": lambda name, value: _check_choice(name, value, ("bfloat16", "float16")),
     "memory_gb": lambda name, value: _check_positive(name, value),
-    "output_file": lambda name, value: _check_output_file(value),
     "slab": lambda name, value: _check_whole(name, value, 1),
     "workers": lambda name, value: _check_whole(name, value, 1),
 }
@@ -113,17 +112,25 @@ def _check_postfix(value: Any) -> None:
         raise InputError(f"output_postfix '{value}': must be a part of a file name, without / or \\")
 
 
-def _check_output_file(value: Any) -> None:
-    if not str(value).lower().endswith(STREAMABLE_SUFFIXES):
-        raise InputError(f"output_file '{value}': must end in one of {', '.join(STREAMABLE_SUFFIXES)}")
-
-
-def check_uncertainty(uncertainty: bool, ensemble: int) -> None:
-    """A deviation needs members to deviate.
+def check_output_file(output_file: Any, output_suffix: str) -> None:
+    """The one file to write must be of a format that can be written; a DICOM series is a folder of any name.
 
     Raises:
-        InputError: it is asked for without an ensemble.
+        InputError: it is not.
     """
+    is_named = output_file is None or str(output_file).lower().endswith(STREAMABLE_SUFFIXES)
+    if output_suffix != DICOM_SUFFIX and not is_named:
+        raise InputError(f"output_file '{output_file}': must end in one of {', '.join(STREAMABLE_SUFFIXES)}")
+
+
+def check_uncertainty(uncertainty: bool, ensemble: int, output_suffix: str = "") -> None:
+    """A deviation needs members to deviate, and a format to hold it.
+
+    Raises:
+        InputError: it is asked for without an ensemble, or beside a DICOM series.
+    """
+    if uncertainty and output_suffix == DICOM_SUFFIX:
+        raise InputError("uncertainty: a DICOM series holds the image alone; write .nii.gz")
     if uncertainty and ensemble < 2:
         raise InputError("uncertainty: needs an ensemble of 2 or more, e.g. ensemble 8")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -36,6 +37,20 @@ def bundle_root(bundle: str) -> Path:
     raise InputError(
         f"bundle '{bundle}': not found; known are {', '.join(sorted(known)) or 'none'} (see MEDSR_BUNDLES)"
     )
+
+
+def bundle_identity(root: str | Path) -> str:
+    """Name and version of a bundle, as a result says what made it.
+
+    Raises:
+        InputError: its metadata are missing or damaged.
+    """
+    path = Path(root) / "configs" / "metadata.json"
+    try:
+        version = json.loads(path.read_text())["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: no version of the bundle in it; restore the file") from error
+    return f"{Path(root).resolve().name} {version}"
 
 
 def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrides: Any) -> None:

@@ -13,6 +13,7 @@ from medsr_monai.settings import (
     SHARES,
     WHOLE_NUMBERS,
     check_judged_patch,
+    check_output_file,
     check_patch,
     check_settings,
     check_uncertainty,
@@ -29,7 +30,6 @@ GOOD = {
     "output_dtype": "same",
     "output_suffix": ".mha",
     "output_postfix": "",
-    "output_file": None,
     "resume": False,
     "stream": "auto",
     "memory_gb": None,
@@ -42,8 +42,8 @@ GOOD = {
 
 def test_good_settings_pass():
     check_settings(**GOOD)
-    check_settings(output_postfix=4, output_file="a/b.nrrd", profile="box", seed=12345)
-    check_settings(output_file="x.ome.zarr", memory_gb=1.5, slab=3, autocast="bfloat16", stream="never")
+    check_settings(output_postfix=4, profile="box", seed=12345)
+    check_settings(memory_gb=1.5, slab=3, autocast="bfloat16", stream="never")
 
 
 @pytest.mark.parametrize("name", WHOLE_NUMBERS)
@@ -75,7 +75,6 @@ def test_shares(name):
         ("output_dtype", "foo"),
         ("output_suffix", ".txt"),
         ("output_suffix", ".mhd"),
-        ("output_file", "x.txt"),
         ("output_postfix", "../.."),
         ("output_postfix", "a/b"),
         ("output_postfix", None),
@@ -106,6 +105,16 @@ def test_a_deviation_needs_an_ensemble():
     check_uncertainty(False, 1)
     with pytest.raises(InputError, match="uncertainty: needs an ensemble"):
         check_uncertainty(True, 1)
+    with pytest.raises(InputError, match="a DICOM series holds the image alone"):
+        check_uncertainty(True, 2, ".dcm")
+
+
+def test_one_output_file_needs_a_known_suffix_unless_it_is_the_folder_of_a_series():
+    for good in (None, "a/b.nrrd", "x.ome.zarr", "B.NII.GZ"):
+        check_output_file(good, ".nii.gz")
+    check_output_file("folder", ".dcm")
+    with pytest.raises(InputError, match=r"output_file 'x.txt': must end in one of .nii"):
+        check_output_file("x.txt", ".nii.gz")
 
 
 def test_a_patch_fits_its_margin_and_the_scale():

@@ -178,6 +178,7 @@ def upscale_in_slabs(
     progress: bool = False,
     deviation_target: str | Path | None = None,
     in_strips: Callable[[tuple[int, ...], int], bool] | None = None,
+    algorithm: str = "",
 ) -> Path:
     """Upscale a file to a file, as ``medsr upscale`` does, holding slabs and low-resolution images only.
 
@@ -199,6 +200,7 @@ def upscale_in_slabs(
         progress: show a progress bar of the second pass.
         deviation_target: the file for the deviation, where the network gives one.
         in_strips: tells by shape and axis whether the network's parts may be less than whole slabs; default is no.
+        algorithm: what made the image; see :class:`SlabWriter`.
 
     Returns:
         The target.
@@ -234,6 +236,7 @@ def upscale_in_slabs(
                 dtype if i == 0 else "float32",
                 ends,
                 together=together,
+                algorithm=algorithm,
             )
             for i, path in enumerate(targets)
         ]

@@ -157,6 +157,7 @@ class VolumeStreamer:
             self.progress,
             None if deviation is None else deviation.output_path(deviation.keys[0], str(source)),
             in_strips,
+            save.algorithm,
         )
 
 

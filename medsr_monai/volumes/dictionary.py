@@ -17,9 +17,10 @@ from monai.utils.enums import MetaKeys
 from medsr_monai.atomic import Together
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.volumes.dicom_series import say_what_was_done
 from medsr_monai.volumes.reading import read_info, read_volume
 from medsr_monai.volumes.slab_writing import streamable_suffix, write_in_slabs
-from medsr_monai.volumes.volume import STREAMABLE_SUFFIXES, ZARR_SUFFIX, VolumeInfo, volume_stem
+from medsr_monai.volumes.volume import DICOM_SUFFIX, STREAMABLE_SUFFIXES, WRITABLE_SUFFIXES, VolumeInfo, volume_stem
 from medsr_monai.volumes.writing import OutputsTogether, write_volume
 
 _FILE_NAME = "filename_or_obj"
@@ -47,6 +48,7 @@ class LoadVolumed(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             volume = read_volume(result[key])
+            say_what_was_done(volume)
             if not self.allow_series and volume.n_times is not None:
                 raise InputError(f"{volume.path}: a series of {volume.n_times} volumes; need a 3D volume, split it")
             series = volume.data if volume.data.ndim > N_AXES else volume.data[..., np.newaxis]
@@ -72,12 +74,13 @@ class SaveVolumed(MapTransform):
         keys: keys to write.
         output_dir: folder for `<stem of the source>_<postfix><suffix>`; created where it is missing.
         postfix: what to append to the stem; may be empty.
-        suffix: .nii, .nii.gz, .mha, .nrrd or .ome.zarr.
+        suffix: .nii, .nii.gz, .mha, .nrrd or .ome.zarr; .dcm for a folder of its own for each DICOM series.
         dtype: see `write_volume`.
         output_file: the one file to write, instead of a name in `output_dir`.
         allow_missing_keys: skip a key that is absent.
         label: what a second output of the same source has behind its stem: `<...>_<label><suffix>`.
         is_approximate: say so in the file; see `SlabWriter`.
+        algorithm: what made the images; see `SlabWriter`.
 
     Raises:
         InputError: an unknown suffix, or one output file for several keys.
@@ -94,10 +97,11 @@ class SaveVolumed(MapTransform):
         allow_missing_keys: bool = False,
         label: str = "",
         is_approximate: bool = False,
+        algorithm: str = "",
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if suffix not in STREAMABLE_SUFFIXES:
-            raise InputError(f"suffix {suffix}: supported are {', '.join(STREAMABLE_SUFFIXES)}")
+        if suffix not in (*STREAMABLE_SUFFIXES, DICOM_SUFFIX):
+            raise InputError(f"suffix {suffix}: supported are {', '.join(STREAMABLE_SUFFIXES)}, {DICOM_SUFFIX}")
         if output_file is not None and len(self.keys) > 1:
             raise InputError(f"output_file {output_file}: one file cannot hold the {len(self.keys)} keys {self.keys}")
         self.output_dir = Path(output_dir)
@@ -107,6 +111,7 @@ class SaveVolumed(MapTransform):
         self.output_file = None if output_file is None else Path(output_file)
         self.label = label
         self.is_approximate = is_approximate
+        self.algorithm = algorithm
         self._sources: dict[Path, tuple[Hashable, str]] = {}
 
     def output_path(self, key: Hashable, source: str) -> Path:
@@ -116,10 +121,11 @@ class SaveVolumed(MapTransform):
             InputError: it would replace the input, or the output of another input.
         """
         name = "_".join(part for part in (volume_stem(source), self.postfix) if part)
-        path = self.output_file or self.output_dir / f"{name}{self.suffix}"
+        suffix = "" if self.suffix == DICOM_SUFFIX else self.suffix
+        path = self.output_file or self.output_dir / f"{name}{suffix}"
         if self.label:
-            suffix = streamable_suffix(path)
-            path = path.with_name(f"{path.name[: -len(suffix)]}_{self.label}{path.name[-len(suffix) :]}")
+            stem = path.name[: len(path.name) - len(_written_suffix(path))]
+            path = path.with_name(f"{stem}_{self.label}{path.name[len(stem) :]}")
         both_exist = path.exists() and os.path.exists(source)
         if os.path.realpath(path) == os.path.realpath(source) or (both_exist and os.path.samefile(path, source)):
             raise InputError(f"{path}: would overwrite the input; choose another output_dir or postfix")
@@ -153,8 +159,11 @@ class SaveVolumed(MapTransform):
             array = np.moveaxis(image.detach().cpu().numpy(), 0, -1)
             array = array[..., 0] if array.shape[-1] == 1 else array
             grid = Grid(array.shape[:N_AXES], image.affine.cpu().numpy())
-            write = write_in_slabs if streamable_suffix(path) == ZARR_SUFFIX else write_volume
-            write(path, array, grid, _source_info(source), self.dtype, self.is_approximate, together)
+            what = (path, array, grid, _source_info(source), self.dtype, self.is_approximate, together)
+            if streamable_suffix(path) in WRITABLE_SUFFIXES:
+                write_volume(*what)
+            else:
+                write_in_slabs(*what, self.algorithm)
             image.meta[MetaKeys.SAVED_TO.value] = str(path)
         return result
 
@@ -182,8 +191,14 @@ class SaveTogetherd(Transform):
         return result
 
 
+def _written_suffix(path: Path) -> str:
+    """The suffix that a name has; the folder of a DICOM series has none."""
+    suffix = streamable_suffix(path)
+    return "" if suffix == DICOM_SUFFIX else suffix
+
+
 def _source_info(source: str) -> VolumeInfo | None:
-    """Read the source's header again; a source that is no volume file (a DICOM folder, or gone) has none to offer."""
+    """Read the source's header again; a source that is no volume (gone) has none to offer."""
     try:
         return read_info(source)
     except InputError:

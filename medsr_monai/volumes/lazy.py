@@ -18,6 +18,7 @@ from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, parse_orientation, reorient
 from medsr_monai.intensity_range import IntensityScan, window_of_slabs
 from medsr_monai.volumes import itk_image, nifti
+from medsr_monai.volumes.dicom_series import say_what_was_done
 from medsr_monai.volumes.reading import read_info, refuse_values
 from medsr_monai.volumes.volume import NIFTI_SUFFIXES, VolumeInfo, volume_suffix
 
@@ -33,8 +34,8 @@ class LazyVolume:
     that is held, and a file replaced meanwhile does no harm. Close it, or use it as a context manager.
 
     Args:
-        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file. Compressed or multi-file .mha, .mhd and .nrrd pass through
-            memory whole, once, on opening.
+        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series, whose slices are decoded as they are asked
+            for. Compressed or multi-file .mha, .mhd and .nrrd pass through memory whole, once, on opening.
         scratch_dir: folder for the unpacked voxels; default is the system's for temporary files.
 
     Raises:
@@ -43,13 +44,14 @@ class LazyVolume:
 
     def __init__(self, path: str | Path, scratch_dir: str | Path | None = None) -> None:
         self.info: VolumeInfo = read_info(path)
+        say_what_was_done(self.info)
         self.grid, self.orientation = self.info.grid.canonical()
         self._stack = ExitStack()
         self._scratch_dir = scratch_dir
         try:
             if volume_suffix(path) in NIFTI_SUFFIXES:
                 self._open_nifti(self.info.path)
-            else:
+            elif self.info.series is None:  # a series is read through the files of its slices
                 self._open_itk(self.info.path)
         except BaseException:
             self.close()
@@ -139,6 +141,8 @@ class LazyVolume:
 
     def _planes(self, first: int, last: int, time: int) -> np.ndarray:
         """Planes along the file's slowest axis, in the file's orientation, float32."""
+        if self.info.series is not None:
+            return self.info.series.read(first, last)
         shape = (*self.info.grid.shape[:-1], last - first)
         plane = math.prod(shape[:-1]) * self._dtype.itemsize
         offset = self._offset + (time * self.info.grid.shape[-1] + first) * plane
@@ -221,6 +225,8 @@ def open_volume(path: str | Path, scratch_dir: str | Path | None = None) -> Lazy
 def voxels_to_unpack(path: str | Path) -> int:
     """How many bytes `open_volume` will write to its scratch folder."""
     info = read_info(path)
+    if info.series is not None:
+        return 0
     if volume_suffix(path) in NIFTI_SUFFIXES:
         is_packed = info.path.name.lower().endswith(".gz")
     else:

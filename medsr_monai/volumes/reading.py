@@ -9,6 +9,7 @@ import numpy as np
 
 from medsr_monai.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
+from medsr_monai.volumes.dicom_series import is_dicom_volume, read_dicom, read_dicom_info
 from medsr_monai.volumes.volume import NIFTI_SUFFIXES, READABLE_SUFFIXES, Volume, VolumeInfo, volume_suffix
 
 
@@ -16,7 +17,7 @@ def _check_file(path: Path) -> str:
     try:
         if path.is_dir():
             raise InputError(
-                f"{path}: a folder, not a volume; name a file in it, one of {', '.join(READABLE_SUFFIXES)}"
+                f"{path}: a folder without DICOM, not a volume; name a file in it: {', '.join(READABLE_SUFFIXES)}"
             )
         if not path.exists():
             raise InputError(f"{path}: no such file")
@@ -57,7 +58,7 @@ def read_info(path: str | Path) -> VolumeInfo:
     """Read what the header says, not the voxels.
 
     Args:
-        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file.
+        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series (see `find_volumes`).
 
     Returns:
         Grid, type and header.
@@ -66,6 +67,8 @@ def read_info(path: str | Path) -> VolumeInfo:
         InputError: a file that cannot be opened, is no supported volume, or is shorter than its header claims.
     """
     path = Path(path)
+    if is_dicom_volume(path):
+        return read_dicom_info(path)
     suffix = _check_file(path)
     return nifti.open_nifti(path)[0] if suffix in NIFTI_SUFFIXES else itk_image.open_itk(path)[0]
 
@@ -77,7 +80,7 @@ def read_volume(path: str | Path, allow_constant: bool = False) -> Volume:
     float64 voxels are rounded to it.
 
     Args:
-        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file.
+        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series (see `find_volumes`).
         allow_constant: accept an image whose voxels are all equal, e.g. an empty mask.
 
     Returns:
@@ -87,8 +90,9 @@ def read_volume(path: str | Path, allow_constant: bool = False) -> Volume:
         InputError: a file that cannot be opened, is damaged, no volume of a supported kind, not finite or constant.
     """
     path = Path(path)
-    suffix = _check_file(path)
-    if suffix in NIFTI_SUFFIXES:
+    if is_dicom_volume(path):
+        info, data = read_dicom(path)
+    elif _check_file(path) in NIFTI_SUFFIXES:
         info, data = nifti.read_nifti(path)
     else:
         info, data = itk_image.read_itk(path)

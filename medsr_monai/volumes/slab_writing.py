@@ -15,9 +15,17 @@ from medsr_monai.atomic import Together, replacing, replacing_folder
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.volumes import itk_image, nifti
+from medsr_monai.volumes.dicom_series import DicomPlanes, refuse_target
 from medsr_monai.volumes.gzip_stream import GzipStream
 from medsr_monai.volumes.ome_zarr import OmeZarrPlanes
-from medsr_monai.volumes.volume import NIFTI_SUFFIXES, STREAMABLE_SUFFIXES, ZARR_SUFFIX, VolumeInfo
+from medsr_monai.volumes.volume import (
+    DICOM_SUFFIX,
+    NIFTI_SUFFIXES,
+    STREAMABLE_SUFFIXES,
+    UID,
+    ZARR_SUFFIX,
+    VolumeInfo,
+)
 from medsr_monai.volumes.writing import choose_storage, to_stored, unwritable
 
 
@@ -46,7 +54,7 @@ class _PlanesBehindHeader:
 
 
 def streamable_suffix(path: str | Path) -> str:
-    """The format that a name asks for.
+    """The format that a name asks for; one without any suffix is that of a DICOM series' folder.
 
     Raises:
         InputError: none that can be written plane by plane.
@@ -55,6 +63,9 @@ def streamable_suffix(path: str | Path) -> str:
     for suffix in STREAMABLE_SUFFIXES:
         if name.endswith(suffix):
             return suffix
+    # The dots of a UID, by which such a folder may be called, begin no suffix.
+    if Path(path).suffix.lower() in ("", DICOM_SUFFIX) or Path(path).is_dir() or UID.match(Path(path).name):
+        return DICOM_SUFFIX
     raise InputError(f"{path}: unknown output suffix; supported are {', '.join(STREAMABLE_SUFFIXES)}")
 
 
@@ -66,16 +77,19 @@ class SlabWriter:
     hidden ".medsr-..." file or folder beside the target remains, which nothing reads.
 
     Args:
-        path: .nii, .nii.gz, .mha, .nrrd, or an .ome.zarr folder (see `OmeZarrPlanes`; extra `zarr`).
+        path: .nii, .nii.gz, .mha, .nrrd, an .ome.zarr folder (see `OmeZarrPlanes`; extra `zarr`), or the new or empty
+            folder of a DICOM series that is derived from `like` (see `DerivedSeriesWriter`; extra `dicom`).
         grid: where the voxels lie, in the orientation of the file.
         n_times: length of a series, whose volumes follow one another; None for a volume.
         like: the source, as for `write_volume`.
-        dtype: as for `write_volume`; OME-Zarr holds no intensity scaling.
+        dtype: as for `write_volume`; OME-Zarr holds no intensity scaling; DICOM stores whole numbers by the rule of
+            `medsr_monai.dicom`.
         data_range: least and largest intensity of the source: where its display range (cal_min, cal_max) overlaps,
             it is kept.
         is_approximate: say so in the description of a NIfTI file, in the attributes of an OME-Zarr image, and in a
             field of their own, `approximate`, in the others.
         together: what gives the name, with those of other files; None to give it at once.
+        algorithm: what made the image, for formats that say it (DICOM): bundle, version, settings.
 
     Raises:
         InputError: an unknown suffix or dtype, a side that the format cannot count, a missing extra, something else
@@ -92,6 +106,7 @@ class SlabWriter:
         data_range: tuple[float, float] = (-math.inf, math.inf),
         is_approximate: bool = False,
         together: Together | None = None,
+        algorithm: str = "",
     ) -> None:
         self.path = Path(path)
         self.suffix = streamable_suffix(path)
@@ -106,8 +121,16 @@ class SlabWriter:
             raise InputError(
                 f"{path}: shape {self.shape}; a side of NIfTI-1 ends at {nifti.MAX_SIDE}, write .mha or .nrrd"
             )
-        is_folder = self.suffix == ZARR_SUFFIX
-        if self.path.exists() and (self.path.is_dir() != is_folder or (is_folder and not _is_zarr(self.path))):
+        self.algorithm = algorithm
+        if self.suffix == DICOM_SUFFIX:
+            refuse_target(self.path, like)
+            self.storage, self.scaling = np.dtype(np.float32), (1.0, 0.0)  # what follows rounds, and counts clipping
+        is_folder = self.suffix in (ZARR_SUFFIX, DICOM_SUFFIX)
+        if (
+            self.suffix != DICOM_SUFFIX
+            and self.path.exists()
+            and (self.path.is_dir() != is_folder or (is_folder and not _is_zarr(self.path)))
+        ):
             raise InputError(f"{path}: something that is no {self.suffix} is in the way; choose another name")
         self._stack = ExitStack()
         self._sink: _Sink | None = None
@@ -140,6 +163,11 @@ class SlabWriter:
             return OmeZarrPlanes(
                 folder, self.shape, self.storage, self.grid, time_step, name, {"approximate": self.is_approximate}
             )
+        if self.suffix == DICOM_SUFFIX:
+            assert self.like is not None and self.like.series is not None
+            folder = self._stack.enter_context(replacing_folder(self.path, ".tmp", self._together))
+            mark = ", approximate" if self.is_approximate else ""
+            return DicomPlanes(folder, self.grid, self.like.series, f"{self.algorithm}{mark}")
         temporary = self._stack.enter_context(replacing(self.path, self.suffix, self._together))
         file = self._stack.enter_context(temporary.open("wb"))
         if self.suffix not in NIFTI_SUFFIXES:
@@ -207,6 +235,7 @@ def write_in_slabs(
     dtype: str = "float32",
     is_approximate: bool = False,
     together: Together | None = None,
+    algorithm: str = "",
 ) -> None:
     """Write a volume that is in memory to any format that a :class:`SlabWriter` writes.
 
@@ -218,13 +247,16 @@ def write_in_slabs(
         dtype: see `write_volume`.
         is_approximate: see :class:`SlabWriter`.
         together: see :class:`SlabWriter`.
+        algorithm: see :class:`SlabWriter`.
 
     Raises:
         InputError: see :class:`SlabWriter`.
     """
     series = data[..., np.newaxis] if data.ndim == N_AXES else data
     n_times = None if data.ndim == N_AXES else data.shape[N_AXES]
-    with SlabWriter(path, grid, n_times, like, dtype, is_approximate=is_approximate, together=together) as writer:
+    with SlabWriter(
+        path, grid, n_times, like, dtype, is_approximate=is_approximate, together=together, algorithm=algorithm
+    ) as writer:
         for time in range(series.shape[N_AXES]):
             for k in range(series.shape[N_AXES - 1]):
                 writer.write(series[..., k : k + 1, time])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import glob
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
-from medsr_monai.errors import InputError
+from medsr_monai.dicom import DicomVolume
 from medsr_monai.geometry import Grid
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -17,6 +17,11 @@ READABLE_SUFFIXES = (*NIFTI_SUFFIXES, ".mha", ".mhd", ".nrrd")
 WRITABLE_SUFFIXES = (*NIFTI_SUFFIXES, ".mha", ".nrrd")
 ZARR_SUFFIX = ".ome.zarr"
 STREAMABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ZARR_SUFFIX)
+DICOM_SUFFIX = ".dcm"
+"""Stands for a folder of DICOM files, one a slice; the folder itself may have any name."""
+EVENLY = "~even"
+"""Behind the path of a DICOM series: slices that are missing or lie unevenly are interpolated."""
+UID = re.compile(r"[0-9]+(\.[0-9]+){3,}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +37,7 @@ class VolumeInfo:
         inter: see `slope`.
         header: the NIfTI header (a Nifti2Header is one too), or None for other formats.
         time_step: spacing of the fourth axis in the unit of the header, if it has one.
+        series: the DICOM series, or None for other formats.
     """
 
     path: Path
@@ -42,6 +48,7 @@ class VolumeInfo:
     inter: float = 0.0
     header: Nifti1Header | None = None
     time_step: float | None = None
+    series: DicomVolume | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -77,45 +84,16 @@ def volume_suffix(path: str | Path) -> str | None:
 def volume_stem(path: str | Path) -> str:
     """Strip folder and suffix, ".nii.gz" and ".ome.zarr" as one; of an unknown suffix strip the last part.
 
+    A DICOM series is called by its UID, which names nobody, and not by its folder, which may.
+
     Args:
         path: a file name.
 
     Returns:
         The bare name.
     """
+    name = Path(path).name.removesuffix(EVENLY)
+    if UID.fullmatch(name):  # the series of a virtual path, whose dots begin no suffix
+        return name
     suffix = ZARR_SUFFIX if Path(path).name.lower().endswith(ZARR_SUFFIX) else volume_suffix(path)
     return Path(path).stem if suffix is None else Path(path).name[: -len(suffix)]
-
-
-def find_volumes(spec: str | Path) -> list[Path]:
-    """List the volumes that a file name, a folder or a glob pattern names.
-
-    Args:
-        spec: a file; a folder, whose volumes are taken without descending into it; or a pattern such as
-            "data/sub-*/*.nii.gz" ("**" descends). Hidden files are skipped.
-
-    Returns:
-        The files, sorted.
-
-    Raises:
-        InputError: nothing there, or nothing of a readable format.
-    """
-    if not str(spec).strip():  # a Path would take it for the current folder
-        raise InputError(f"input '{spec}': an empty name; name a file, a folder or a glob pattern")
-    path = Path(spec).expanduser()
-    formats = ", ".join(READABLE_SUFFIXES)
-    # A name that exists is taken literally, so "scan[1].nii" is a file and not a pattern.
-    if path.is_file():
-        if volume_suffix(path) is None:
-            raise InputError(f"{path}: unknown suffix; supported are {formats}")
-        return [path]
-    if path.is_dir():
-        candidates, place = list(path.iterdir()), "no volume in this folder"
-    elif glob.has_magic(str(path)):
-        candidates, place = [Path(name) for name in glob.glob(str(path), recursive=True)], "no volume matches"
-    else:
-        raise InputError(f"{path}: no such file or folder")
-    found = sorted(c for c in candidates if c.is_file() and not c.name.startswith(".") and volume_suffix(c))
-    if not found:
-        raise InputError(f"{path}: {place}; looked for {formats}")
-    return found

@@ -1,0 +1,68 @@
+"""How intensities become the 16-bit numbers of a derived series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medsr_monai.dicom.planes import Plane
+
+_INT16 = np.iinfo(np.int16)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """intensity = slope * stored + inter.
+
+    Args:
+        dtype: int16 or uint16.
+        slope: positive.
+        inter: see above.
+    """
+
+    dtype: np.dtype
+    slope: float
+    inter: float
+
+    def stored(self, intensities: np.ndarray) -> tuple[np.ndarray, int]:
+        """Round half to even, and clip to the range of the type.
+
+        Args:
+            intensities: any shape, float.
+
+        Returns:
+            The stored numbers, and how many were clipped.
+        """
+        scaled = np.rint((intensities.astype(np.float64) - self.inter) / self.slope)
+        low, high = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
+        n_clipped = int(np.count_nonzero((scaled < low) | (scaled > high)))
+        return np.clip(scaled, low, high).astype(self.dtype), n_clipped
+
+
+def choose_storage(planes: Sequence[Plane], modality: str) -> Storage:
+    """Choose how a series derived from these planes is stored.
+
+    CT in whole Hounsfield units is stored as such, without an intercept, so that overshoot below -1024 has room.
+    Else slope and intercept are those of the plane with the largest slope, as int16; as uint16 where the source may
+    hold more than int16 and nothing negative. Sources of more than 16 bits get a slope that spreads int16 over them.
+
+    Args:
+        planes: of the source.
+        modality: of the source.
+
+    Returns:
+        The storage.
+    """
+    widest = max(planes, key=lambda plane: abs(plane.slope))
+    if modality == "CT" and all(plane.slope == 1 and plane.inter.is_integer() for plane in planes):
+        return Storage(np.dtype(np.int16), 1.0, 0.0)
+    low, high = widest.pixels.stored_range
+    slope, inter = abs(widest.slope), widest.inter
+    if widest.slope < 0:
+        low, high = -high, -low
+    if low >= 0 and _INT16.max < high <= np.iinfo(np.uint16).max:
+        return Storage(np.dtype(np.uint16), slope, inter)
+    excess = max(high / _INT16.max, low / _INT16.min, 1.0)
+    return Storage(np.dtype(np.int16), slope * excess, inter)
