@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +116,21 @@ def test_the_studies_are_only_read(server: LabelServer, studies: Path) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     assert_refused(server.ask("/datastore/image?image=../../evil", form, headers, "PUT"), 405, "only read")
     assert_refused(server.ask("/datastore/image?id=scan", method="DELETE"), 405, "only read")
+    assert_refused(server.ask("/proxy/dicom/stow/studies", b"", method="POST"), 405, "only read")
     assert server.post("scan")[0] == 200
     assert sorted(studies.rglob("*")) == before
+
+
+def test_archives_of_clients_are_not_unpacked(server: LabelServer) -> None:
+    """A tar may name files anywhere."""
+    evil = io.BytesIO()
+    with tarfile.open(fileobj=evil, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("../../evil"))
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="e.tar"\r\n\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    form = head + evil.getvalue() + b"\r\n--x--\r\n"
+    assert_refused(server.ask("/session/?uncompress=true", form, headers, "PUT"), 400, "not unpacked")
+    assert not list(server.temporary.parent.rglob("evil"))
 
 
 def test_other_web_pages_may_not_read_the_answers(server: LabelServer) -> None:

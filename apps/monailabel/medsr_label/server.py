@@ -16,6 +16,8 @@ from monailabel.interfaces.exception import MONAILabelException
 from medsr_label.studies import READ_ONLY
 
 SESSION_ID = re.compile(r"[0-9a-f-]{36}")
+# The proxy leads to the PACS, for OHIF.
+STUDIES_PATHS = ("/datastore", "/proxy")
 # Parts of a request that belong in its address; MONAI Label would let the parameters replace them.
 ADDRESSED = {"model", "image", "session"}
 
@@ -83,10 +85,12 @@ for part in (info, infer, datastore, session, activelearning, ohif, proxy):
 
 
 @app.middleware("http")
-async def only_read_studies(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Uploads into the studies are refused before anything of them is stored."""
-    if request.url.path.startswith("/datastore") and request.method not in ("GET", "HEAD"):
+async def refuse_writing(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    """What would write into the studies, or unpack a client's archive wherever its names lead, is refused unread."""
+    if request.url.path.startswith(STUDIES_PATHS) and request.method not in ("GET", "HEAD"):
         return JSONResponse({"detail": READ_ONLY}, 405)
+    if "uncompress" in request.query_params and request.query_params["uncompress"].lower() != "false":
+        return JSONResponse({"detail": "uncompress: archives are not unpacked here; send the files themselves"}, 400)
     return await answer(request)
 
 
