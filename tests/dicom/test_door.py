@@ -14,6 +14,7 @@ from dicom_files import AXIAL, CORONAL, MR, OBLIQUE, SAGITTAL, SECRET, Planes, w
 from medsr_monai import cli
 from medsr_monai.geometry import corner_error_mm
 from medsr_monai.volumes import find_volumes, open_volume, read_info, read_volume
+from medsr_monai.workflows import bundle_identity, bundle_root
 
 KINDS = {
     "axial CT": Planes(cosines=AXIAL),
@@ -80,7 +81,7 @@ def test_it_says_what_it_is_and_names_nobody(scan, tmp_path, medsr):
     files = sorted(tmp_path.glob("out/*"))
     assert [file.name for file in files] == [f"{n:04}.dcm" for n in range(1, 13)]
     one = pydicom.dcmread(files[0])
-    version = "brain_mri_super_resolution 0.3.0"
+    version = bundle_identity(bundle_root("brain_mri_super_resolution"))
     assert "super-resolution" in one.SeriesDescription
     assert version in one.DerivationDescription and "perception 0.5" in one.DerivationDescription
     assert list(one.ImageType[:2]) == ["DERIVED", "SECONDARY"] and one.PatientName == SECRET
