@@ -258,7 +258,7 @@ def push_twenty(tmp_path: Path, n: int, size: int) -> float:
             for thread in threads:
                 thread.join()
             assert results == dict.fromkeys(pushed, [0] * n)
-            wait_for(lambda: len(archive.stored) == 40 * n and listener.is_empty(), "all series", 120)
+            wait_for(lambda: len(archive.stored) == 40 * n and listener.is_empty(), "all series", 300)
             peak = resident_mb(process.pid) - before
         assert set(archive.stored) == set().union(*(derived(k, n) for k in pushed))
         assert set(archive.stored.values()) == {1}
@@ -272,5 +272,5 @@ def test_twenty_series_pushed_at_once_all_come_back(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_twenty_large_series_at_once_take_little_memory(tmp_path: Path) -> None:
-    """20 series of 20 images of 2 MB are 800 MB; at most 20 images, and one series of the stand-in, are in memory."""
-    assert push_twenty(tmp_path, n=20, size=1024) < 400
+    """20 series of 20 images of 0.5 MB are 200 MB, their results 400 MB; the stand-in holds one series and its result."""
+    assert push_twenty(tmp_path, n=20, size=512) < 150
