@@ -5,20 +5,28 @@ VENV ?= .venv
 INPUT ?=
 OUTPUT_DIR ?= results/demo
 BUNDLE ?= bundles/brain_mri_super_resolution
-export INPUT OUTPUT_DIR
+STUDIES ?=
+HOST ?= 127.0.0.1
+PORT ?= 8000
+LABEL_VENV ?= .venv-label
+export INPUT OUTPUT_DIR STUDIES
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
+LABEL := $(LABEL_VENV)/.installed-label
+LABEL_PIP := $(LABEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	--no-warn-conflicts
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-slow lint check format train clean distclean
+.PHONY: help venv demo test test-slow test-label label-server lint check format train clean distclean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo "  Settings: INPUT=scan.nii.gz OUTPUT_DIR=$(OUTPUT_DIR) PYTHON=$(PYTHON) VENV=$(VENV)"
+	@echo "            STUDIES=folder-or-DICOMweb-address HOST=$(HOST) PORT=$(PORT) LABEL_VENV=$(LABEL_VENV)"
 
 venv: $(DEV)  ## create the environment with the development tools
 
@@ -52,12 +60,20 @@ train: $(CORE)  ## train the shipped weights again from the images in MEDSR_DATA
 	@$(BIN)/python -m monai.bundle run --bundle_root $(BUNDLE) --dataset_dir "$$MEDSR_DATA/mri" \
 		--config_file "['$(BUNDLE)/configs/train.json','$(BUNDLE)/configs/shipped_weights.json']"
 
+label-server: $(LABEL)  ## serve the bundles with MONAI Label, on the images of STUDIES=folder or DICOMweb address
+	@test -n "$$STUDIES" || { echo "make label-server: name the images, e.g. STUDIES=path/to/folder" >&2; exit 2; }
+	@exec $(LABEL_VENV)/bin/python apps/monailabel/serve.py --studies "$$STUDIES" --host "$(HOST)" --port "$(PORT)"
+
+test-label: $(LABEL)  ## test the MONAI Label server, a real one, in its own environment
+	@$(LABEL_PIP) pytest
+	@$(LABEL_VENV)/bin/python -m pytest tests/label --durations=5
+
 clean:  ## remove results and caches
 	@rm -rf results out build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -path ./$(VENV) -prune -o -path ./$(LABEL_VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean  ## remove the environment too
-	@rm -rf $(VENV)
+distclean: clean  ## remove the environments too
+	@rm -rf $(VENV) $(LABEL_VENV)
 
 # A Python without ensurepip makes an environment without pip; the pip beside it then installs one there.
 $(BIN)/python:
@@ -78,3 +94,11 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing medsr-monai and the development tools into $(VENV) (minutes the first time) ..."
 	@$(PIP_INSTALL) --editable '.[dev,export]'
 	@touch $(CORE) $@
+
+# MONAI Label without its dependencies: they would build sam2 and fetch gigabytes of CUDA; the list has what it imports.
+$(LABEL): pyproject.toml constraints.txt apps/monailabel/requirements.txt
+	@$(MAKE) --no-print-directory VENV=$(LABEL_VENV) $(LABEL_VENV)/bin/python
+	@echo "Installing MONAI Label into $(LABEL_VENV) (minutes the first time) ..."
+	@$(LABEL_PIP) --editable . --requirement apps/monailabel/requirements.txt
+	@$(LABEL_PIP) --no-deps monailabel==0.8.5
+	@touch $@

@@ -16,7 +16,8 @@ import fire
 from fire.core import FireExit
 from fire.decorators import SetParseFns
 
-from medsr_monai import conversion
+from medsr_monai import conversion, label
+from medsr_monai.arguments import absolute, check_numbers, listed, refuse_unknown
 from medsr_monai.errors import INTERRUPTED, InputError, exit_with, find_input_error
 from medsr_monai.pacs import commands as pacs
 from medsr_monai.reader_study import commands as reader_study
@@ -95,13 +96,6 @@ def upscale(
     )
 
 
-def absolute(path: str) -> Path:
-    """An absolute path: MONAI's parser takes a value that begins with ``$``, ``@`` or ``%`` as code or a reference."""
-    if "#" in path:
-        raise InputError(f"{path}: MONAI reads '#' in a path as a reference of its own; rename the file or folder")
-    return Path(os.path.abspath(os.path.expanduser(path)))
-
-
 def output_overrides(input: str, output: str, series: str | None = None, uneven: str = "refuse") -> dict[str, str]:
     """The bundle's keys that name one output file, the folder for many, or that of a derived DICOM series."""
     from medsr_monai.volumes import DICOM_SUFFIX, STREAMABLE_SUFFIXES, find_volumes, is_dicom_volume
@@ -121,22 +115,6 @@ def output_overrides(input: str, output: str, series: str | None = None, uneven:
     if not target.name.lower().endswith(STREAMABLE_SUFFIXES):
         raise InputError(f"{output}: unknown suffix; supported are {', '.join(STREAMABLE_SUFFIXES)}, or a folder")
     return {"output_dir": str(target.parent), "output_file": str(target)}
-
-
-def refuse_unknown(extra: tuple, options: dict[str, Any]) -> None:
-    """What a command does not take; fire alone would run the command without it first, and complain afterwards."""
-    if options:
-        names = ", ".join(f"--{name}" for name in options)
-        raise InputError(f"unknown option {names}; see medsr --help")
-    if extra:
-        raise InputError(f"too many arguments: {', '.join(map(str, extra))}; see medsr --help")
-
-
-def check_numbers(**values: Any) -> None:
-    """Options that must be numbers; the command line passes anything on."""
-    for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise InputError(f"--{name} {value}: must be a number")
 
 
 @SetParseFns(hr=str, lr=str)
@@ -176,11 +154,6 @@ def degrade(
     acquired = Acquired("hr", scale=scale, profile=profile, noise=noise, seed=seed, fwhm_mm=fwhm_mm, gap_mm=gap_mm)
     data = acquired(LoadVolumed("hr")({"hr": str(hr)}))
     SaveVolumed("lr", output_file=str(lr), dtype=output_dtype)(data)
-
-
-def listed(text: str) -> list[str]:
-    """The parts of ``a,b,c``."""
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 @SetParseFns(
@@ -346,6 +319,7 @@ COMMANDS: dict[str, Any] = {
     "report": report,
     "reader-study": {"create": reader_study.create, "analyse": reader_study.analyse},
     "dicom": {"list": conversion.list_series, "read": conversion.read, "write": conversion.write},
+    "label": {"upscale": label.upscale, "info": label.info},
     "pacs": pacs.COMMANDS,
     "bundles": bundles,
     "demo": demo,

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from medsr_monai import __version__
-from medsr_monai.dicom.headers import Header, is_uid, load_pydicom, quietly
+from medsr_monai.dicom.headers import Header, is_list, is_uid, load_pydicom, quietly
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid
 
@@ -54,6 +54,7 @@ MultienergyCTAcquisition IsocenterPosition BitsMappedToColorLookupTable DataSetT
 """.split()  # noqa: SIM905  a list would be eighty lines
 _REPEATING_GROUPS = (0x5000, 0x6000)  # curves and overlays
 _OTHER_GROUPS = (0x5400, 0x7FE0)  # waveforms and pixels
+_FIRST_GROUP = 0x0008  # those before are of messages, files and directories
 
 # Elements that must be there, if only empty.
 _EMPTY = """
@@ -130,6 +131,8 @@ def derived_header(
     for keyword in (*_EMPTY, *_EMPTY_BY_CLASS[sop_class]):
         if keyword not in dataset:
             setattr(dataset, keyword, None)
+    if not dataset.get("BodyPartExamined") and "Laterality" not in dataset:  # it may be one of a pair
+        dataset.Laterality = None
     if not is_uid(str(dataset.get("FrameOfReferenceUID", None) or "")):
         dataset.FrameOfReferenceUID = derived_uid(reference.uid, "frame of reference")
     if reference.planes[0].pixels.syntax in _LOSSY_SYNTAXES:
@@ -140,24 +143,41 @@ def derived_header(
 
 
 def _kept(header: Header) -> tuple[Any, int]:
-    """A deep copy without what does not hold any more; `Dataset.copy` would share its elements."""
+    """A deep copy without what does not hold any more; `Dataset.copy` would share its elements.
+
+    It is no copy of the file's dataset itself, which remembers the byte order that it was read in.
+    """
+    pydicom = load_pydicom()
+    kept, n_damaged = pydicom.Dataset(), 0
     with quietly():
-        dataset = copy.deepcopy(header.dataset)
-        dataset.remove_private_tags()
-        n_damaged = 0
-        for tag in list(dataset.keys()):
-            if tag.group & 0xFF00 in _REPEATING_GROUPS or tag.group in _OTHER_GROUPS:
-                del dataset[tag]
+        for tag in sorted(header.dataset.keys()):
+            other = tag.group in _OTHER_GROUPS or tag.group & 0xFF00 in _REPEATING_GROUPS
+            if other or tag.is_private or tag.group < _FIRST_GROUP:
                 continue
-            try:
-                keyword = dataset[tag].keyword
-            except Exception:  # pydicom lets anything through
-                del dataset[tag]
+            element = _sound_element(header.dataset, tag)
+            if element is None:
                 n_damaged += 1
-                continue
-            if keyword in _DROPPED:
-                del dataset[tag]
-    return dataset, n_damaged
+            elif element.keyword not in _DROPPED:
+                kept.add(copy.deepcopy(element))
+        kept.remove_private_tags()  # those within sequences
+    return kept, n_damaged
+
+
+def _sound_element(dataset: Any, tag: Any) -> Any | None:
+    """An element, parsed to its depth; None if it cannot be, or is not what the dictionary says."""
+    try:
+        element = dataset[tag]
+        if element.keyword and element.VR not in load_pydicom("pydicom.datadict").dictionary_VR(tag):
+            return None
+        if element.VR in ("DS", "IS") and element.value not in (None, ""):
+            for number in element.value if is_list(element.value) else [element.value]:
+                float(number)
+        if element.VR == "SQ":
+            for item in element.value:
+                item.walk(lambda within, inner: None)
+        return element
+    except Exception:  # pydicom lets anything through
+        return None
 
 
 def _flatten(dataset: Any, reference: DicomVolume, sop_class: str) -> None:
@@ -174,8 +194,10 @@ def _flatten(dataset: Any, reference: DicomVolume, sop_class: str) -> None:
 
 def _set_image_type(dataset: Any, sop_class: str) -> None:
     kinds = list(dataset.get("ImageType", None) or [])
-    third = "AXIAL" if sop_class == _CT else next(iter(kinds[2:]), "OTHER")
-    dataset.ImageType = ["DERIVED", "SECONDARY", *([third] if sop_class != _PET else kinds[2:3])]
+    if sop_class == _PET:  # knows no secondary images
+        dataset.ImageType = ["DERIVED", "PRIMARY", *kinds[2:3]]
+        return
+    dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if sop_class == _CT else next(iter(kinds[2:]), "OTHER")]
 
 
 def _set_dates(dataset: Any, sop_class: str) -> None:

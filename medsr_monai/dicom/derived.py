@@ -58,7 +58,8 @@ class DerivedSeriesWriter:
         self.uid = series_uid(reference, grid, plain_text(algorithm, 1 << 16))
         header = reference.header()
         self._template, n_damaged = derived_header(reference, header, self.uid, algorithm, notes)
-        damaged = (f"{n_damaged} damaged header elements left out",) if n_damaged else ()
+        plural = "s" * (n_damaged > 1)
+        damaged = (f"{n_damaged} damaged header element{plural} left out",) if n_damaged else ()
         self.notes: tuple[str, ...] = (*reference.notes, *notes, *damaged)
         self._source_class = header.uid("SOPClassUID")
         self._set_geometry()
@@ -144,6 +145,9 @@ class DerivedSeriesWriter:
                 _save_as(pydicom, dataset, path)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}); free space or choose another") from error
+        except Exception as error:  # pydicom lets anything through; what it says may quote values
+            what = f"what the source's header holds cannot be written ({type(error).__name__})"
+            raise InputError(f"{path}: {what}; repair or export the source again") from None
 
     def _set_sources(self, dataset: Any, position: np.ndarray) -> None:
         """Refer to the source's images that the slice lies between."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
+import struct
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import IO, Any
@@ -16,6 +19,9 @@ from medsr_monai.errors import InputError
 from medsr_monai.optional import require
 
 MAX_UID = 64
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_META_START = 132
+_LONG_LENGTH = (b"OB", b"OW", b"UN", b"SQ", b"UT", b"OF", b"OD", b"OL", b"UC", b"UR")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
@@ -29,12 +35,42 @@ def is_uid(text: str) -> bool:
     return len(text) <= MAX_UID and _UID.fullmatch(text) is not None
 
 
+class _Quiet:
+    """What `quietly` counts: threads may be within it at the same time, and the last to leave restores."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._restored = ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            self._depth += 1
+            if self._depth == 1:
+                self._restored.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                logger = logging.getLogger("pydicom")
+                self._restored.callback(logger.setLevel, logger.level)
+                logger.setLevel(logging.CRITICAL + 1)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                self._restored.close()
+
+
+_QUIET = _Quiet()
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Within it pydicom's warnings are not shown: they quote values, and a value may be a name."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Within it pydicom neither warns nor logs: it quotes values, and a value may be a name."""
+    _QUIET.enter()
+    try:
         yield
+    finally:
+        _QUIET.leave()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +97,10 @@ class Header:
         except Exception:  # pydicom lets anything through; what it says may quote values
             raise InputError(f"{self.member}: {keyword} is damaged; repair the file or export it again") from None
         return None if value is None or value == "" or (is_list(value) and not len(value)) else value
+
+    def meta(self, keyword: str) -> str:
+        """A value of the file's meta information, as text; "" where there is none."""
+        return Header(self.member, self.dataset.file_meta).text(keyword)
 
     def text(self, keyword: str) -> str:
         """The value as text, several joined by backslashes; "" where there is none."""
@@ -128,6 +168,19 @@ class Header:
             raise InputError(f"{self.member}: {keyword} is no sequence; repair it")
         return [Header(self.member, item) for item in value]
 
+    def items_of_all(self) -> list[Header]:
+        """The items of every public sequence, one after the other.
+
+        Raises:
+            InputError: a sequence that cannot be parsed.
+        """
+        try:
+            with quietly():
+                sequences = [one for one in self.dataset if one.VR == "SQ" and not one.tag.is_private]
+                return [Header(self.member, item) for sequence in sequences for item in sequence.value]
+        except Exception:  # as above
+            raise InputError(f"{self.member}: a damaged sequence in its header; export it again") from None
+
 
 def is_list(value: Any) -> bool:
     """Whether a value holds several."""
@@ -150,10 +203,32 @@ def read_header(member: Member, file: IO[bytes], keywords: Sequence[str] | None 
     """
     pydicom = load_pydicom()
     try:
+        if declared_syntax(file) == _DEFLATED:  # pydicom would inflate it whole, however large
+            raise InputError(f"{member}: deflated as a whole; convert it first (dcmconv +te)")
+        file.seek(0)
         with quietly():
             only = None if keywords is None else list(keywords)
             return Header(member, pydicom.dcmread(file, stop_before_pixels=True, specific_tags=only))
+    except InputError:
+        raise
     except Exception as error:  # as above
         raise InputError(
             f"{member}: damaged DICOM file ({type(error).__name__} in its header); export or copy it again"
         ) from None
+
+
+def declared_syntax(file: IO[bytes]) -> str:
+    """The transfer syntax that the file's meta information names; "" where it names none."""
+    file.seek(_META_START)
+    while True:
+        head = file.read(8)
+        if len(head) < 8 or head[:2] != b"\x02\x00":
+            return ""
+        is_long = head[4:6] in _LONG_LENGTH
+        long_length = file.read(4) if is_long else b"\0" * 4
+        if len(long_length) < 4:
+            return ""
+        length = struct.unpack("<I", long_length)[0] if is_long else struct.unpack("<H", head[6:])[0]
+        if head[:4] == b"\x02\x00\x10\x00":
+            return file.read(min(length, 2 * MAX_UID)).decode("ascii", "replace").rstrip("\0 ")
+        file.seek(length, 1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -21,7 +22,7 @@ _MAGIC = b"DICM"
 MAX_ZIP_BYTES = 1 << 36
 MAX_ZIP_MEMBERS = 1 << 18
 # Empty slices shrink a thousandfold; only where much is claimed does that say anything about the whole archive.
-_SUSPICIOUS_BYTES = 1 << 30
+_SUSPICIOUS_BYTES = 1 << 28
 _MAX_RATIO = 200
 
 
@@ -72,25 +73,37 @@ class Opener:
             self._zips[path] = opened
         return self._zips[path]
 
-    def open(self, member: Member) -> IO[bytes]:
-        """Open a member to read; close it after use.
+    @contextmanager
+    def open(self, member: Member) -> Iterator[IO[bytes]]:
+        """Open a member to read; within, what the disk or a damaged zip raises becomes an input error.
 
         Raises:
-            InputError: it cannot be opened.
+            InputError: it cannot be opened or read.
         """
         try:
-            if member.inner:
-                return self.archive(member.path).open(member.inner)
+            with self._opened(member) as file:
+                yield file
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise _unreadable(member, error) from error
+
+    def _opened(self, member: Member) -> IO[bytes]:
+        if not member.inner:
             return member.path.open("rb")
-        except (OSError, KeyError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise InputError(f"{member}: cannot be opened ({reason}); check the file and its permissions") from error
+        try:
+            return self.archive(member.path).open(member.inner)
+        except (KeyError, RuntimeError) as error:  # the zip was replaced, or packs by a method that Python lacks
+            raise _unreadable(member, error) from error
 
     def n_bytes(self, member: Member) -> int:
         """Size of a member, unpacked."""
         if member.inner:
             return self.archive(member.path).getinfo(member.inner).file_size
         return member.path.stat().st_size
+
+
+def _unreadable(member: Member, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return InputError(f"{member}: cannot be read ({reason}); check it and its permissions")
 
 
 def _check_archive(path: Path, infos: Sequence[zipfile.ZipInfo]) -> None:
@@ -106,6 +119,8 @@ def _check_archive(path: Path, infos: Sequence[zipfile.ZipInfo]) -> None:
             raise InputError(f"{path}: a member's name leads out of the archive; zip the files again without ../ or /")
         if stat.S_ISLNK(info.external_attr >> 16):
             raise InputError(f"{path}: holds a symbolic link; zip the files themselves")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # Python unpacks others unbounded
+            raise InputError(f"{path}: packed by an unusual method; zip the files again with deflate")
         if info.flag_bits & 1:
             raise InputError(f"{path}: encrypted; give it without a password")
 

@@ -10,16 +10,22 @@ from typing import IO, Any
 import numpy as np
 
 from medsr_monai.dicom.codestream import codestream_shape
-from medsr_monai.dicom.headers import Header, load_pydicom, quietly
+from medsr_monai.dicom.decoding import Undecodable, decode_frame
+from medsr_monai.dicom.headers import Header, load_pydicom
 from medsr_monai.dicom.members import Member, Opener, read_exactly
 from medsr_monai.errors import InputError
 
-MAX_FRAME_PIXELS = 1 << 26
+MAX_FRAME_PIXELS = 1 << 25
 """Rows times columns of a compressed frame: what is claimed has to be allocated before it can be checked."""
 
+MAX_FRAMES = 1 << 17
+"""Frames of one file."""
+
+_MAX_FRAGMENTS = 1 << 20
 _IMPLICIT = "1.2.840.10008.1.2"
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_RLE = "1.2.840.10008.1.2.5"
 _NATIVE = {_IMPLICIT: "<", _EXPLICIT: "<", _BIG_ENDIAN: ">"}
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
@@ -68,14 +74,7 @@ class Pixels:
             InputError: damaged, or no decoder.
         """
         with opener.open(self.member) as file:
-            return self.read_from(file, frame)
-
-    def read_from(self, file: IO[bytes], frame: int) -> np.ndarray:
-        """As `read`, from the opened file."""
-        try:
             pieces = [read_exactly(file, offset, length) for offset, length in self.frames[frame]]
-        except Exception as error:  # a damaged zip raises many things
-            raise InputError(f"{self.member}: cannot be read ({type(error).__name__}); copy it again") from error
         if any(len(piece) != length for piece, (_, length) in zip(pieces, self.frames[frame], strict=True)):
             raise InputError(f"{self.member}: became shorter while it was read")
         data = b"".join(pieces)
@@ -93,50 +92,38 @@ class Pixels:
 
     def _decoded(self, data: bytes) -> np.ndarray:
         claimed = codestream_shape(data)
+        if claimed is None and self.syntax != _RLE:
+            raise InputError(f"{self.member}: damaged, no JPEG or JPEG 2000 image in it; export it again")
         if claimed is not None and claimed != self.shape:
             raise InputError(
                 f"{self.member}: its compressed image has {claimed[1]}x{claimed[0]} pixels, its header says "
                 f"{self.shape[1]}x{self.shape[0]}; export it again"
             )
-        dataset = self._as_single_frame(data)
         try:
-            with quietly():
-                decoded = np.asarray(dataset.pixel_array)
-        except Exception as error:
+            decoded = decode_frame(self._format(), data)
+        except Undecodable as error:
             raise self._undecodable(error) from None
         if decoded.shape != self.shape or decoded.dtype.kind not in "iu":
             raise InputError(f"{self.member}: its compressed image is not what its header says; export it again")
         return decoded
 
-    def _undecodable(self, error: Exception) -> InputError:
-        pydicom = load_pydicom()
-        name = pydicom.uid.UID(self.syntax).name
-        if _has_no_decoder(error):
+    def _undecodable(self, error: Undecodable) -> InputError:
+        name = load_pydicom().uid.UID(self.syntax).name
+        if error.is_missing:
             return InputError(f"{self.member}: no decoder for {name}: pip install 'medsr-monai[dicom]'")
-        return InputError(f"{self.member}: damaged {name} pixel data ({type(error).__name__}); export it again")
+        return InputError(f"{self.member}: damaged {name} pixel data ({error.kind}); export it again")
 
-    def _as_single_frame(self, data: bytes) -> Any:
-        pydicom = load_pydicom()
-        encaps = load_pydicom("pydicom.encaps")
-        dataset = pydicom.Dataset()
-        dataset.file_meta = pydicom.dataset.FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(self.syntax)
-        dataset.SamplesPerPixel = 1
-        dataset.PhotometricInterpretation = self.photometric
-        dataset.Rows, dataset.Columns = self.shape
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = self.allocated, self.stored, self.high_bit
-        dataset.PixelRepresentation = int(self.is_signed)
-        dataset.PixelData = encaps.encapsulate([data])
-        dataset["PixelData"].VR = "OB"
-        dataset["PixelData"].is_undefined_length = True
-        if pydicom.__version__.startswith("2."):
-            dataset.is_little_endian, dataset.is_implicit_VR = True, False
-        return dataset
-
-
-def _has_no_decoder(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, NotImplementedError) or "missing" in text or "no decoders" in text or "plugin" in text
+    def _format(self) -> dict[str, Any]:
+        return {
+            "syntax": self.syntax,
+            "rows": self.shape[0],
+            "columns": self.shape[1],
+            "allocated": self.allocated,
+            "stored": self.stored,
+            "high_bit": self.high_bit,
+            "is_signed": self.is_signed,
+            "photometric": self.photometric,
+        }
 
 
 def find_pixels(header: Header, file: IO[bytes], n_bytes: int) -> Pixels:
@@ -185,12 +172,10 @@ def find_pixels(header: Header, file: IO[bytes], n_bytes: int) -> Pixels:
 
 def _checked_syntax(header: Header) -> str:
     pydicom = load_pydicom()
-    syntax = str(header.dataset.file_meta.get("TransferSyntaxUID", ""))
+    syntax = header.meta("TransferSyntaxUID")
     uid = pydicom.uid.UID(syntax)
     if not syntax or not uid.is_transfer_syntax or uid.is_private:
         raise InputError(f"{header.member}: unknown transfer syntax; {_FIND_CONVERTER}")
-    if uid.is_deflated:
-        raise InputError(f"{header.member}: deflated as a whole; {_FIND_CONVERTER}")
     if syntax not in _NATIVE and not uid.is_compressed:
         raise InputError(f"{header.member}: transfer syntax {uid.name} is not supported; {_FIND_CONVERTER}")
     return syntax
@@ -198,7 +183,7 @@ def _checked_syntax(header: Header) -> str:
 
 def _check_format(header: Header, rows: int, columns: int, n_frames: int) -> None:
     member, photometric = header.member, header.text("PhotometricInterpretation")
-    if rows < 1 or columns < 1 or n_frames < 1:
+    if rows < 1 or columns < 1 or not 1 <= n_frames <= MAX_FRAMES:
         raise InputError(f"{member}: claims {columns}x{rows} pixels in {n_frames} frames; a damaged header")
     if photometric not in ("MONOCHROME1", "MONOCHROME2") or (header.whole("SamplesPerPixel") or 1) != 1:
         raise InputError(f"{member}: a colour image, but only grey values can be upscaled; choose another series")
@@ -217,6 +202,8 @@ def _element_extent(member: Member, file: IO[bytes], syntax: str) -> Piece:
         kind = "float pixel data" if tag in ((0x7FE0, 0x0008), (0x7FE0, 0x0009)) else "no pixel data"
         raise InputError(f"{member}: {kind}; only images of whole numbers can be read")
     if syntax == _IMPLICIT:
+        if head[4:6] in (b"OW", b"OB"):  # no length: those are even
+            raise InputError(f"{member}: its pixel data are not stored as its transfer syntax says; export it again")
         file.seek(-4, 1)
         return file.tell(), struct.unpack(order + "I", head[4:8])[0]
     length = struct.unpack(order + "I", head[8:])[0]
@@ -248,9 +235,9 @@ def _encapsulated_frames(
     if len(fragments) == n_frames:
         return tuple((fragment,) for fragment in fragments)
     # The table counts from the first fragment's own item header, 8 bytes before its value.
-    begins = list(accumulate((length + 8 for _, length in fragments), initial=0))[:-1]
+    begins = {begin: k for k, begin in enumerate(accumulate((length + 8 for _, length in fragments), initial=0))}
     if len(table) == n_frames and table[0] == 0 and set(table) <= set(begins) and sorted(set(table)) == table:
-        bounds = [*(begins.index(offset) for offset in table), len(fragments)]
+        bounds = [*(begins[offset] for offset in table), len(fragments)]
         return tuple(tuple(fragments[a:b]) for a, b in pairwise(bounds))
     raise InputError(
         f"{member}: {len(fragments)} pieces of compressed data for {n_frames} frames, and no table that says which "
@@ -271,7 +258,7 @@ def _fragments(member: Member, file: IO[bytes], start: int, n_bytes: int) -> tup
         tag = group << 16 | element
         if tag == _END:
             return table or [], fragments
-        if tag != _ITEM or length > n_bytes - place - 8:
+        if tag != _ITEM or length > n_bytes - place - 8 or len(fragments) >= _MAX_FRAGMENTS:
             raise InputError(f"{member}: its compressed pixel data are damaged or truncated; copy it again")
         if table is None:
             table = list(np.frombuffer(read_exactly(file, place + 8, length // 4 * 4), "<u4").tolist())

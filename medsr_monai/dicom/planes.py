@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medsr_monai.dicom.headers import Header, is_list, read_header
+from medsr_monai.dicom.headers import Header, quietly, read_header
 from medsr_monai.dicom.members import Member, Opener
 from medsr_monai.dicom.pixels import Pixels, find_pixels
 from medsr_monai.dicom.series import is_localizer
@@ -21,6 +21,7 @@ TRAITS = (
     "EchoTime",
     "EffectiveEchoTime",
     "DiffusionBValue",
+    "SequenceName",
     "DiffusionGradientOrientation",
     "InversionTime",
     "InversionTimes",
@@ -44,6 +45,32 @@ TRAITS = (
     "DimensionIndexValues",
 )
 """What tells images at one place apart, the telling ones first."""
+
+_PLACED_BY = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "ModalityLUTSequence",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    *TRAITS,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +111,11 @@ class Plane:
         return self.pixels.member
 
     @property
+    def name(self) -> str:
+        """The file, and which frame of several."""
+        return f"{self.member}, frame {self.frame + 1}" if len(self.pixels.frames) > 1 else str(self.member)
+
+    @property
     def size(self) -> tuple[int, int]:
         """Columns and rows."""
         return self.pixels.shape[1], self.pixels.shape[0]
@@ -108,10 +140,10 @@ def read_planes(members: Sequence[Member], series_uid: str) -> list[Plane]:
         InputError: a damaged or truncated file, a kind of image that is not supported, or no geometry.
     """
     planes: list[Plane] = []
-    with Opener() as opener:
+    with Opener() as opener, quietly():
         for member in members:
             with opener.open(member) as file:
-                header = read_header(member, file)
+                header = read_header(member, file, _PLACED_BY)
                 if header.uid("SeriesInstanceUID") != series_uid:
                     raise InputError(f"{member}: belongs to another series than when the source was listed; try again")
                 pixels = find_pixels(header, file, opener.n_bytes(member))
@@ -129,18 +161,9 @@ def _planes_of(header: Header, pixels: Pixels) -> list[Plane]:
         return [_plane(header, pixels, 0, [header])]
     if len(frames) != len(pixels.frames):
         raise InputError(f"{member}: {len(pixels.frames)} frames, but positions for {len(frames)}; export it again")
-    shared = [group for item in header.items("SharedFunctionalGroupsSequence") for group in _groups(item)]
-    return [_plane(header, pixels, k, [*_groups(frame), *shared, header]) for k, frame in enumerate(frames)]
-
-
-def _groups(item: Header) -> list[Header]:
-    """The items of all sequences in a functional group item, so that each attribute is found wherever it is."""
-    return [
-        Header(item.member, inner)
-        for element in item.dataset
-        if element.VR == "SQ" and not element.tag.is_private and is_list(element.value)
-        for inner in element.value
-    ]
+    # An attribute is found in whichever functional group it is.
+    shared = [group for item in header.items("SharedFunctionalGroupsSequence") for group in item.items_of_all()]
+    return [_plane(header, pixels, k, [*frame.items_of_all(), *shared, header]) for k, frame in enumerate(frames)]
 
 
 def _plane(header: Header, pixels: Pixels, frame: int, places: Sequence[Header]) -> Plane:

@@ -18,6 +18,7 @@ from medsr_monai.dicom.members import (
 from medsr_monai.errors import InputError
 
 ALL = "all"
+_MAX_CODE = 16
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 # Segmentations, parametric maps of surfaces, dose: they have rows and columns, and are still no acquired images.
 _NOT_IMAGES = {_STORAGE + tail for tail in ("66.4", "66.7", "481.2", "68.2")}
@@ -131,8 +132,7 @@ def find_series(source: str | Path | Sequence[str | Path]) -> list[Series]:
     path = Path(source)
     if not is_series_path(path):
         return _grouped(_images_of(path))
-    found = find_series(path.parent)
-    return [_with_uid(found, path.name, path.parent)]
+    return choose_series(find_series(path.parent), path.name, path)
 
 
 def _images_of(source: str | Path | Sequence[str | Path]) -> Iterator[_Image]:
@@ -145,7 +145,7 @@ def _images_of(source: str | Path | Sequence[str | Path]) -> Iterator[_Image]:
 
 def _image_in(header: Header) -> _Image | None:
     """What a file says of the series it belongs to; None if it is no image."""
-    sop_class = header.text("SOPClassUID") or str(header.dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    sop_class = header.text("SOPClassUID") or header.meta("MediaStorageSOPClassUID")
     if not sop_class:
         raise InputError(f"{header.member}: no SOPClassUID; a damaged DICOM file, export or copy it again")
     rows, columns = header.whole("Rows"), header.whole("Columns")
@@ -159,13 +159,19 @@ def _image_in(header: Header) -> _Image | None:
     return _Image(
         member=header.member,
         series_uid=header.uid("SeriesInstanceUID"),
-        modality=header.text("Modality"),
+        modality=_modality(header),
         number=header.whole("SeriesNumber"),
         n_frames=n_frames or 1,
         rows=rows,
         columns=columns,
         is_localizer=is_localizer(header),
     )
+
+
+def _modality(header: Header) -> str:
+    """The modality, which messages show; what is no code, "OT" (other)."""
+    text = header.text("Modality")
+    return text if text.isascii() and text.isalnum() and len(text) <= _MAX_CODE else "OT"
 
 
 def is_localizer(header: Header) -> bool:
@@ -229,7 +235,3 @@ def choose_series(found: Sequence[Series], wanted: str | None, name: str | Path 
 
 def _listed(found: Sequence[Series]) -> str:
     return "; ".join(map(str, found))
-
-
-def _with_uid(found: Sequence[Series], uid: str, name: str | Path) -> Series:
-    return choose_series(found, uid, name)[0]

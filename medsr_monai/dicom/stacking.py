@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from medsr_monai.dicom.members import Opener
-from medsr_monai.dicom.planes import Plane
+from medsr_monai.dicom.planes import TRAITS, Plane
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid
 
@@ -93,7 +93,7 @@ def _check_alike(planes: Sequence[Plane], name: str) -> None:
             difference = "orientation"
         if difference:
             raise InputError(
-                f"{name}: {plane.member} and {first.member} differ in {difference}, so they are no one volume; "
+                f"{name}: {plane.name} and {first.name} differ in {difference}, so they are no one volume; "
                 "give the images of one stack only"
             )
 
@@ -124,10 +124,9 @@ def _same_image(a: Plane, b: Plane, opener: Opener) -> bool:
 
 
 def _different_at_one_place(a: Plane, b: Plane, name: str) -> str:
-    keywords = [keyword for keyword in a.traits | b.traits if a.traits.get(keyword) != b.traits.get(keyword)]
+    keywords = [keyword for keyword in TRAITS if a.traits.get(keyword) != b.traits.get(keyword)]
     what = f"differ in {' and '.join(keywords[:2])}" if keywords else "have other pixels"
-    place = "the same file" if a.member == b.member else f"{a.member} and {b.member}"
-    return f"{name}: two images at one position ({place}) {what}; give only the images of one of them"
+    return f"{name}: two images at one position ({a.name} and {b.name}) {what}; give only the images of one of them"
 
 
 def _single(plane: Plane, name: str) -> Grid:

@@ -127,9 +127,25 @@ def common_header(planes: Planes, uid: str) -> pydicom.Dataset:
         dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = "SE", "NONE", ""
         dataset.MRAcquisitionType, dataset.EchoTime, dataset.RepetitionTime = "2D", "10", "500"
         dataset.EchoTrainLength = "1"
+    elif dataset.Modality == "PT":
+        _add_pet(dataset, planes.n)
     block = dataset.private_block(0x0009, "MEDSR TEST", create=True)
     block.add_new(1, "LO", "private")
     return dataset
+
+
+def _add_pet(dataset: pydicom.Dataset, n: int) -> None:
+    """What a PET image has to say besides."""
+    dataset.ImageType = ["ORIGINAL", "PRIMARY"]
+    dataset.SeriesDate = dataset.AcquisitionDate = dataset.ContentDate = "20200102"
+    dataset.SeriesTime = dataset.AcquisitionTime = dataset.ContentTime = "101500"
+    dataset.Units, dataset.CountsSource, dataset.SeriesType = "BQML", "EMISSION", ["STATIC", "IMAGE"]
+    dataset.NumberOfSlices, dataset.ImageIndex = n, 1
+    dataset.CorrectedImage, dataset.DecayCorrection, dataset.CollimatorType = ["DECY", "ATTN"], "START", "NONE"
+    dataset.FrameReferenceTime, dataset.ActualFrameDuration, dataset.DecayFactor = "0", "120000", "1"
+    dataset.RadiopharmaceuticalInformationSequence = [item(RadionuclideCodeSequence=[])]
+    del dataset.PatientPosition  # which the two sequences say instead
+    dataset.PatientOrientationCodeSequence = dataset.PatientGantryRelationshipCodeSequence = []
 
 
 def stored(planes: Planes, k: float, slope: float | None = None) -> np.ndarray:
@@ -171,3 +187,46 @@ def write_series(folder: Path, planes: Planes, places: Sequence[float] | None = 
             setattr(dataset, keyword, value)
         save(dataset, folder / f"{(number * 7) % 101:03d}.dcm")
     return folder
+
+
+def item(**elements: Any) -> pydicom.Dataset:
+    """An item of a sequence."""
+    dataset = pydicom.Dataset()
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def enhanced(planes: Planes, places: Sequence[float] | None = None) -> pydicom.Dataset:
+    """One multi-frame file of the slices at some places, in that order."""
+    places = list(range(planes.n) if places is None else places)
+    dataset = common_header(planes, generate_uid(entropy_srcs=[planes.uid, "enhanced"]))
+    for keyword in ("EchoTime", "RepetitionTime", "KVP", "ScanningSequence", "SequenceVariant", "WindowCenter"):
+        if keyword in dataset:
+            del dataset[keyword]
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    dataset.InstanceNumber, dataset.NumberOfFrames = 1, len(places)
+    measures = item(PixelSpacing=ds([planes.spacing[1], planes.spacing[0]]), SliceThickness=ds([planes.distance])[0])
+    orientation = item(ImageOrientationPatient=ds([*planes.row, *planes.column]))
+    values = item(RescaleSlope=ds([planes.slope])[0], RescaleIntercept=ds([planes.inter])[0], RescaleType="HU")
+    shared = item(
+        PixelMeasuresSequence=[measures],
+        PlaneOrientationSequence=[orientation],
+        PixelValueTransformationSequence=[values],
+    )
+    if dataset.Modality == "MR":
+        shared.MREchoSequence = [item(EffectiveEchoTime=12.0)]
+        dataset.EchoPulseSequence = "SPIN"
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    dataset.PerFrameFunctionalGroupsSequence = [
+        item(
+            PlanePositionSequence=[item(ImagePositionPatient=ds(planes.position(k)))],
+            FrameContentSequence=[
+                item(StackID="1", InStackPositionNumber=number + 1, DimensionIndexValues=[1, number])
+            ],
+        )
+        for number, k in enumerate(places)
+    ]
+    dataset.PixelData = b"".join(stored(planes, k).tobytes() for k in places)
+    dataset["PixelData"].VR = "OW"
+    return dataset

@@ -4,10 +4,50 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dicom_files import CORONAL, MR, OBLIQUE, SAGITTAL, Planes, grid_points, phantom, write_series
+from dicom_files import (
+    CORONAL,
+    CT,
+    ENHANCED_CT,
+    MR,
+    OBLIQUE,
+    SAGITTAL,
+    Planes,
+    enhanced,
+    grid_points,
+    phantom,
+    save,
+    write_series,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from medsr_monai.dicom import choose_series, find_series, is_dicom, open_series, series_path
 from medsr_monai.errors import InputError
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    angles=st.tuples(*[st.floats(-180, 180)] * 3),
+    shear=st.tuples(*[st.floats(-0.5, 0.5)] * 2),
+    distance=st.floats(0.4, 8),
+    order=st.permutations(range(4)),
+    kind=st.sampled_from([CT, MR, ENHANCED_CT]),
+)
+def test_any_orientation_and_order(tmp_path_factory, angles, shear, distance, order, kind):
+    folder = tmp_path_factory.mktemp("series")
+    row, column, _ = Rotation.from_euler("xyz", angles, degrees=True).as_matrix().T
+    tilt = tuple(shear[0] * row + shear[1] * column)
+    planes = Planes(cosines=(row, column), shear=tilt, distance=distance, n=4, sop_class=kind)
+    if kind == ENHANCED_CT:
+        save(enhanced(planes, order), folder / "multi.dcm")
+    else:
+        write_series(folder, planes, places=order)
+    volume = open_series(folder)
+    np.testing.assert_allclose(volume.grid.affine, planes.affine, atol=1e-6)
+    # A place off by the last digit of a decimal string may round to the next whole number.
+    off = volume.read(0, 4) - phantom(grid_points(volume.grid.shape, volume.grid.affine))
+    assert np.abs(off).max() <= 1 and np.count_nonzero(off) <= 2
 
 
 @pytest.mark.parametrize("cosines", [((1, 0, 0), (0, 1, 0)), CORONAL, SAGITTAL, OBLIQUE])

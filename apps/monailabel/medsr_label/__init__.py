@@ -1,0 +1,1 @@
+"""What the MONAI Label app of medsr-monai consists of."""
