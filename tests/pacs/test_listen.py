@@ -272,5 +272,5 @@ def test_twenty_series_pushed_at_once_all_come_back(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_twenty_large_series_at_once_take_little_memory(tmp_path: Path) -> None:
-    """20 series of 20 images of 0.5 MB are 200 MB, their results 400 MB; the stand-in holds one series and its result."""
+    """20 series of 20 images of 0.5 MB are 200 MB, results 400 MB; the stand-in holds one series and its result."""
     assert push_twenty(tmp_path, n=20, size=512) < 150
