@@ -91,7 +91,7 @@ def image_with(**values: Any) -> Any:
 
 @pytest.mark.parametrize("keyword", ["SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"])
 def test_paths_in_uids(listener: Listener, keyword: str) -> None:
-    for path in ("../../escaped", "/tmp/escaped", "1.2/../../x", "1.2.3\0/x", "", "1.2." + "9" * 80):
+    for path in ("../../escaped", "/escaped", "1.2/../../x", "1.2.3\0/x", "", "1.2." + "9" * 80):
         image = image_with(**{keyword: path})
         announced = str(image.SOPInstanceUID) if keyword != "SOPInstanceUID" else "1.2.3"
         assert send_raw(listener.port, encoded(image), announced) == CANNOT_UNDERSTAND, path
