@@ -17,8 +17,9 @@ from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid, corner_error_mm
 from medsr_monai.volumes import read_volume
 from medsr_monai.workflows import bundle_root, run_inference
-from tests.label.orthanc import COLUMNS, PASSWORD, PLUGINS, PROGRAM, ROWS, SLICES, USER, Orthanc, made_series
+from tests.label.series import COLUMNS, ROWS, SLICES, made_series
 from tests.label.server_process import BUNDLE, LabelServer
+from tests.orthanc import MISSING, PASSWORD, USER, Orthanc
 
 pytestmark = [pytest.mark.label, pytest.mark.usefixtures("workflow_leaves_no_trace")]
 
@@ -46,8 +47,8 @@ def folder_server(scan: tuple[str, Path], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def pacs(scan: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    if not PROGRAM or not PLUGINS:
-        pytest.skip("Orthanc with DICOMweb is not installed (apt-get install orthanc orthanc-dicomweb)")
+    if MISSING:
+        pytest.skip(MISSING)
     started = Orthanc(tmp_path_factory.mktemp("orthanc"))
     for file in scan[1].iterdir():
         started.rest("/instances", file.read_bytes())

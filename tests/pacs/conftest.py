@@ -13,8 +13,8 @@ for needed in ("pydicom", "pynetdicom", "dicomweb_client"):
     except ImportError:
         collect_ignore_glob = ["test_*.py"]
 else:
-    from tests.pacs import orthanc as orthanc_server
-    from tests.pacs.orthanc import Orthanc
+    from tests import orthanc as orthanc_server
+    from tests.orthanc import Orthanc
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -82,12 +81,6 @@ def quick_upscale(source: Path, target: Path) -> None:
         maker.Manufacturer = "medsr-monai"
         derived.ContributingEquipmentSequence = [maker]
         derived.save_as(target / f"{index + 1:04d}.dcm")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class CountingArchive:

@@ -18,7 +18,8 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
 from medsr_monai.pacs.identifiers import token
-from tests.pacs.made import CountingArchive, dimse, free_port, make_image, make_series, push
+from tests.orthanc import free_port
+from tests.pacs.made import CountingArchive, dimse, make_image, make_series, push
 from tests.pacs.test_listen import Listener, derived, wait_for
 
 CANNOT_UNDERSTAND, MISMATCH, NO_RESOURCES = 0xC000, 0xA900, 0xA700

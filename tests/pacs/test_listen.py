@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.orthanc import Orthanc, free_port
 from tests.pacs.listener_process import POINTS, serve
 from tests.pacs.made import (
     NAME,
@@ -24,13 +25,11 @@ from tests.pacs.made import (
     CountingArchive,
     configuration_text,
     dimse,
-    free_port,
     make_series,
     push,
     quick_upscale,
     uid,
 )
-from tests.pacs.orthanc import Orthanc
 
 # A server that has imported all there is forks the listeners: a new interpreter for each would take a second or two.
 PROCESSES = multiprocessing.get_context("forkserver")

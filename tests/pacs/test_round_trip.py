@@ -10,8 +10,8 @@ import pytest
 
 from medsr_monai.errors import InputError
 from medsr_monai.pacs import open_remote, read_configuration, upscale_study
+from tests.orthanc import Orthanc
 from tests.pacs.made import NAME, PATIENT, make_image, make_series, quick_upscale, uid
-from tests.pacs.orthanc import Orthanc
 from tests.test_cli import medsr
 
 WAYS = ["dimse", "move", "web"]

@@ -17,7 +17,8 @@ from medsr_monai.pacs.arrivals import Arrivals
 from medsr_monai.pacs.configuration import Limits
 from medsr_monai.pacs.instances import Instance
 from medsr_monai.pacs.spool import QueueFullError, Spool
-from tests.pacs.made import CountingArchive, configuration_text, dimse, free_port, make_series, push, quick_upscale
+from tests.orthanc import free_port
+from tests.pacs.made import CountingArchive, configuration_text, dimse, make_series, push, quick_upscale
 from tests.pacs.test_listen import derived
 
 GENEROUS = Limits(free_gb=0.0)

@@ -13,7 +13,8 @@ from medsr_monai.errors import InputError
 from medsr_monai.pacs import open_remote, read_configuration
 from medsr_monai.pacs.configuration import Tls
 from medsr_monai.pacs.tls import client_context, server_context
-from tests.pacs.made import CountingArchive, dimse, free_port, make_series, push
+from tests.orthanc import free_port
+from tests.pacs.made import CountingArchive, dimse, make_series, push
 from tests.pacs.test_listen import Listener, derived, wait_for
 
 OPENSSL = shutil.which("openssl")

@@ -18,8 +18,8 @@ import pytest
 from medsr_monai.errors import InputError
 from medsr_monai.pacs import upscaling
 from medsr_monai.pacs.upscaling import InterruptedUpscalingError, UpscaleProcess
-from tests.pacs.made import NAME, PATIENT, configuration_text, dimse, free_port, make_series, push, uid
-from tests.pacs.orthanc import Orthanc
+from tests.orthanc import Orthanc, free_port
+from tests.pacs.made import NAME, PATIENT, configuration_text, dimse, make_series, push, uid
 from tests.pacs.test_listen import wait_for
 from tests.test_cli import medsr
 

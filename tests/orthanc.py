@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
-
-from tests.pacs.made import dimse, free_port
 
 PROGRAM = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
 PLUGINS = [
@@ -26,6 +25,12 @@ MISSING = (
     else ""
 )
 USER, PASSWORD = "tester", "not-a-secret"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Orthanc:
@@ -98,11 +103,12 @@ class Orthanc:
 
     def remotes(self) -> str:
         """The tables of a configuration that name this server in each way."""
+        dimse = f'kind = "dimse"\nhost = "127.0.0.1"\nport = {self.dimse_port}\nae_title = "ORTHANC"'
         return f"""
 [remotes.dimse]
-{dimse(self.dimse_port, "ORTHANC")}
+{dimse}
 [remotes.move]
-{dimse(self.dimse_port, "ORTHANC")}
+{dimse}
 retrieve = "move"
 move_port = {self.move_port}
 [remotes.web]
