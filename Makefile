@@ -62,7 +62,7 @@ train: $(CORE)  ## train the shipped weights again from the images in MEDSR_DATA
 
 label-server: $(LABEL)  ## serve the bundles with MONAI Label, on the images of STUDIES=folder or DICOMweb address
 	@test -n "$$STUDIES" || { echo "make label-server: name the images, e.g. STUDIES=path/to/folder" >&2; exit 2; }
-	@$(LABEL_VENV)/bin/python apps/monailabel/serve.py --studies "$$STUDIES" --host "$(HOST)" --port "$(PORT)"
+	@exec $(LABEL_VENV)/bin/python apps/monailabel/serve.py --studies "$$STUDIES" --host "$(HOST)" --port "$(PORT)"
 
 test-label: $(LABEL)  ## test the MONAI Label server, a real one, in its own environment
 	@$(LABEL_PIP) pytest

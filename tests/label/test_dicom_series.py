@@ -6,7 +6,6 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,7 @@ from medsr_monai.workflows import bundle_root, run_inference
 from tests.label.orthanc import COLUMNS, PASSWORD, PLUGINS, PROGRAM, ROWS, SLICES, USER, Orthanc, made_series
 from tests.label.server_process import BUNDLE, LabelServer
 
-pytestmark = [
-    pytest.mark.label,
-    pytest.mark.usefixtures("workflow_leaves_no_trace"),
-    pytest.mark.skipif(find_spec("medsr_monai.dicom") is None, reason="this checkout reads no DICOM series"),
-]
+pytestmark = [pytest.mark.label, pytest.mark.usefixtures("workflow_leaves_no_trace")]
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fastapi import HTTPException
 from monailabel.datastore.local import LocalDatastore
 
+from medsr_monai.dicom import is_dicom
 from medsr_monai.volumes import READABLE_SUFFIXES
 
 LISTED = 100
@@ -100,10 +100,4 @@ class FolderStudies(ReadOnlyStudies):
 
 
 def _is_series(path: Path) -> bool:
-    if not path.is_dir() and path.suffix.lower() != ".zip":
-        return False
-    if find_spec("medsr_monai.dicom") is None:
-        return False
-    from medsr_monai.dicom import is_dicom
-
-    return is_dicom(path)
+    return (path.is_dir() or path.suffix.lower() == ".zip") and is_dicom(path)
