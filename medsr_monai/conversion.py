@@ -18,7 +18,10 @@ def list_series(input: str) -> None:
     """
     from medsr_monai.dicom import find_series
 
-    for series in find_series(Path(str(input)).expanduser()):
+    found = find_series(Path(str(input)).expanduser())
+    if not found:
+        raise InputError(f"{input}: no DICOM series there")
+    for series in found:
         number = "-" if series.number is None else series.number
         note = "  localizer" if series.is_localizer else ""
         size = f"{series.n_images:5} images of {series.columns} x {series.rows}"

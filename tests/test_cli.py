@@ -168,10 +168,14 @@ def test_bad_input_is_one_line_and_status_2(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["upscale"], "input"),
-        (["upscale", "x.nii.gz"], "output"),
-        (["degrade", "--scale", "2"], "hr"),
-        (["upscal", "x.nii.gz", "y.nii.gz"], "upscal"),
+        (["upscale"], "input is missing; see medsr upscale --help"),
+        (["upscale", "x.nii.gz"], "output is missing; see medsr upscale --help"),
+        (["degrade", "--scale", "2"], "hr is missing; see medsr degrade --help"),
+        (["upscal", "x.nii.gz", "y.nii.gz"], "unknown command upscal; see medsr --help"),
+        (["pacs", "nope"], "unknown command nope; see medsr pacs --help"),
+        (["pacs", "upscale", "1.2.3"], "--study is missing; see medsr pacs upscale --help"),
+        (["pacs", "find", "1.2.3"], "too many arguments: 1.2.3; see medsr pacs find --help"),
+        (["pacs", "listen", "--port", "1"], "unknown option --port; see medsr pacs listen --help"),
     ],
 )
 def test_what_is_missing_is_one_line_and_status_2(
@@ -184,14 +188,19 @@ def test_what_is_missing_is_one_line_and_status_2(
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--help"], "upscale"), (["upscale", "--help"], "--consistency"), (["degrade", "-h"], "--gap_mm")],
+    [
+        (["--help"], "upscale"),
+        (["upscale", "--help"], "--consistency"),
+        (["degrade", "-h"], "--gap_mm"),
+        (["pacs", "-h"], "listen"),
+    ],
 )
 def test_help_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     assert medsr(monkeypatch, *arguments) == 0
     out, error = capsys.readouterr()
-    assert said in out + error and "Traceback" not in error
+    assert said in out + error and "Traceback" not in error and "FIRE_METADATA" not in out + error
 
 
 @pytest.mark.usefixtures("small_network")

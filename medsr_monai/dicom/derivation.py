@@ -222,9 +222,16 @@ def _set_pixel_format(dataset: Any, reference: DicomVolume, sop_class: str) -> N
         dataset.RescaleType = "HU"
 
 
+def _whole_settings(text: str) -> str:
+    """As many of ``bundle, setting, setting`` as lists of series can show; DerivationDescription has all of them."""
+    while len(text) > _MAX_LO and "," in text:
+        text = text.rpartition(",")[0]
+    return text[:_MAX_LO].strip()
+
+
 def _set_derivation(dataset: Any, algorithm: str, notes: Sequence[str]) -> None:
     said = "; ".join((f"AI super-resolution by {algorithm}", *notes, "values rounded half to even; research use only"))
-    dataset.SeriesDescription = plain_text(f"AI super-resolution {algorithm}", _MAX_LO)
+    dataset.SeriesDescription = _whole_settings(plain_text(f"AI super-resolution {algorithm}", _MAX_ST))
     dataset.DerivationDescription = plain_text(said, _MAX_ST)
     dataset.DerivationCodeSequence = [coded("113085", "Spatial resampling")]
     equipment = load_pydicom().Dataset()

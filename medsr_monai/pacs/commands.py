@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -58,15 +60,22 @@ def find(
         study: UID of the study whose series are listed.
         patient_id: only studies of this patient.
         accession: only the studies with this accession number.
-        date: only studies of this day or range, as 20240131 or 20240101-20240131.
+        date: only studies of this day or range, as 20240131, 20240101-20240131 or 20240101-.
         modality: only studies or series of this modality, as CT.
         remote: name of the archive in the configuration, where there are several.
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
     from medsr_monai.pacs.round_trip import checked_uid
 
+    if date is not None and not re.fullmatch(r"\d{8}(-(\d{8})?)?|-\d{8}", date):
+        raise InputError(f"--date {date}: must be a day or a range, as 20240131 or 20240101-20240131")
+    modality = modality and modality.upper()
     if study is not None:
         checked_uid("study", study)
+        unused = {"patient_id": patient_id, "accession": accession, "date": date}
+        given = [f"--{name}" for name, value in unused.items() if value is not None]
+        if given:
+            raise InputError(f"{', '.join(given)}: chooses studies; with --study, only --modality chooses series")
         level, query = "series", {"StudyInstanceUID": study, "Modality": modality}
     else:
         level = "study"
@@ -163,8 +172,15 @@ def upscale(
 
     configuration, archive = _opened(config, remote)
     target = archive if destination is None else open_remote(configuration, destination)
+    process = UpscaleProcess(configuration.upscale)
+
+    def upscale_aloud(source: Path, result: Path) -> None:
+        print(f"{source.name}  fetched, upscaling (minutes for a CT) ...", file=sys.stderr, flush=True)
+        process(source, result)
+
     outcomes = []
-    for outcome in upscale_study(archive, target, study, UpscaleProcess(configuration.upscale), series):
+    print(f"fetching from {archive.name} ...", file=sys.stderr, flush=True)
+    for outcome in upscale_study(archive, target, study, upscale_aloud, series):
         outcomes.append(outcome)
         said = f"{outcome.n_sent} images sent to {target.name}" if not outcome.reason else outcome.reason
         print(f"{outcome.series}  {outcome.n_images} images: {said}", flush=True)

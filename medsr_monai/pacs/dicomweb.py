@@ -141,7 +141,8 @@ class WebRemote:
                     f"{self.name}: {what} is not allowed (HTTP {status}); check its *_env keys"
                 ) from None
             kind = UnreachableError if status in LATER else RefusedError
-            raise kind(f"{self.name}: {what} failed (HTTP {status})") from None
+            hint = "; is the UID one that `medsr pacs find` lists, and is `url` right?" if status == 404 else ""
+            raise kind(f"{self.name}: {what} failed (HTTP {status}){hint}") from None
         except requests.exceptions.SSLError:
             raise RefusedError(f"{self.name}: no trusted TLS connection; check ca, certificate and key") from None
         except (requests.RequestException, OSError) as error:

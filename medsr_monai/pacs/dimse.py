@@ -157,7 +157,9 @@ class DimseRemote:
         failed = status.get("NumberOfFailedSuboperations")
         some = f", {failed} instances were not sent" if failed else ""
         kind = UnreachableError if status.Status & 0xFF00 == NO_RESOURCES and what == "C-STORE" else RefusedError
-        raise kind(f"{self.name}: {what} failed with status 0x{status.Status:04X}{some}")
+        # Archives have no status of their own for what they do not have.
+        hint = "; is the UID one that `medsr pacs find` lists?" if what in ("C-GET", "C-MOVE") and not failed else ""
+        raise kind(f"{self.name}: {what} failed with status 0x{status.Status:04X}{some}{hint}")
 
     @contextmanager
     def _associated(self, contexts: Sequence[tuple[str, list[str]]], **options: Any) -> Iterator[Any]:

@@ -117,6 +117,11 @@ def test_of_several_series_one_is_chosen_or_all(tmp_path, medsr):
     assert first.uid in listed and "number 8" in listed and SECRET not in listed
 
 
+def test_a_folder_without_series_is_said(tmp_path, medsr):
+    status, said = medsr("dicom", "list", tmp_path)
+    assert status == 2 and said.endswith("no DICOM series there\n")
+
+
 def test_a_zip_and_one_file_stand_for_their_series(scan, tmp_path, medsr):
     with zipfile.ZipFile(tmp_path / "scan.zip", "w") as archive:
         for file in scan.iterdir():

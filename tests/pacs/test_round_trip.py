@@ -62,7 +62,7 @@ def test_commands_send_find_and_fetch(
     assert medsr(monkeypatch, "pacs", "send", tmp_path / "in", "--remote", way) == 0
     assert orthanc.series() == {uid("study", "series"): 3}
     assert medsr(monkeypatch, "pacs", "find", "--date", "20240101-20241231", "--remote", way) == 0
-    assert medsr(monkeypatch, "pacs", "find", "--study", uid("study"), "--remote", way) == 0
+    assert medsr(monkeypatch, "pacs", "find", "--study", uid("study"), "--modality", "ct", "--remote", way) == 0
     assert medsr(monkeypatch, "pacs", "fetch", tmp_path / "out", "--study", uid("study"), "--remote", way) == 0
     said = capfd.readouterr()
     assert f"{uid('study')}  20240131  CT  1 series" in said.out
@@ -107,6 +107,7 @@ def test_what_is_not_there_is_said(
     assert medsr(monkeypatch, "pacs", "fetch", tmp_path / "out", *arguments, "--remote", way) == 2
     said = capfd.readouterr().err.strip().splitlines()
     assert len(said) == 1 and said[0].startswith(f"error: {way}: ")
+    assert "has no instances" in said[0] or "one that `medsr pacs find` lists" in said[0]
     assert not (tmp_path / "out").exists()
 
 
@@ -138,3 +139,18 @@ def test_an_archive_that_is_not_running_is_said(way: str, pacs_toml: Path, ortha
     pacs_toml.write_text(text)
     with pytest.raises(InputError, match=f"{way}.*: no connection"):
         open_remote(read_configuration(), way).echo()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--date", "2024-01-31"), "--date 2024-01-31: must be a day or a range"),
+        (("--study", "1.2.3", "--date", "20240131"), "--date: chooses studies"),
+        (("--study", "1.2.3", "--patient_id", "4711"), "--patient_id: chooses studies"),
+    ],
+)
+def test_a_search_that_an_archive_would_answer_with_nothing_or_too_much_is_refused(
+    arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert medsr(monkeypatch, "pacs", "find", *arguments) == 2
+    assert capfd.readouterr().err.startswith(f"error: {said}")

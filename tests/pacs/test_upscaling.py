@@ -39,6 +39,7 @@ def test_a_study_is_upscaled_by_the_shipped_bundle(
     assert counts.pop(uid("study", "series")) == 4
     ((derived, n_images),) = counts.items()
     assert n_images == 8 and "4 images: 8 images sent" in said.out
+    assert f"{uid('study', 'series')}  fetched, upscaling" in said.err
     assert not [secret for secret in (NAME, PATIENT, "Doe", "4711") if secret in said.out + said.err]
     assert medsr(monkeypatch, "pacs", "fetch", tmp_path / "out", "--study", uid("study"), "--remote", way) == 0
     results = [pydicom.dcmread(file) for file in sorted((tmp_path / "out" / derived).iterdir())]
