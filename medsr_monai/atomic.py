@@ -11,6 +11,10 @@ from pathlib import Path
 from types import TracebackType
 
 
+TEMPORARY = ".medsr-"
+"""How the names begin that files and folders have until they are complete."""
+
+
 class Together:
     """Files and folders that appear under their names when all of them are complete, and none if one fails.
 
@@ -110,7 +114,7 @@ def replacing_folder(path: str | Path, suffix: str = ".tmp", together: Together 
 
 
 def _hidden_beside(target: Path, suffix: str) -> Path:
-    return target.with_name(f".medsr-{secrets.token_hex(6)}{suffix}")
+    return target.with_name(f"{TEMPORARY}{secrets.token_hex(6)}{suffix}")
 
 
 def _flush(file: Path) -> None:

@@ -1,5 +1,6 @@
 """DICOM series: find them, read them as volumes, and write derived series that an archive accepts."""
 
+from medsr_monai.dicom.derivation import refuse_source
 from medsr_monai.dicom.derived import DerivedSeriesWriter, write_derived
 from medsr_monai.dicom.series import Series, choose_series, find_series, is_dicom, series_path
 from medsr_monai.dicom.volume import DicomVolume, open_series
@@ -12,6 +13,7 @@ __all__ = [
     "find_series",
     "is_dicom",
     "open_series",
+    "refuse_source",
     "series_path",
     "write_derived",
 ]

@@ -4,7 +4,7 @@ says that it is derived."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,15 @@ _EMPTY_BY_CLASS = {
     _MR: ("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength"),
     _PET: (),
 }
+# What may differ between the source's files and is kept all the same: it is of the patient and the study, or an image
+# is none without it.
+_KEPT_THOUGH_VARYING = {
+    *_EMPTY,
+    *"SpecificCharacterSet Modality ImageType PatientPosition ScanningSequence SequenceVariant".split(),
+    *"AcquisitionDate FrameReferenceTime ActualFrameDuration DecayFactor".split(),
+} - {"AcquisitionNumber"}
+_PATIENT_GROUP = 0x0010
+_LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _LOSSY_SYNTAXES = {f"1.2.840.10008.1.2.4.{tail}" for tail in ("50", "51", "81")}
 
 
@@ -79,6 +88,17 @@ def classic_class(header: Header, name: str) -> str:
     if classic is None:
         raise InputError(f"{name}: only CT, MR and PET have derived series; write NIfTI instead (OUT.nii.gz)")
     return classic
+
+
+def refuse_source(reference: DicomVolume) -> None:
+    """Refuse what can have no derived series.
+
+    Raises:
+        InputError: a source whose kind has no classic class, or that is of no study.
+    """
+    header = next(reference.headers())
+    classic_class(header, str(reference.path))
+    header.uid("StudyInstanceUID")
 
 
 def plain_text(text: str, most: int) -> str:
@@ -100,14 +120,11 @@ def series_uid(reference: DicomVolume, grid: Grid, algorithm: str) -> str:
     return derived_uid(reference.uid, algorithm, grid.shape, numbers)
 
 
-def derived_header(
-    reference: DicomVolume, header: Header, uid: str, algorithm: str, notes: Sequence[str]
-) -> tuple[Any, int]:
+def derived_header(reference: DicomVolume, uid: str, algorithm: str, notes: Sequence[str]) -> tuple[Any, int]:
     """Make what all files of the derived series share.
 
     Args:
         reference: the source.
-        header: of one of its files.
         uid: of the new series.
         algorithm: bundle, version and settings.
         notes: what else was done.
@@ -116,14 +133,18 @@ def derived_header(
         A pydicom dataset, and how many damaged elements of the source were left out of it.
 
     Raises:
-        InputError: a source whose kind has no classic class.
+        InputError: a source whose kind has no classic class, or that is of no study.
     """
+    headers = reference.headers()
+    header = next(headers)
     sop_class = classic_class(header, str(reference.path))
     is_enhanced = header.uid("SOPClassUID") != sop_class
     dataset, n_damaged = _kept(header)
+    _drop_what_varies(dataset, headers, sop_class)
     if is_enhanced:
         _flatten(dataset, reference, sop_class)
     dataset.SOPClassUID = sop_class
+    dataset.StudyInstanceUID = header.uid("StudyInstanceUID")
     dataset.SeriesInstanceUID = uid
     dataset.SeriesNumber = min((header.whole("SeriesNumber") or 0) + SERIES_NUMBER_OFFSET, 2**31 - 1)
     _set_image_type(dataset, sop_class)
@@ -135,7 +156,7 @@ def derived_header(
         dataset.Laterality = None
     if not is_uid(str(dataset.get("FrameOfReferenceUID", None) or "")):
         dataset.FrameOfReferenceUID = derived_uid(reference.uid, "frame of reference")
-    if reference.planes[0].pixels.syntax in _LOSSY_SYNTAXES:
+    if any(plane.pixels.syntax in _LOSSY_SYNTAXES for plane in reference.planes):
         dataset.LossyImageCompression = "01"
     _set_pixel_format(dataset, reference, sop_class)
     _set_derivation(dataset, algorithm, (*reference.notes, *notes))
@@ -161,6 +182,34 @@ def _kept(header: Header) -> tuple[Any, int]:
                 kept.add(copy.deepcopy(element))
         kept.remove_private_tags()  # those within sequences
     return kept, n_damaged
+
+
+def _drop_what_varies(dataset: Any, others: Iterable[Header], sop_class: str) -> None:
+    """Remove what holds for some of the source's images only: times, tube currents and table positions of a slice.
+
+    Once lossy is lossy: a single image that was compressed so marks the whole.
+    """
+    kept = {*_KEPT_THOUGH_VARYING, *_LOSSY, *(("AcquisitionTime",) if sop_class == _PET else ())}
+    first = {
+        element.tag: element.value
+        for element in dataset
+        if element.keyword not in kept and element.VR != "UI" and element.tag.group != _PATIENT_GROUP
+    }
+    with quietly():
+        for other in others:
+            for tag in [tag for tag, value in first.items() if _value_of(other, tag) != value]:
+                del first[tag], dataset[tag]
+            if _value_of(other, _LOSSY[0]) == "01" != dataset.get(_LOSSY[0]):
+                for keyword in _LOSSY:
+                    setattr(dataset, keyword, copy.deepcopy(_value_of(other, keyword)))
+
+
+def _value_of(header: Header, tag: Any) -> Any:
+    """A value; None where there is none, or none that can be parsed."""
+    try:
+        return header.dataset[tag].value
+    except Exception:  # pydicom lets anything through
+        return None
 
 
 def _sound_element(dataset: Any, tag: Any) -> Any | None:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO
 
+from medsr_monai.atomic import TEMPORARY
 from medsr_monai.errors import InputError
 
 _PREAMBLE = 128
@@ -149,9 +150,12 @@ def _begins(path: Path, magic: bytes, offset: int) -> bool:
 
 
 def files_below(folder: Path, recursive: bool = True) -> Iterator[Path]:
-    """The regular files of a folder, in the order of their names; links to folders are not followed."""
+    """The regular files of a folder, in the order of their names; links to folders are not followed.
+
+    What a killed process left of a series that it was writing is passed over.
+    """
     for here, folders, names in os.walk(folder):
-        folders[:] = sorted(folders) if recursive else []
+        folders[:] = sorted(name for name in folders if not name.startswith(TEMPORARY)) if recursive else []
         for name in sorted(names):
             path = Path(here, name)
             if path.is_file():  # a pipe or a socket would wait for ever

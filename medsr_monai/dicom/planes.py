@@ -46,7 +46,11 @@ TRAITS = (
 )
 """What tells images at one place apart, the telling ones first."""
 
+_OWNED_BY = ("StudyInstanceUID", "PatientID")
+"""What all images of a series have in common, whatever a careless export says."""
+
 _PLACED_BY = (
+    *_OWNED_BY,
     "SOPClassUID",
     "SOPInstanceUID",
     "SeriesInstanceUID",
@@ -137,18 +141,32 @@ def read_planes(members: Sequence[Member], series_uid: str) -> list[Plane]:
         Its planes in the order of the files, with the frames of each in order.
 
     Raises:
-        InputError: a damaged or truncated file, a kind of image that is not supported, or no geometry.
+        InputError: a damaged or truncated file, a kind of image that is not supported, no geometry, or images of
+            several patients or studies under one SeriesInstanceUID.
     """
     planes: list[Plane] = []
+    owner: Header | None = None
     with Opener() as opener, quietly():
         for member in members:
             with opener.open(member) as file:
                 header = read_header(member, file, _PLACED_BY)
                 if header.uid("SeriesInstanceUID") != series_uid:
                     raise InputError(f"{member}: belongs to another series than when the source was listed; try again")
+                owner = owner or header
+                _check_owner(header, owner)
                 pixels = find_pixels(header, file, opener.n_bytes(member))
             planes.extend(_planes_of(header, pixels))
     return planes
+
+
+def _check_owner(header: Header, owner: Header) -> None:
+    """A volume of two patients would be filed under one of them. The values are a patient's, so they are not named."""
+    for keyword in _OWNED_BY:
+        if header.text(keyword) != owner.text(keyword):
+            raise InputError(
+                f"{header.member} and {owner.member} differ in {keyword}, though their series is one; give the images "
+                "of one patient and study only"
+            )
 
 
 def _planes_of(header: Header, pixels: Pixels) -> list[Plane]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,10 +107,13 @@ class DicomVolume:
                 stored = plane.pixels.read(plane.frame, opener)
                 slab[..., k - which.start] = (stored.T * plane.slope + plane.inter).astype(np.float32)
 
-    def header(self) -> Header:
-        """The whole header of the file that the first slice is in."""
-        with Opener() as opener, opener.open(self.planes[0].member) as file:
-            return read_header(self.planes[0].member, file)
+    def headers(self) -> Iterator[Header]:
+        """The whole header of each file, that of the first slice first."""
+        with Opener() as opener:
+            for member in dict.fromkeys(plane.member for plane in self.planes):
+                with opener.open(member) as file:
+                    header = read_header(member, file)
+                yield header
 
 
 def open_series(path: str | Path, uneven: str = "refuse") -> DicomVolume:

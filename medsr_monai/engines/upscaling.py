@@ -74,6 +74,7 @@ class VolumeUpscaler(SupervisedEvaluator):
     def _upscale(self, index: int, global_epoch: int) -> None:
         if self.streamer is not None:
             source = self.dataset.data[index]["image"]
+            self.streamer.save.check(source)
             if self.streamer.wants(source, self.network):
                 self.streamer.upscale(source, self.network)
                 return

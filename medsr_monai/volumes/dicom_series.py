@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medsr_monai.atomic import replacing_folder
-from medsr_monai.dicom import DerivedSeriesWriter, DicomVolume, is_dicom, open_series, write_derived
+from medsr_monai.dicom import DerivedSeriesWriter, DicomVolume, is_dicom, open_series, refuse_source, write_derived
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid
 from medsr_monai.volumes.volume import EVENLY, Volume, VolumeInfo, volume_suffix
@@ -117,7 +117,7 @@ def refuse_target(path: Path, source: VolumeInfo | None) -> None:
     """Refuse a folder that a derived series cannot take.
 
     Raises:
-        InputError: something is in it, or the source is no DICOM series.
+        InputError: something is in it, or the source is no DICOM series, or none that others can be derived from.
     """
     if source is None or source.series is None:
         raise InputError(
@@ -126,3 +126,4 @@ def refuse_target(path: Path, source: VolumeInfo | None) -> None:
         )
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise InputError(f"{path}: not an empty folder; a series needs a new or an empty one")
+    refuse_source(source.series)

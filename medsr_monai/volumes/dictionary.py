@@ -17,7 +17,7 @@ from monai.utils.enums import MetaKeys
 from medsr_monai.atomic import Together
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
-from medsr_monai.volumes.dicom_series import say_what_was_done
+from medsr_monai.volumes.dicom_series import refuse_target, say_what_was_done
 from medsr_monai.volumes.reading import read_info, read_volume
 from medsr_monai.volumes.slab_writing import streamable_suffix, write_in_slabs
 from medsr_monai.volumes.volume import DICOM_SUFFIX, STREAMABLE_SUFFIXES, WRITABLE_SUFFIXES, VolumeInfo, volume_stem
@@ -135,6 +135,19 @@ class SaveVolumed(MapTransform):
                 f"{path}: already written from {earlier[1]} ({earlier[0]}); give {source} another output_dir"
             )
         return path
+
+    def check(self, source: str | Path) -> None:
+        """Refuse a target that could not be written, before hours of work are spent on it.
+
+        Raises:
+            InputError: see `output_path`; an unknown suffix; or a DICOM series whose folder is in use, or whose source
+                cannot have a derived series.
+        """
+        for key in self.keys:
+            path = self.output_path(key, str(source))
+            info = _source_info(str(source))  # what cannot be read is said where it is read
+            if streamable_suffix(path) == DICOM_SUFFIX and info is not None:
+                refuse_target(path, info)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write each key's volume.

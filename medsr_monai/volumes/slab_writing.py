@@ -66,7 +66,10 @@ def streamable_suffix(path: str | Path) -> str:
     # The dots of a UID, by which such a folder may be called, begin no suffix.
     if Path(path).suffix.lower() in ("", DICOM_SUFFIX) or Path(path).is_dir() or UID.match(Path(path).name):
         return DICOM_SUFFIX
-    raise InputError(f"{path}: unknown output suffix; supported are {', '.join(STREAMABLE_SUFFIXES)}")
+    raise InputError(
+        f"{path}: unknown output suffix; supported are {', '.join(STREAMABLE_SUFFIXES)}; for a DICOM series give a "
+        "folder that is there or has no dot in its name"
+    )
 
 
 class SlabWriter:

@@ -311,3 +311,33 @@ def test_notes_and_names_hold_no_patient(tmp_path):
     said = [*writer.notes, *volume.notes, *(path.name for path in writer.folder.iterdir())]
     assert not any(part in text for text in said for part in (SECRET, "Doe", "1234"))
     assert CT in str(pydicom.dcmread(writer.folder / "0001.dcm").file_meta.MediaStorageSOPClassUID)
+
+
+def test_what_holds_for_one_slice_only_is_not_said_of_all(tmp_path):
+    planes = Planes(n=4)
+    for k in range(4):
+        dataset = classic_slice(planes, k)
+        dataset.XRayTubeCurrent, dataset.AcquisitionTime, dataset.AcquisitionNumber = 100 + k, f"10{k:02d}00", k
+        dataset.TablePosition, dataset.SpiralPitchFactor, dataset.ScanOptions = float(k), 1.0, "HELICAL"
+        dataset.PatientName, dataset.LossyImageCompression = f"{SECRET} {k}", "00"
+        if k == 2:
+            dataset.LossyImageCompression, dataset.LossyImageCompressionRatio = "01", "10"
+            dataset.LossyImageCompressionMethod = "ISO_10918_1"
+        save(dataset, tmp_path / "source" / f"{k}.dcm")
+    volume = open_series(tmp_path / "source")
+    folder = new_folder(tmp_path)
+    write_derived(folder, volume.read(0, 4), volume.grid, volume, ALGORITHM)
+    last = pydicom.dcmread(folder / "0004.dcm")
+    assert not {"XRayTubeCurrent", "AcquisitionTime", "TablePosition"} & {element.keyword for element in last}
+    assert (last.SpiralPitchFactor, last.ScanOptions, last.KVP, last.AcquisitionNumber) == (1, "HELICAL", 120, None)
+    assert last.PatientName == f"{SECRET} 0"
+    assert (last.LossyImageCompression, last.LossyImageCompressionRatio) == ("01", 10)
+    assert_valid(folder)
+
+
+@pytest.mark.parametrize("uid", ["../../evil", "", "1..2"])
+def test_a_source_of_no_study_is_refused(tmp_path, uid):
+    volume = open_series(write_series(tmp_path / "source", Planes(n=2), StudyInstanceUID=uid))
+    with pytest.raises(InputError, match=r"no StudyInstanceUID|StudyInstanceUID is no UID"):
+        DerivedSeriesWriter(new_folder(tmp_path), volume, volume.grid, ALGORITHM)
+    assert not list((tmp_path / "derived").iterdir())

@@ -182,3 +182,23 @@ def test_a_lazy_series_is_the_whole_one(scan):
     assert lazy.grid == canonical
     assert np.concatenate(parts, axis=lazy.slow_axis).sum() == pytest.approx(volume.data.sum())
     assert read_info(scan).shape == volume.shape
+
+
+def test_what_could_not_be_written_is_refused_before_anything_is_computed(scan, tmp_path, medsr, monkeypatch):
+    monkeypatch.setattr("medsr_monai.inferers.StreamingInferer.__call__", lambda *_: pytest.fail("computed"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    no_study = write_series(tmp_path / "none", Planes(), StudyInstanceUID="../x")
+    for source, out, what in (
+        (scan, "full", "not an empty folder"),
+        (scan, "sr.nii.gzz", "unknown output suffix"),
+        (no_study, "out", "StudyInstanceUID is no UID"),
+    ):
+        status, said = medsr("upscale", source, tmp_path / out, "--progress", False)
+        assert status == 2 and what in said, said
+
+
+def test_what_a_killed_run_left_beside_the_scan_is_no_series(scan, tmp_path, medsr):
+    write_series(scan / ".medsr-0123456789ab.tmp", KINDS["sagittal MR"], places=[0, 1])
+    status, said = medsr("dicom", "list", scan)
+    assert status == 0 and said.count("\n") == 1, said

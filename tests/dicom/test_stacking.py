@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_files import CORONAL, CT, MR, PET, SECRET, Planes, classic_slice, save, write_series
 
@@ -160,3 +161,14 @@ def test_one_file_stands_for_its_series_in_its_folder(tmp_path):
     save(classic_slice(Planes(sop_class=CT), 0), tmp_path / "another.dcm")
     assert open_series(tmp_path / "007.dcm").uid == planes.uid
     assert open_series(tmp_path / "007.dcm").grid.shape[2] == 6
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("PatientID", "5678"), ("StudyInstanceUID", "1.2.3")])
+def test_two_patients_or_studies_under_one_uid_are_no_volume(tmp_path, keyword, value):
+    write_series(tmp_path, Planes())
+    stranger = pydicom.dcmread(tmp_path / "021.dcm")
+    setattr(stranger, keyword, value)
+    save(stranger, tmp_path / "021.dcm")
+    with pytest.raises(InputError, match=f"differ in {keyword}") as caught:
+        open_series(tmp_path)
+    assert value not in str(caught.value) and "1234" not in str(caught.value)
