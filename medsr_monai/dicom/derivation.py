@@ -70,8 +70,8 @@ _EMPTY_BY_CLASS = {
 # is none without it.
 _KEPT_THOUGH_VARYING = {
     *_EMPTY,
-    *"SpecificCharacterSet Modality ImageType PatientPosition ScanningSequence SequenceVariant".split(),
-    *"AcquisitionDate FrameReferenceTime ActualFrameDuration DecayFactor".split(),
+    *["SpecificCharacterSet", "Modality", "ImageType", "PatientPosition", "ScanningSequence", "SequenceVariant"],
+    *["AcquisitionDate", "FrameReferenceTime", "ActualFrameDuration", "DecayFactor"],
 } - {"AcquisitionNumber"}
 _PATIENT_GROUP = 0x0010
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
