@@ -21,7 +21,7 @@ LABEL_PIP := $(LABEL_VENV)/bin/python -m pip install --quiet --disable-pip-versi
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-slow test-label label-server lint check format train clean distclean
+.PHONY: help venv demo test test-slow test-label label-server named-studies lint check format train clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -60,9 +60,12 @@ train: $(CORE)  ## train the shipped weights again from the images in MEDSR_DATA
 	@$(BIN)/python -m monai.bundle run --bundle_root $(BUNDLE) --dataset_dir "$$MEDSR_DATA/mri" \
 		--config_file "['$(BUNDLE)/configs/train.json','$(BUNDLE)/configs/shipped_weights.json']"
 
-label-server: $(LABEL)  ## serve the bundles with MONAI Label, on the images of STUDIES=folder or DICOMweb address
-	@test -n "$$STUDIES" || { echo "make label-server: name the images, e.g. STUDIES=path/to/folder" >&2; exit 2; }
+label-server: named-studies $(LABEL)  ## serve the bundles with MONAI Label, on the images of STUDIES=folder or DICOMweb address
 	@exec $(LABEL_VENV)/bin/python apps/monailabel/serve.py --studies "$$STUDIES" --host "$(HOST)" --port "$(PORT)"
+
+# Before the installation, which takes minutes.
+named-studies:
+	@test -n "$$STUDIES" || { echo "make label-server: name the images, e.g. STUDIES=path/to/folder" >&2; exit 2; }
 
 test-label: $(LABEL)  ## test the MONAI Label server, a real one, in its own environment
 	@$(LABEL_PIP) pytest

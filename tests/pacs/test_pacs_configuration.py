@@ -54,7 +54,15 @@ def test_what_the_example_comments_out_is_valid_too(tmp_path: Path, monkeypatch:
     configuration = read_configuration(tmp_path / "pacs.toml")
     assert configuration.listen and configuration.listen.tls and configuration.listen.tls.ca
     assert configuration.remotes["web"].user_env == "PACS_USER"  # type: ignore[union-attr]
-    assert set(configuration.upscale) == {"bundle", "profile", "consistency", "perception", "device", "memory_gb"}
+    assert set(configuration.upscale) == {
+        "bundle",
+        "profile",
+        "consistency",
+        "perception",
+        "device",
+        "memory_gb",
+        "uneven",
+    }
 
 
 @pytest.mark.parametrize(
