@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import io
 import json
 import os
-import re
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import fire
-from fire.core import FireExit
-from fire.decorators import FIRE_METADATA, SetParseFns
+from fire.decorators import SetParseFns
 
 from medsr_monai import conversion, label
-from medsr_monai.arguments import absolute, check_numbers, listed, refuse_unknown
+from medsr_monai.arguments import (
+    absolute,
+    check_numbers,
+    command_words,
+    is_asked_for_help,
+    listed,
+    parse_command,
+    refuse_unknown,
+)
 from medsr_monai.errors import INTERRUPTED, InputError, exit_with, find_input_error
 from medsr_monai.pacs import commands as pacs
 from medsr_monai.reader_study import commands as reader_study
@@ -327,84 +328,12 @@ COMMANDS: dict[str, Any] = {
 }
 
 
-def parse_command() -> Callable[[], None] | None:
-    """What the command line asks for, not yet run; None where fire has answered itself with a list of the commands.
-
-    Fire only parses: for a missing argument it would print its usage over several lines.
-
-    Raises:
-        InputError: a missing argument or an unknown command.
-        FireExit: help was asked for, and printed.
-    """
-    chosen: list[Callable[[], None]] = []
-
-    def postponed(command: Any) -> Any:
-        if isinstance(command, Mapping):
-            return {name: postponed(part) for name, part in command.items()}
-
-        @functools.wraps(command)
-        def choose(*args: Any, **kwargs: Any) -> None:
-            chosen.append(functools.partial(command, *args, **kwargs))
-
-        if is_asked_for_help():  # fire lists its own note at a function among the command's groups
-            vars(choose).pop(FIRE_METADATA, None)
-        return choose
-
-    messages = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(messages):
-            fire.Fire(postponed(COMMANDS), name="medsr")
-    except FireExit as end:
-        if end.code:
-            raise InputError(in_plain_words(str(end.trace.elements[-1].ErrorAsStr()))) from None
-        print(messages.getvalue(), end="", file=sys.stderr)
-        raise
-    return chosen[0] if chosen else None
-
-
-FIRE_SAYS = {
-    r"The function received no value for the required argument: (\w+)": r"\1 is missing",
-    r"Missing required flags: \{'(\w+)'\}": r"--\1 is missing",
-    r"Missing required flags: (.+)": r"required options are missing: \1",
-    r"Could not consume arg: (--?[^\W\d].*)": r"unknown option \1",
-    r"Could not consume arg: (.+)": r"too many arguments: \1",
-    r"Cannot find key: (.+)": r"unknown command \1",
-}
-
-
-def in_plain_words(cause: str) -> str:
-    """What fire found wrong, without its jargon, and where the help of that command is."""
-    cause = cause.rstrip(".")
-    for said, plain in FIRE_SAYS.items():
-        if re.fullmatch(said, cause):
-            cause = re.sub(said, plain, cause)
-            break
-    return f"{cause}; see {' '.join(('medsr', *command_words()))} --help"
-
-
-def command_words() -> list[str]:
-    """The words of the command line that name a command: none, one, or two for a command of a group."""
-    words: list[str] = []
-    part: Any = COMMANDS
-    for word in sys.argv[1:]:
-        if not isinstance(part, Mapping) or word not in part:
-            break
-        words.append(word)
-        part = part[word]
-    return words
-
-
-def is_asked_for_help() -> bool:
-    """Whether the command line asks for help."""
-    return bool({"--help", "-h"} & set(sys.argv[1:]))
-
-
 def main() -> None:
     """Entry point: bad input is one line on standard error and status 2."""
-    if is_asked_for_help() and command_words():
-        sys.argv[1 + len(command_words()) :] = ["--", "--help"]
+    if is_asked_for_help() and command_words(COMMANDS):
+        sys.argv[1 + len(command_words(COMMANDS)) :] = ["--", "--help"]
     try:
-        command = parse_command()
+        command = parse_command(COMMANDS)
         if command is not None:
             command()
     except KeyboardInterrupt:
