@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-
 TEMPORARY = ".medsr-"
 """How the names begin that files and folders have until they are complete."""
 
