@@ -49,10 +49,15 @@ def decode(request: dict[str, Any], data: bytes) -> Any:
 
 
 def problem(error: BaseException) -> dict[str, str]:
-    """Say what went wrong: no decoder, or damaged data and the kind of error, never its text."""
+    """Say what went wrong: no decoder, none for data of this kind, or damaged data; and the kind of error, never its
+    text."""
     text = str(error).lower()
-    is_missing = isinstance(error, NotImplementedError) or ("missing" in text and "dependenc" in text)
-    return {"problem": "missing" if is_missing else "damaged", "kind": type(error).__name__}
+    if isinstance(error, NotImplementedError) or ("missing" in text and "dependenc" in text):
+        what = "missing"
+    else:  # after its first line pydicom quotes each plugin; 12-bit JPEG is what none of those we bring can read
+        said = text.splitlines()[1:]
+        what = "unsupported" if said and all("not support" in line for line in said) else "damaged"
+    return {"problem": what, "kind": type(error).__name__}
 
 
 def answer(request: dict[str, Any], data: bytes, out: IO[bytes]) -> None:

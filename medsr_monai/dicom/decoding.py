@@ -32,13 +32,13 @@ class Undecodable(Exception):
 
     Args:
         kind: what happened, in a word.
-        is_missing: whether a decoder would have to be installed.
+        problem: "damaged"; "missing", where a decoder would have to be installed; "unsupported", where none can.
     """
 
-    def __init__(self, kind: str, is_missing: bool = False) -> None:
+    def __init__(self, kind: str, problem: str = "damaged") -> None:
         super().__init__(kind)
         self.kind = kind
-        self.is_missing = is_missing
+        self.problem = problem
 
 
 class DecoderProcess:
@@ -78,7 +78,7 @@ class DecoderProcess:
             finally:
                 timer.cancel()
         if "problem" in head:
-            raise Undecodable(head["kind"], head["problem"] == "missing")
+            raise Undecodable(head["kind"], head["problem"])
         return np.frombuffer(payload, np.dtype(head["dtype"])).reshape(head["shape"])
 
     def _running(self) -> subprocess.Popen[bytes]:

@@ -14,6 +14,7 @@ from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid
 
 if TYPE_CHECKING:
+    from medsr_monai.dicom.storage import Storage
     from medsr_monai.dicom.volume import DicomVolume
 
 SERIES_NUMBER_OFFSET = 1000
@@ -113,18 +114,22 @@ def derived_uid(*sources: object) -> str:
 
 
 def series_uid(reference: DicomVolume, grid: Grid, algorithm: str) -> str:
-    """The UID of a derived series: the same for the same source, grid and algorithm, so that sending it again
-    replaces it."""
+    """The UID of a derived series: the same for the same images, grid, algorithm and version, so that sending it again
+    leaves one copy; of other images another, as archives may keep what they have under a UID."""
+    images = sorted({header.uid("SOPInstanceUID") for header in reference.headers()})
     # To a micrometre, so that the last bits of a computation do not matter; adding zero makes -0.0 one with 0.0.
     numbers = (grid.affine[:3].round(3) + 0.0).ravel().tolist()
-    return derived_uid(reference.uid, algorithm, grid.shape, numbers)
+    return derived_uid(reference.uid, images, algorithm, __version__, grid.shape, numbers)
 
 
-def derived_header(reference: DicomVolume, uid: str, algorithm: str, notes: Sequence[str]) -> tuple[Any, int]:
+def derived_header(
+    reference: DicomVolume, storage: Storage, uid: str, algorithm: str, notes: Sequence[str]
+) -> tuple[Any, int]:
     """Make what all files of the derived series share.
 
     Args:
         reference: the source.
+        storage: how the pixels are stored.
         uid: of the new series.
         algorithm: bundle, version and settings.
         notes: what else was done.
@@ -158,7 +163,7 @@ def derived_header(reference: DicomVolume, uid: str, algorithm: str, notes: Sequ
         dataset.FrameOfReferenceUID = derived_uid(reference.uid, "frame of reference")
     if any(plane.pixels.syntax in _LOSSY_SYNTAXES for plane in reference.planes):
         dataset.LossyImageCompression = "01"
-    _set_pixel_format(dataset, reference, sop_class)
+    _set_pixel_format(dataset, reference, storage, sop_class)
     _set_derivation(dataset, algorithm, (*reference.notes, *notes))
     return dataset, n_damaged
 
@@ -259,14 +264,14 @@ def _set_dates(dataset: Any, sop_class: str) -> None:
         setattr(dataset, f"{name}Time", now.strftime("%H%M%S"))
 
 
-def _set_pixel_format(dataset: Any, reference: DicomVolume, sop_class: str) -> None:
+def _set_pixel_format(dataset: Any, reference: DicomVolume, storage: Storage, sop_class: str) -> None:
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = reference.planes[0].pixels.photometric
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
-    dataset.PixelRepresentation = int(reference.dtype.kind == "i")
-    if sop_class != _MR or (reference.slope, reference.inter) != (1, 0):
+    dataset.PixelRepresentation = int(storage.dtype.kind == "i")
+    if sop_class != _MR or (storage.slope, storage.inter) != (1, 0):
         as_ds = load_pydicom("pydicom.valuerep").format_number_as_ds
-        dataset.RescaleSlope, dataset.RescaleIntercept = as_ds(reference.slope), as_ds(reference.inter)
+        dataset.RescaleSlope, dataset.RescaleIntercept = as_ds(storage.slope), as_ds(storage.inter)
     if sop_class == _CT:
         dataset.RescaleType = "HU"
 

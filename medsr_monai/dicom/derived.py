@@ -11,6 +11,7 @@ import numpy as np
 from medsr_monai.dicom.derivation import coded, derived_header, derived_uid, plain_text, series_uid
 from medsr_monai.dicom.headers import load_pydicom, quietly
 from medsr_monai.dicom.planes import Plane
+from medsr_monai.dicom.storage import with_room_below
 from medsr_monai.dicom.volume import DicomVolume
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid, reorient
@@ -56,7 +57,8 @@ class DerivedSeriesWriter:
         self._axes = _TO_LPS @ grid.affine[:3, :3] / np.array(grid.spacing_mm)
         self._origin = _TO_LPS @ grid.affine[:3, 3]
         self.uid = series_uid(reference, grid, plain_text(algorithm, 1 << 16))
-        self._template, n_damaged = derived_header(reference, self.uid, algorithm, notes)
+        self._storage = with_room_below(reference.storage, reference.planes)
+        self._template, n_damaged = derived_header(reference, self._storage, self.uid, algorithm, notes)
         plural = "s" * (n_damaged > 1)
         damaged = (f"{n_damaged} damaged header element{plural} left out",) if n_damaged else ()
         self.notes: tuple[str, ...] = (*reference.notes, *notes, *damaged)
@@ -104,7 +106,7 @@ class DerivedSeriesWriter:
             plane = planes[..., k]
             if not np.isfinite(plane).all():
                 raise InputError(f"slice {self._written + 1}: voxels that are not finite cannot be stored in DICOM")
-            stored, n_clipped = self._reference.storage.stored(plane)
+            stored, n_clipped = self._storage.stored(plane)
             self.n_clipped += n_clipped
             self._save(self._written, stored)
             self._written += 1

@@ -109,8 +109,13 @@ class Pixels:
 
     def _undecodable(self, error: Undecodable) -> InputError:
         name = load_pydicom().uid.UID(self.syntax).name
-        if error.is_missing:
+        if error.problem == "missing":
             return InputError(f"{self.member}: no decoder for {name}: pip install 'medsr-monai[dicom]'")
+        if error.problem == "unsupported":
+            return InputError(
+                f"{self.member}: no decoder here reads {name} of {self.stored} bits; {_FIND_CONVERTER}, or pip install "
+                "pylibjpeg-libjpeg"
+            )
         return InputError(f"{self.member}: damaged {name} pixel data ({error.kind}); export it again")
 
     def _format(self) -> dict[str, Any]:

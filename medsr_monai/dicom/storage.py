@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from medsr_monai.dicom.members import Opener
 from medsr_monai.dicom.planes import Plane
 
 _INT16 = np.iinfo(np.int16)
@@ -39,6 +40,27 @@ class Storage:
         low, high = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
         n_clipped = int(np.count_nonzero((scaled < low) | (scaled > high)))
         return np.clip(scaled, low, high).astype(self.dtype), n_clipped
+
+
+def with_room_below(storage: Storage, planes: Sequence[Plane]) -> Storage:
+    """Store what never leaves int16 as int16, whatever the header would allow: a network's undershoot below 0 then has
+    room. Most scanners that declare 16 unsigned bits use a few thousand values.
+
+    Args:
+        storage: of the source, as the headers say.
+        planes: of the source; where `storage` is unsigned, their pixels are read.
+
+    Returns:
+        The same, or with int16.
+    """
+    if storage.dtype != np.uint16:
+        return storage
+    with Opener() as opener:
+        for plane in sorted(planes, key=lambda plane: (plane.member, plane.frame)):  # a zip can only be read forward
+            stored = plane.pixels.read(plane.frame, opener).astype(np.float64)
+            if storage.stored(stored * plane.slope + plane.inter)[0].max() > _INT16.max:
+                return storage
+    return replace(storage, dtype=np.dtype(np.int16))
 
 
 def choose_storage(planes: Sequence[Plane], modality: str) -> Storage:

@@ -20,7 +20,7 @@ from medsr_monai.pacs.durable import make_folder, move, sync_files
 from medsr_monai.pacs.journal import say
 from medsr_monai.pacs.remote import Remote, UnreachableError, open_remote
 from medsr_monai.pacs.spool import QueueFullError, Spool, names_in
-from medsr_monai.pacs.storage import NO_RESOURCES, NOT_UNDERSTOOD, SUCCESS, StorageServer, application, checked_instance
+from medsr_monai.pacs.storage import LEFT_ASIDE, NO_RESOURCES, SUCCESS, StorageServer, application, checked_instance
 from medsr_monai.pacs.tls import server_context
 from medsr_monai.pacs.upscaling import InterruptedUpscalingError, Upscale, UpscaleProcess
 
@@ -110,8 +110,9 @@ class Service:
         if instance is None:
             return status
         if instance.is_own_result:
-            say("refused an instance: it is a result of this program")
-            return NOT_UNDERSTOOD
+            # Not refused: an archive that pushes a whole study would stop there, and what comes after it never come.
+            say("left aside an instance: it is a result of this program")
+            return LEFT_ASIDE
         try:
             key = self.spool.store(instance, event.request.DataSet.getbuffer())
         except QueueFullError as error:

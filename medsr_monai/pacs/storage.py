@@ -18,7 +18,7 @@ from medsr_monai.pacs.identifiers import normal_uid
 from medsr_monai.pacs.instances import Instance, parse_instance, write_instance
 from medsr_monai.pacs.journal import say
 
-SUCCESS, NO_RESOURCES, MISMATCH, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
+SUCCESS, LEFT_ASIDE, NO_RESOURCES, MISMATCH, NOT_UNDERSTOOD = 0x0000, 0xB000, 0xA700, 0xA900, 0xC000
 NETWORK_LIMIT_MB = 4096.0
 # A P-DATA unit may be as long as we said, others (an association's request) are some kilobytes.
 PDU_SLACK = 65536

@@ -38,7 +38,7 @@ def find_volumes(spec: str | Path, series: str | int | None = None, uneven: str 
         if found:
             return found
     if is_dicom(path):
-        chosen = choose_series(find_series(path), None if series is None else str(series))
+        chosen = choose_series(find_series(path), None if series is None else str(series), path)
         root = path if path.is_dir() or path.suffix.lower() == ".zip" else path.parent
         suffix = EVENLY if uneven == "resample" else ""
         return [Path(f"{series_path(root, one.uid)}{suffix}") for one in chosen]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import ENHANCED_CT, Planes, classic_slice, enhanced, save, write_series
+from dicom_files import ENHANCED_CT, MR, Planes, classic_slice, enhanced, save, write_series
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
@@ -215,3 +215,22 @@ def test_a_frame_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
     with pytest.raises(decoding.Undecodable, match="gave up"):
         decoder.decode({}, b"")
     decoder.close()
+
+
+@pytest.mark.skipif(
+    shutil.which("dcmcjpeg") is None, reason="dcmtk's dcmcjpeg is not installed (apt-get install dcmtk)"
+)
+def test_what_no_decoder_reads_is_not_called_damaged(tmp_path):
+    dataset = classic_slice(Planes(n=1, inter=0.0, sop_class=MR), 0)
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, 0
+    dataset.PixelData = (np.arange(99, dtype="<u2") * 40).tobytes()
+    del dataset.SmallestImagePixelValue, dataset.LargestImagePixelValue
+    save(dataset, tmp_path / "plain.dcm")
+    lossy = tmp_path / "lossy" / "one.dcm"
+    lossy.parent.mkdir()
+    subprocess.run(["dcmcjpeg", "+ee", tmp_path / "plain.dcm", lossy], check=True)
+    volume = open_series(lossy)
+    try:
+        assert np.abs(volume.read(0, 1)[..., 0].T.ravel() - np.arange(99) * 40).max() < 400  # libjpeg is installed
+    except InputError as error:
+        assert "no decoder here reads JPEG Extended" in str(error) and "of 12 bits" in str(error)

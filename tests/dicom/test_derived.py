@@ -209,6 +209,20 @@ def test_unsigned_sixteen_bits_stay_unsigned(tmp_path):
     assert writer.n_clipped == 11
 
 
+def test_unsigned_values_that_int16_holds_leave_room_for_undershoot(tmp_path):
+    dataset = classic_slice(Planes(sop_class=MR, n=1, inter=0.0), 0)
+    dataset.PixelRepresentation = 0
+    dataset.PixelData = np.full((9, 11), 4000, "<u2").tobytes()
+    save(dataset, tmp_path / "source" / "one.dcm")
+    volume = open_series(tmp_path / "source")
+    voxels = volume.read(0, 1) - np.float32(4017) * (np.arange(9) == 0)[:, None]
+    folder = new_folder(tmp_path)
+    assert write_derived(folder, voxels, volume.grid, volume, "a 1").n_clipped == 0
+    np.testing.assert_array_equal(open_series(folder).read(0, 1), voxels)
+    assert pydicom.dcmread(folder / "0001.dcm").PixelRepresentation == 1
+    assert_valid(folder)
+
+
 def test_a_source_of_more_than_sixteen_bits_gets_a_slope(tmp_path):
     dataset = classic_slice(Planes(sop_class=MR, n=1, inter=0.0), 0)
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 32, 32, 31, 0

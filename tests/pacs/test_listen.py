@@ -192,7 +192,7 @@ def test_results_reach_a_real_orthanc(way: str, orthanc: Orthanc, tmp_path: Path
         wait_for(lambda: orthanc.series() == expected and listener.is_empty(), "the derived series")
         # What comes back is not upscaled again.
         quick_upscale(tmp_path / "in", tmp_path / "out")
-        assert push(listener.port, sorted((tmp_path / "out").iterdir())[:1]) == [0xC000]
+        assert push(listener.port, sorted((tmp_path / "out").iterdir())[:1]) == [0xB000]
 
 
 def test_a_real_orthanc_sends_here(orthanc: Orthanc, tmp_path: Path) -> None:
@@ -204,6 +204,10 @@ def test_a_real_orthanc_sends_here(orthanc: Orthanc, tmp_path: Path) -> None:
             (study,) = orthanc.rest("/studies")
             orthanc.rest("/modalities/listener/store", study.encode())
             wait_for(lambda: orthanc.series().get(uid(uid("study", "series"), "derived")) == 6, "the derived series")
+            # The study holds our result now, at which a push of all of it does not stop.
+            orthanc.add(make_series(tmp_path / "more", series="other", n=2))
+            orthanc.rest("/modalities/listener/store", study.encode())
+            wait_for(lambda: orthanc.series().get(uid(uid("study", "other"), "derived")) == 4, "the other series")
     finally:  # it would answer C-MOVE to our title there
         orthanc.rest("/modalities/listener", method="DELETE")
 
