@@ -172,7 +172,7 @@ def _even(planes: list[Plane], name: str) -> Stack:
 def _unevenness(planes: Sequence[Plane]) -> str:
     along = np.array([plane.position @ planes[0].normal for plane in planes])
     gaps = np.diff(along)
-    usual = float(np.median(gaps))
+    usual = _usual_gap(gaps)
     odd = [k for k, gap in enumerate(gaps) if abs(gap - usual) > SPACING_TOLERANCE * usual]
     if not odd:
         return "slices that are shifted sideways against each other"
@@ -181,11 +181,20 @@ def _unevenness(planes: Sequence[Plane]) -> str:
     return f"slices {usual:.3f} mm apart, but not from {shown} mm{more} along the stack"
 
 
+def _usual_gap(gaps: np.ndarray) -> float:
+    """The distance of slices: the smallest where all are multiples of it, as some are missing; else the median."""
+    least = float(gaps.min())
+    multiples = np.rint(gaps / least)
+    if (np.abs(gaps - multiples * least) <= SPACING_TOLERANCE * least).all():
+        return float((gaps / multiples).mean())
+    return float(np.median(gaps))
+
+
 def _resampled(planes: list[Plane], name: str) -> Stack:
-    """The even grid from the first to the last slice, at their median distance."""
+    """The even grid from the first to the last slice, at their usual distance."""
     along = np.array([plane.position @ planes[0].normal for plane in planes])
     span = along[-1] - along[0]
-    n = max(2, math.floor(span / float(np.median(np.diff(along))) + 0.5) + 1)
+    n = max(2, math.floor(span / _usual_gap(np.diff(along)) + 0.5) + 1)
     if n > _MOST_FILLED * len(planes):
         raise InputError(f"{name}: {len(planes)} slices for {n} places; most of the volume is missing")
     _check_line(planes, along, name)

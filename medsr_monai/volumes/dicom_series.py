@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from medsr_monai.atomic import replacing_folder
 from medsr_monai.dicom import DerivedSeriesWriter, DicomVolume, is_dicom, open_series, refuse_source, write_derived
 from medsr_monai.errors import InputError
-from medsr_monai.geometry import Grid
+from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.volumes.volume import EVENLY, Volume, VolumeInfo, volume_suffix
 
 
@@ -100,17 +101,31 @@ def write_derived_series(folder: str | Path, volume: Volume, source: VolumeInfo,
         How many voxels were clipped to the range of the stored type.
 
     Raises:
-        InputError: a series of volumes, a place far from the source's, or a folder that cannot take it.
+        InputError: a series of volumes, one in another place than the source or no finer than it, or a folder that
+            cannot take it.
     """
     refuse_target(Path(folder), source)
     assert source.series is not None
     if volume.n_times is not None:
         raise InputError(f"{volume.path}: a series of {volume.n_times} volumes; need a 3D volume, split it")
+    _refuse_another_scan(volume, source)
     try:
         with replacing_folder(folder) as temporary:
             return write_derived(temporary, volume.data, volume.grid, source.series, algorithm).n_clipped
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error}); free space") from error
+
+
+def _refuse_another_scan(volume: VolumeInfo, source: VolumeInfo) -> None:
+    """The series says of what it is made: of that scan, and of more voxels."""
+    if math.prod(volume.grid.shape) <= math.prod(source.grid.shape):
+        raise InputError(f"{volume.path}: {volume.grid.shape} is no finer than the reference, {source.grid.shape}")
+    centre = volume.grid.corners_mm.mean(axis=0)
+    place = np.linalg.solve(source.grid.affine, [*centre, 1.0])[:N_AXES]
+    if not all(-0.5 <= x <= n - 0.5 for x, n in zip(place, source.grid.shape, strict=True)):
+        raise InputError(
+            f"{volume.path}: its centre lies outside of the reference; name the scan that it was made from"
+        )
 
 
 def refuse_target(path: Path, source: VolumeInfo | None) -> None:

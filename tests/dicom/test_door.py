@@ -142,6 +142,20 @@ def test_missing_slices_are_resampled_only_when_asked_and_said(tmp_path, medsr):
     assert "resampled to 8" in pydicom.dcmread(tmp_path / "out" / "0001.dcm").DerivationDescription
 
 
+def test_of_a_short_stack_the_missing_slice_is_filled_in(tmp_path, medsr):
+    scan = write_series(tmp_path / "scan", Planes(n=4), places=[0, 2, 3])
+    status, said = medsr("dicom", "read", scan, tmp_path / "scan.nii")
+    assert status == 2 and "slices 3.000 mm apart" in said
+    assert medsr("dicom", "read", scan, tmp_path / "scan.nii", "--uneven", "resample")[0] == 0
+    assert read_volume(tmp_path / "scan.nii").grid.shape[2] == 4
+
+
+def test_a_volume_that_nothing_was_done_to_is_no_derived_series(scan, tmp_path, medsr):
+    assert medsr("dicom", "read", scan, tmp_path / "scan.nii")[0] == 0
+    status, said = medsr("dicom", "write", tmp_path / "scan.nii", tmp_path / "out", "--reference", scan)
+    assert status == 2 and "no finer than the reference" in said and not (tmp_path / "out").exists()
+
+
 def test_what_is_in_the_way_stays(scan, tmp_path, medsr):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
@@ -167,6 +181,9 @@ def test_a_volume_file_becomes_a_series_by_a_reference_only(scan, tmp_path, meds
     assert status == 0, said
     nifti, series = read_volume(tmp_path / "sr.nii.gz"), read_volume(tmp_path / "out")
     assert corner_error_mm(nifti.grid, series.grid) <= 1e-3 and np.abs(nifti.data - series.data).max() <= 0.5 + 1e-3
+    elsewhere = write_series(tmp_path / "elsewhere", Planes(origin=(300.0, 0.0, 0.0)))
+    status, said = medsr("dicom", "write", tmp_path / "sr.nii.gz", tmp_path / "no", "--reference", elsewhere)
+    assert status == 2 and "outside of the reference" in said and not (tmp_path / "no").exists()
     status, said = medsr(
         "dicom", "write", tmp_path / "sr.nii.gz", tmp_path / "no", "--reference", tmp_path / "sr.nii.gz"
     )
