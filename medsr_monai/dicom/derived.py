@@ -145,7 +145,9 @@ class DerivedSeriesWriter:
             with quietly():
                 _save_as(pydicom, dataset, path)
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); free space or choose another") from error
+            cause = error.__cause__ or error.__context__  # pydicom wraps it, with a text of its own
+            reason = error.strerror or getattr(cause, "strerror", None) or type(error).__name__
+            raise InputError(f"{path}: cannot be written ({reason}); free space or choose another") from error
         except Exception as error:  # pydicom lets anything through; what it says may quote values
             what = f"what the source's header holds cannot be written ({type(error).__name__})"
             raise InputError(f"{path}: {what}; repair or export the source again") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -355,3 +357,17 @@ def test_a_source_of_no_study_is_refused(tmp_path, uid):
     with pytest.raises(InputError, match=r"no StudyInstanceUID|StudyInstanceUID is no UID"):
         DerivedSeriesWriter(new_folder(tmp_path), volume, volume.grid, ALGORITHM)
     assert not list((tmp_path / "derived").iterdir())
+
+
+def test_a_full_disk_is_said(tmp_path):
+    volume = source(tmp_path, columns=64, rows=64)
+    folder, limits = new_folder(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = DerivedSeriesWriter(folder, volume, volume.grid, ALGORITHM)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"0001\.dcm: cannot be written \(File too large\)"):
+            writer.write(volume.read(0, 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
