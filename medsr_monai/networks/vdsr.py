@@ -23,9 +23,9 @@ NOISE_GAIN = 0.1
 class VDSR(nn.Module):
     """``sr = interpolate(lr) + body(interpolate(lr))``, the body a chain of 3-voxel convolutions and ReLUs.
 
-    Departs from the paper: the convolutions between the first and the last start near the identity, as a chain of 20 Kaiming
-    ones forgets where things are and a narrow one does not begin to learn in 600 iterations; the last starts small; one
-    scale per network; three dimensions.
+    Departs from the paper: the convolutions between the first and the last start near the identity, as a chain of 20
+    Kaiming ones forgets where things are, and a narrow one did not begin to learn in 600 iterations; the last starts
+    small; one scale per network; three dimensions.
 
     Args:
         spatial_dims: 2 or 3.
