@@ -68,7 +68,7 @@ class VDSR(nn.Module):
             layers += [convolution(spatial_dims, features, features), nn.ReLU(inplace=True)]
         self.body = nn.Sequential(*layers, convolution(spatial_dims, features, out_channels))
         initialise_kaiming_(self, self.body[-1], TAIL_GAIN)
-        for layer in self.body[2:-1]:
+        for layer in list(self.body)[2:-1]:
             if not isinstance(layer, nn.ReLU):
                 noise = NOISE_GAIN * layer.weight.data
                 nn.init.dirac_(layer.weight).data.add_(noise)
