@@ -69,7 +69,7 @@ class VDSR(nn.Module):
         self.body = nn.Sequential(*layers, convolution(spatial_dims, features, out_channels))
         initialise_kaiming_(self, self.body[-1], TAIL_GAIN)
         for layer in list(self.body)[2:-1]:
-            if not isinstance(layer, nn.ReLU):
+            if isinstance(layer, nn.Conv2d | nn.Conv3d):
                 noise = NOISE_GAIN * layer.weight.data
                 nn.init.dirac_(layer.weight).data.add_(noise)
 
