@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,7 @@ def folder(data_dir, tmp_path_factory) -> Path:
     if not archive.is_file():
         pytest.skip(f"{archive.name} is not among the real images")
     unpacked = tmp_path_factory.mktemp("ct")
-    with tarfile.open(archive) as tar:
-        tar.extractall(unpacked, filter="data")
+    shutil.unpack_archive(archive, unpacked)
     return next(path for path in unpacked.rglob("*") if path.is_dir() and any(path.glob("*.dcm")))
 
 
