@@ -79,6 +79,7 @@ def test_both_networks_learn_and_both_optimisers_step():
         assert all(not torch.equal(old[name], value) for name, value in new.items() if "weight" in name)
 
 
+@pytest.mark.slow
 def test_discriminator_wins_against_a_generator_that_stands_still():
     judge = Judge()
     trainer = trainer_of(epochs=60, judge=judge)
