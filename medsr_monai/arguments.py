@@ -47,6 +47,23 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def listed_numbers(name: str, text: Any) -> list[float]:
+    """The numbers of ``--name 0,0.02``."""
+    try:
+        return [float(part) for part in listed(str(text))]
+    except ValueError:
+        raise InputError(f"--{name} {text}: must be numbers, e.g. 0,0.02") from None
+
+
+def listed_files(name: str, text: Any) -> list[Path]:
+    """The files of ``--name a.json,b.json``; none for None."""
+    files = [absolute(part) for part in listed(str(text or ""))]
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"--{name} {file}: no such file")
+    return files
+
+
 def parse_command(commands: Mapping[str, Any]) -> Callable[[], None] | None:
     """What the command line asks for, not yet run; None where fire has answered itself with a list of the commands.
 

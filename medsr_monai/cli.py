@@ -17,6 +17,8 @@ from medsr_monai.arguments import (
     command_words,
     is_asked_for_help,
     listed,
+    listed_files,
+    listed_numbers,
     parse_command,
     refuse_unknown,
 )
@@ -208,26 +210,17 @@ def evaluate(
     from medsr_monai.data import group_by_subject
     from medsr_monai.volumes import find_volumes
 
-    noises = listed(str(noise))
-    try:
-        shares = [float(share) for share in noises]
-    except ValueError:
-        raise InputError(f"--noise {noise}: must be numbers, e.g. 0,0.02") from None
     files = [absolute(str(file)) for file in find_volumes(str(hr))]
     groups = group_by_subject(files, subjects)
-    overlays = [absolute(name) for name in listed(str(config or ""))]
-    for overlay in overlays:
-        if not overlay.is_file():
-            raise InputError(f"--config {overlay}: no such file")
     overrides = {} if device is None else {"device": str(device)}
     run_evaluation(
         bundle_root(str(bundle)),
-        overlays,
+        listed_files("config", config),
         cases=sorted(file for group in groups.values() for file in group),
         output_dir=str(absolute(str(out))),
         methods=listed(str(methods)),
         degradations=listed(str(degradation)),
-        noises=shares,
+        noises=listed_numbers("noise", noise),
         masks=None if mask is None else str(absolute(str(mask))),
         baseline=baseline,
         assumed_profile=profile,

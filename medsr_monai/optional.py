@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from medsr_monai.errors import InputError
 
@@ -36,3 +38,29 @@ def require(module: str, extra: str) -> ModuleType:
     except Exception as error:  # a binary that does not fit the installed torch fails with anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MissingExtraError(f"{module} is installed but cannot be imported ({reason}): {remedy}") from error
+
+
+def load_lazily(
+    package: str, namespace: dict[str, Any], homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's ``__getattr__`` and ``__dir__``, which load a public name when it is first used (PEP 562).
+
+    Args:
+        package: its ``__name__``.
+        namespace: its ``globals()``, which keep the name for the next time.
+        homes: the module within the package that defines each name.
+
+    Returns:
+        The two functions.
+    """
+
+    def load(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = namespace[name] = getattr(import_module(f"{package}.{homes[name]}"), name)
+        return value
+
+    def names() -> list[str]:
+        return sorted({*namespace, *homes})
+
+    return load, names

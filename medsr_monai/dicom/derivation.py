@@ -116,7 +116,7 @@ def derived_uid(*sources: object) -> str:
 def series_uid(reference: DicomVolume, grid: Grid, algorithm: str) -> str:
     """The UID of a derived series: the same for the same images, grid, algorithm and version, so that sending it again
     leaves one copy; of other images another, as archives may keep what they have under a UID."""
-    images = sorted({header.uid("SOPInstanceUID") for header in reference.headers()})
+    images = sorted({plane.uid for plane in reference.planes})
     # To a micrometre, so that the last bits of a computation do not matter; adding zero makes -0.0 one with 0.0.
     numbers = (grid.affine[:3].round(3) + 0.0).ravel().tolist()
     return derived_uid(reference.uid, images, algorithm, __version__, grid.shape, numbers)

@@ -7,14 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medsr_monai.dicom.headers import Header, is_uid, read_header
-from medsr_monai.dicom.members import (
-    Member,
-    Opener,
-    files_below,
-    is_dicom_file,
-    is_zip,
-    members_of,
-)
+from medsr_monai.dicom.latest import Latest
+from medsr_monai.dicom.members import Member, Opener, files_below, is_dicom_file, is_zip, members_of
 from medsr_monai.errors import InputError
 
 ALL = "all"
@@ -80,6 +74,9 @@ class _Image:
     is_localizer: bool
 
 
+_latest: Latest[list[Series]] = Latest()
+
+
 def is_dicom(path: str | Path) -> bool:
     """Whether a path leads to DICOM: a DICOM file, a zip, a folder that holds one, or a virtual series path.
 
@@ -131,7 +128,7 @@ def find_series(source: str | Path | Sequence[str | Path]) -> list[Series]:
         return _grouped(_images_of(source))
     path = Path(source)
     if not is_series_path(path):
-        return _grouped(_images_of(path))
+        return list(_latest.get(path, path, lambda: _grouped(_images_of(path))))
     return choose_series(find_series(path.parent), path.name, path)
 
 

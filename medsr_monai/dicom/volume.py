@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from medsr_monai.dicom.headers import Header, read_header
+from medsr_monai.dicom.latest import Latest
 from medsr_monai.dicom.members import Opener, is_dicom_file
 from medsr_monai.dicom.planes import Plane, read_planes
 from medsr_monai.dicom.series import Series, choose_series, find_series, is_series_path
@@ -16,6 +17,8 @@ from medsr_monai.dicom.stacking import Stack, stack_planes
 from medsr_monai.dicom.storage import Storage, choose_storage
 from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid
+
+_latest: Latest[DicomVolume] = Latest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +119,13 @@ class DicomVolume:
                 yield header
 
 
-def open_series(path: str | Path, uneven: str = "refuse") -> DicomVolume:
+def open_series(path: str | Path | Sequence[str | Path], uneven: str = "refuse") -> DicomVolume:
     """Open a series without reading its pixels.
 
     Args:
-        path: a virtual series path (see `series_path`); a folder or zip with exactly one series that is no localizer;
-            or one DICOM file: a multi-frame file is a series by itself, else it stands for its series in its folder.
+        path: a virtual series path (see `series_path`); a folder or zip with exactly one series that is no localizer; a
+            list of files with one; or one DICOM file: a multi-frame file is a series by itself, else it stands for its
+            series in its folder.
         uneven: "refuse" missing slices and uneven spacing, or "resample" onto an even grid.
 
     Returns:
@@ -130,8 +134,15 @@ def open_series(path: str | Path, uneven: str = "refuse") -> DicomVolume:
     Raises:
         InputError: none or several such series, a damaged file, images that are no volume.
     """
+    if not isinstance(path, str | Path):
+        (series,) = choose_series(find_series(path), None, "files")
+        return _opened(Path(series.members[0].path), series, uneven)
     path = Path(path)
-    series = _series_at(path)
+    folder = path.parent if is_series_path(path) or is_dicom_file(path) else path
+    return _latest.get((path, uneven), folder, lambda: _opened(path, _series_at(path), uneven))
+
+
+def _opened(path: Path, series: Series, uneven: str) -> DicomVolume:
     planes = read_planes(series.members, series.uid)
     stack = stack_planes(planes, str(path), uneven)
     return DicomVolume(path, series.uid, series.modality, stack, choose_storage(stack.planes, series.modality))

@@ -209,13 +209,9 @@ def upscale_in_slabs(
         InputError: a source that cannot be read, a target that cannot be written, or too little free space.
     """
     source, target = Path(source), Path(target)
-    if os.path.realpath(source) == os.path.realpath(target) or (
-        source.exists() and target.exists() and os.path.samefile(source, target)
-    ):
-        raise InputError(f"{target}: would overwrite the input; choose another name")
+    _refuse_overwriting(source, target)
     scratch = Path(target.parent if scratch_dir is None else scratch_dir)
-    unpacked = voxels_to_unpack(source)
-    check_free_space([(scratch, unpacked, "unpacking the input")])
+    check_free_space([(scratch, voxels_to_unpack(source), "unpacking the input")])
     with ExitStack() as stack:
         _make_folder(scratch)
         volume = stack.enter_context(open_volume(source, scratch))
@@ -227,26 +223,14 @@ def upscale_in_slabs(
         # Entered before the writers, it is left after them: mean and deviation are complete, and get their names.
         together = stack.enter_context(OutputsTogether())
         # A deviation has neither the source's display range nor its scale.
+        types = [dtype, "float32"]
         writers = [
-            SlabWriter(
-                path,
-                grid,
-                volume.info.n_times,
-                volume.info,
-                dtype if i == 0 else "float32",
-                ends,
-                together=together,
-                algorithm=algorithm,
-            )
-            for i, path in enumerate(targets)
+            SlabWriter(path, grid, volume.info.n_times, volume.info, kind, ends, together=together, algorithm=algorithm)
+            for path, kind in zip(targets, types, strict=False)
         ]
         strips = in_strips is not None and in_strips(volume.grid.shape, volume.slow_axis)
         is_direct = regularisation is None and not volume.is_descending and not strips
-        waiting = 0 if is_direct else math.prod(shape) * 4 * len(targets)
-        n_lr = math.prod(volume.grid.shape)
-        residual = n_lr * 4 if regularisation is not None and n_lr > _RESIDUAL_VOXELS else 0
-        output = sum(int(w.n_bytes * (_COMPRESSED_SHARE if w.is_compressed else 1)) for w in writers)
-        check_free_space([(target.parent, output, "the output"), (scratch, waiting + residual, "the pass between")])
+        _check_room(volume, writers, regularisation is not None, is_direct, scratch)
         for writer in writers:
             stack.enter_context(writer)
         files = [stack.enter_context(SliceFile(shape, volume.slow_axis, scratch)) for _ in targets if not is_direct]
@@ -258,6 +242,24 @@ def upscale_in_slabs(
             else:
                 task.through(files)
     return target
+
+
+def _refuse_overwriting(source: Path, target: Path) -> None:
+    is_same = source.exists() and target.exists() and os.path.samefile(source, target)
+    if is_same or os.path.realpath(source) == os.path.realpath(target):
+        raise InputError(f"{target}: would overwrite the input; choose another name")
+
+
+def _check_room(
+    volume: LazyVolume, writers: Sequence[SlabWriter], is_projected: bool, is_direct: bool, scratch: Path
+) -> None:
+    """What will be written, and what waits on disk meanwhile, must fit."""
+    waiting = 0 if is_direct else sum(math.prod(writer.grid.shape) * 4 for writer in writers)
+    n_lr = math.prod(volume.grid.shape)
+    residual = n_lr * 4 if is_projected and n_lr > _RESIDUAL_VOXELS else 0
+    output = sum(int(w.n_bytes * (_COMPRESSED_SHARE if w.is_compressed else 1)) for w in writers)
+    target = writers[0].path.parent
+    check_free_space([(target, output, "the output"), (scratch, waiting + residual, "the pass between")])
 
 
 def _make_folder(folder: Path) -> None:

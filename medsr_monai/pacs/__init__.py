@@ -5,8 +5,9 @@ Importing it is cheap, as the command line needs it: the public names are loaded
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medsr_monai.optional import load_lazily
 
 if TYPE_CHECKING:
     from medsr_monai.pacs.configuration import Configuration, read_configuration
@@ -38,14 +39,4 @@ __all__ = [
     "upscale_study",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from the file that defines it, and keep it for the next time."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = load_lazily(__name__, globals(), _HOME)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -20,10 +19,6 @@ from medsr_monai.pacs.journal import say
 
 SUCCESS, LEFT_ASIDE, NO_RESOURCES, MISMATCH, NOT_UNDERSTOOD = 0x0000, 0xB000, 0xA700, 0xA900, 0xC000
 NETWORK_LIMIT_MB = 4096.0
-# A P-DATA unit may be as long as we said, others (an association's request) are some kilobytes.
-PDU_SLACK = 65536
-# Connections that have not asked for an association yet.
-SILENT_CONNECTIONS = 64
 VERIFICATION = "1.2.840.10008.1.1"
 
 
@@ -36,7 +31,9 @@ def application(network: Network, calling: Sequence[str] = (), associations: int
         associations: the most at once that others open.
     """
     require("pynetdicom", "dicom")
-    ae = _entity_class()(ae_title=network.ae_title)
+    from medsr_monai.pacs.guards import Entity
+
+    ae = Entity(ae_title=network.ae_title)
     ae.maximum_associations = associations
     ae.maximum_pdu_size = network.pdu
     ae.connection_timeout = network.connect_timeout
@@ -115,6 +112,8 @@ class StorageServer:
     ) -> None:
         from pynetdicom import build_context, evt
 
+        from medsr_monai.pacs.guards import GuardedServer
+
         limit = (evt.EVT_PDU_RECV, drop_what_is_too_long, [instance_bytes])
         contexts = [build_context(VERIFICATION)]
         for uid in dict.fromkeys(classes):
@@ -126,7 +125,7 @@ class StorageServer:
                 contexts=contexts,
                 ssl_context=tls,
                 evt_handlers=[*handlers, limit],
-                server_class=_guarded_server(),
+                server_class=GuardedServer,
             )
         except OSError as error:
             raise InputError(f"{address[0]}:{address[1]}: cannot listen there ({error.strerror or error})") from None
@@ -148,6 +147,8 @@ class StorageServer:
 
 def drop_what_is_too_long(event: Any, instance_bytes: int) -> None:
     """Of a data set longer than the limit, keep what is below it; :func:`checked_instance` then refuses it."""
+    from medsr_monai.pacs.guards import PDU_SLACK
+
     association = event.assoc
     for item in getattr(event.pdu, "presentation_data_value_items", ()):
         value = item.presentation_data_value
@@ -163,77 +164,3 @@ def drop_what_is_too_long(event: Any, instance_bytes: int) -> None:
         if association.medsr_got > instance_bytes:
             association.medsr_dropped = getattr(association, "medsr_dropped", 0) + len(value) - 1
             item.presentation_data_value = value[:1]
-
-
-def _entity_class() -> type:
-    """pynetdicom's entity, in which connections without an association do not use up the associations."""
-    from pynetdicom import AE
-
-    class Entity(AE):
-        @property
-        def maximum_associations(self) -> int:
-            """Compared with the number of all connections, of which one is just asking."""
-            others = sum(not association.is_established for association in self.active_associations) - 1
-            return self._maximum_associations + max(others, 0)
-
-        @maximum_associations.setter
-        def maximum_associations(self, value: int) -> None:
-            self._maximum_associations = value
-
-    return Entity
-
-
-def _guarded_server() -> type:
-    """pynetdicom's server class with what it lacks: limits of time and length before an association exists."""
-    from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
-
-    class GuardedHandler(RequestHandler):
-        def _create_association(self) -> Any:
-            association = super()._create_association()
-            connection: Any = association.dul.socket
-            receive, most = connection.recv, self.ae.maximum_pdu_size + PDU_SLACK
-
-            def receive_bounded(n_bytes: int) -> bytearray:
-                if n_bytes > most:  # up to 4 GB may be announced, and would be held
-                    raise OSError("a protocol data unit is longer than agreed")
-                return receive(n_bytes)
-
-            connection.recv = receive_bounded
-            return association
-
-    class GuardedServer(ThreadedAssociationServer):
-        daemon_threads = True
-        request_queue_size = 64
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs["request_handler"] = GuardedHandler
-            super().__init__(*args, **kwargs)
-
-        def get_request(self) -> tuple[socket.socket, Any]:
-            """No TLS handshake here: one silent client would keep all the others out."""
-            listening: Any = self.socket
-            connection, address = listening.accept()
-            connection.settimeout(self.ae.network_timeout)
-            return connection, address
-
-        def verify_request(self, request: Any, client_address: Any) -> bool:
-            """Silent connections are closed in time; until then they are bounded too."""
-            return len(self.ae.active_associations) < self.ae.maximum_associations + SILENT_CONNECTIONS
-
-        def process_request_thread(self, request: Any, client_address: Any) -> None:
-            if self.ssl_context:
-                try:
-                    request.settimeout(self.ae.acse_timeout)
-                    request = self.ssl_context.wrap_socket(request, server_side=True)
-                    request.settimeout(self.ae.network_timeout)
-                except OSError as error:
-                    say(f"refused a connection: no TLS handshake ({type(error).__name__})")
-                    request.close()
-                    return
-            super().process_request_thread(request, client_address)
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            """One line instead of a traceback with an address."""
-            say("a connection could not be served")
-
-    return GuardedServer

@@ -12,6 +12,8 @@ import SimpleITK as sitk
 from dicom_files import AXIAL, CORONAL, MR, OBLIQUE, SAGITTAL, SECRET, Planes, write_series
 
 from medsr_monai import cli
+from medsr_monai.dicom import open_series
+from medsr_monai.errors import InputError
 from medsr_monai.geometry import corner_error_mm
 from medsr_monai.volumes import find_volumes, open_volume, read_info, read_volume
 from medsr_monai.workflows import bundle_identity, bundle_root
@@ -188,6 +190,17 @@ def test_a_volume_file_becomes_a_series_by_a_reference_only(scan, tmp_path, meds
         "dicom", "write", tmp_path / "sr.nii.gz", tmp_path / "no", "--reference", tmp_path / "sr.nii.gz"
     )
     assert status == 2 and "need one DICOM series" in said
+
+
+def test_a_list_of_files_is_the_series_of_these_alone(scan, tmp_path):
+    write_series(tmp_path / "other", Planes())
+    files = sorted(scan.iterdir(), key=lambda file: pydicom.dcmread(file).ImagePositionPatient[2])
+    volume, part = read_volume(scan), open_series(files[:4])
+    assert np.array_equal(part.read(0, 4), volume.data[..., :4]) and np.array_equal(
+        part.grid.affine, volume.grid.affine
+    )
+    with pytest.raises(InputError, match="files: 2 series"):
+        open_series([*files, *(tmp_path / "other").iterdir()])
 
 
 def test_a_lazy_series_is_the_whole_one(scan):
