@@ -18,9 +18,9 @@ import fire
 import torch
 from monai.bundle import ConfigParser
 
-from medsr_monai.inferers import ConsistentInferer
 from medsr_monai.metrics import foreground_mask, gradient_magnitude_distance, psnr, spectrum_distance
 from medsr_monai.transforms import Acquired, NormaliseIntensityd
+from medsr_monai.upscaling import ConsistentInferer
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "bundles" / "brain_mri_super_resolution" / "configs"

@@ -15,7 +15,7 @@ import fire
 import numpy as np
 from scipy import ndimage
 
-from medsr_monai import cli
+from medsr_monai.bundle.commands import cli
 from medsr_monai.geometry import Grid
 from medsr_monai.volumes import write_volume
 

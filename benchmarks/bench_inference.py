@@ -12,7 +12,8 @@ turns, so that other load on the machine meets all alike.
   time taken. 100 % is an inference that does nothing but convolve at that rate.
 - memory: on a GPU the most that tensors took; on the CPU the most by which the process grew while it ran.
 - error: maximum absolute difference from the whole volume's result, over that result's range.
-- kept: the C library keeps freed memory for the next request (`medsr_monai.allocation`), as streams do by themselves.
+- kept: the C library keeps freed memory for the next request (`medsr_monai.system.allocation`), as
+  streams do by themselves.
 - OpenVINO: with `--openvino` and that package, the whole volume in this runtime instead of PyTorch.
 """
 
@@ -32,8 +33,8 @@ from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medsr_monai.allocation import keeping_freed_memory
-from medsr_monai.inferers import StreamingInferer
+from medsr_monai.system.allocation import keeping_freed_memory
+from medsr_monai.upscaling import StreamingInferer
 
 ROOT = Path(__file__).parent.parent
 GIGA, MEBI = 1e9, 2**20

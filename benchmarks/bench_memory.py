@@ -32,7 +32,7 @@ PROGRAM = """
 import resource, sys, time
 from pathlib import Path
 from medsr_monai import cli
-import medsr_monai.engines, medsr_monai.networks, medsr_monai.volumes
+import medsr_monai.training, medsr_monai.networks, medsr_monai.volumes
 from monai.bundle import ConfigWorkflow
 source, target, settings = sys.argv[1], sys.argv[2], eval(sys.argv[3])
 start, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from medsr_monai.losses import GradientLoss, PerceptualLoss
 from medsr_monai.networks import ConvolutionalFeatures
+from medsr_monai.training.losses import GradientLoss, PerceptualLoss
 from medsr_monai.transforms import NormaliseIntensityd
 from medsr_monai.volumes import LoadVolumed
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from medsr_monai.inferers import ConsistentInferer
-from medsr_monai.interpolation import cubic_bspline
+from medsr_monai.geometry import cubic_bspline
 from medsr_monai.metrics import foreground_mask, psnr
 from medsr_monai.transforms import Acquired, NormaliseIntensityd
+from medsr_monai.upscaling import ConsistentInferer
 
 BUNDLE = Path(__file__).parent.parent / "bundles" / "brain_mri_super_resolution"
 VARIANTS: dict[str, dict] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from medsr_monai.optional import load_lazily
+from medsr_monai.system.optional import load_lazily
 
 if TYPE_CHECKING:
     from medsr_monai.acquisition import SeparableAcquisition
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medsr_monai.networks import RRDBNet
     from medsr_monai.volumes import read_volume, write_volume
 
-__version__ = "0.1.0"
+from medsr_monai.system.version import __version__
 
 __all__ = ["Grid", "RRDBNet", "SeparableAcquisition", "__version__", "read_volume", "write_volume"]
 

@@ -15,9 +15,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import medsr_monai
-from medsr_monai import pacs, reader_study
-from medsr_monai.errors import InputError
-from medsr_monai.optional import require
+import medsr_pacs as pacs
+import medsr_reader_study as reader_study
+from medsr_monai.system.errors import InputError
+from medsr_monai.system.optional import require
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -75,7 +76,7 @@ def test_importing_the_package_is_cheap():
     assert not loaded & {"torchvision", "itk", "torch", "monai"}
 
 
-@pytest.mark.parametrize("module", ["medsr_monai.optional", "medsr_monai.cli"])
+@pytest.mark.parametrize("module", ["medsr_monai.system.optional", "medsr_monai.bundle.commands.cli"])
 def test_the_command_loads_nothing_heavy(module):
     assert not modules_loaded_by(f"import {module}") & {"torchvision", "itk", "torch", "monai", "numpy", "scipy"}
 

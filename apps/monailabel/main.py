@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
-from medsr_label.request import existing_image
-from medsr_label.series_studies import SeriesStudies
-from medsr_label.studies import FolderStudies
-from medsr_label.upscaling import UpscaleTask, refusal
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 
 import medsr_monai
-from medsr_monai.errors import InputError
-from medsr_monai.workflows import find_bundles
+from medsr_label.request import existing_image
+from medsr_label.series_studies import SeriesStudies
+from medsr_label.studies import FolderStudies
+from medsr_label.upscaling import UpscaleTask, refusal
+from medsr_monai.bundle.workflows import find_bundles
+from medsr_monai.system.errors import InputError
 
 
 class SuperResolution(MONAILabelApp):

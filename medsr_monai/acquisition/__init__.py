@@ -9,6 +9,9 @@ Being separable, the operator has a separable singular value decomposition; its 
 one cost a few small matrix products and no iterations.
 """
 
+from medsr_monai.acquisition.back_projection import back_project
+from medsr_monai.acquisition.drawing import AcquisitionDraw, AcquisitionRange, patch_matrix
+from medsr_monai.acquisition.noise import add_rician_noise
 from medsr_monai.acquisition.profiles import (
     FWHM_TO_SIGMA,
     PROFILES,
@@ -24,11 +27,16 @@ __all__ = [
     "FWHM_TO_SIGMA",
     "PROFILES",
     "RELATIVE_CUTOFF",
+    "AcquisitionDraw",
+    "AcquisitionRange",
     "SeparableAcquisition",
     "SlabProjection",
+    "add_rician_noise",
     "apply_matrix",
+    "back_project",
     "box_matrix",
     "gaussian_matrix",
     "kspace_matrix",
+    "patch_matrix",
     "profile_matrix",
 ]

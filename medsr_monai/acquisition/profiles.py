@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import erf
 
-from medsr_monai.errors import InputError
+from medsr_monai.system.errors import InputError
 
 PROFILES = ("box", "gaussian", "kspace")
 _ROWS = 64

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medsr_monai.acquisition.profiles import profile_matrix
-from medsr_monai.errors import InputError
+from medsr_monai.system.errors import InputError
 
 # Singular values below this share of the largest one are not measured: their inverse would only amplify rounding
 # errors.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from medsr_monai.acquisition.separable import SeparableAcquisition, apply_matrix
-from medsr_monai.errors import InputError
-from medsr_monai.scratch import SliceFile, SliceMemory
+from medsr_monai.system.errors import InputError
+from medsr_monai.system.scratch import SliceFile, SliceMemory
 
 # Entries below this share of a matrix's largest are the rounding errors of its decomposition.
 _NEGLIGIBLE = 1e-12

@@ -15,11 +15,11 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from medsr_monai.acquisition import PROFILES, SeparableAcquisition
-from medsr_monai.data import subject_of
-from medsr_monai.errors import InputError, find_input_error
 from medsr_monai.evaluation.methods import Measurement
 from medsr_monai.geometry import Grid, corner_error_mm
 from medsr_monai.metrics.catalogue import Reference
+from medsr_monai.system.errors import InputError, find_input_error
+from medsr_monai.training.data import subject_of
 from medsr_monai.transforms import Acquired
 from medsr_monai.volumes import find_volumes, read_info, volume_stem
 

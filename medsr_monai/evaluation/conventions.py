@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medsr_monai.evaluation.distributions import describe
-from medsr_monai.evaluation.results import Result
+from medsr_monai.evaluation.record.results import Result
 
 if TYPE_CHECKING:
     from medsr_monai.evaluation.evaluation import Evaluation

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.errors import InputError
-from medsr_monai.evaluation.results import read_arrays
+from medsr_monai.evaluation.record.results import read_arrays
 from medsr_monai.metrics.frechet import FeatureStatistics, frechet_distance, pooled
 from medsr_monai.networks import OnSlices
+from medsr_monai.system.errors import InputError
 
 
 def describe(features: nn.Module) -> str:

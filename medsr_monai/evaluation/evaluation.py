@@ -15,22 +15,45 @@ from torch import nn
 from tqdm import tqdm
 
 from medsr_monai.acquisition import PROFILES
-from medsr_monai.errors import InputError
-from medsr_monai.evaluation.cases import Case, Condition, Load, check_cases, find_cases, noise_seed, parse_conditions
+from medsr_monai.evaluation.cases import (
+    Case,
+    Condition,
+    Load,
+    check_cases,
+    find_cases,
+    noise_seed,
+    parse_conditions,
+)
 from medsr_monai.evaluation.conventions import conventions, notes
 from medsr_monai.evaluation.distributions import describe, frechet_of_files
-from medsr_monai.evaluation.methods import CLASSIC, FAMILY, OURS, SYNONYMS, Networks, parse_method, parse_methods
-from medsr_monai.evaluation.pictures import LR, shown_methods
+from medsr_monai.evaluation.methods import (
+    CLASSIC,
+    FAMILY,
+    OURS,
+    SYNONYMS,
+    Networks,
+    parse_method,
+    parse_methods,
+)
 from medsr_monai.evaluation.processes import cores, spread
-from medsr_monai.evaluation.record import EvaluationRecord, identity_of
-from medsr_monai.evaluation.results import HR, Result, ResultFolder, digest_of, read_arrays
+from medsr_monai.evaluation.record.manifest import EvaluationRecord, identity_of
+from medsr_monai.evaluation.record.results import HR, Result, ResultFolder, digest_of, read_arrays
+from medsr_monai.evaluation.record.views import LR, shown_methods
+from medsr_monai.evaluation.record.writing import (
+    COSTS,
+    markdown,
+    write_cases,
+    write_spectra,
+    write_summary,
+    write_text,
+)
 from medsr_monai.evaluation.scoring import Scorer, Task
 from medsr_monai.evaluation.summary import CONFIDENCE, summarise
-from medsr_monai.evaluation.tables import COSTS, markdown, write_cases, write_spectra, write_summary, write_text
-from medsr_monai.handlers.manifest import file_digest
-from medsr_monai.inferers import consistency_regularisation
 from medsr_monai.metrics import SSIM_WINDOW, NIQEModel
 from medsr_monai.metrics.catalogue import Measure, catalogue, fitting_scales
+from medsr_monai.system.errors import InputError
+from medsr_monai.system.provenance import file_digest
+from medsr_monai.upscaling import consistency_regularisation
 
 
 @dataclass(kw_only=True)

@@ -13,12 +13,12 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from medsr_monai import interpolation
-from medsr_monai.acquisition import SeparableAcquisition
-from medsr_monai.errors import InputError
-from medsr_monai.inferers import ConsistentInferer, StreamOrWholeInferer, consistency_regularisation
+from medsr_monai.acquisition import SeparableAcquisition, back_project
+from medsr_monai.geometry import interpolate
 from medsr_monai.networks import load_interpolated_weights, load_weights
-from medsr_monai.optional import require
+from medsr_monai.system.errors import InputError
+from medsr_monai.system.optional import require
+from medsr_monai.upscaling import ConsistentInferer, StreamOrWholeInferer, consistency_regularisation
 
 CLASSIC = {
     "nearest": "nearest neighbour",
@@ -239,9 +239,9 @@ class Upscaler:
 
     def _classic(self, method: Method, measured: Measurement) -> Tensor:
         if method.family == "back_projection":
-            sr = interpolation.back_project(measured.lr, measured.assumed, iterations=BACK_PROJECTIONS)
+            sr = back_project(measured.lr, measured.assumed, iterations=BACK_PROJECTIONS)
         else:
-            sr = interpolation.interpolate(measured.lr, measured.hr_shape, method.family)
+            sr = interpolate(measured.lr, measured.hr_shape, method.family)
         damping = consistency_regularisation(method.consistency)
         return sr if damping is None else measured.assumed.project(sr, measured.lr, damping)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from medsr_monai.errors import InputError
+from medsr_monai.system.errors import InputError
 
 SECONDS_BETWEEN_LOOKS = 0.5
 _worker: Callable[[Any], Any] | None = None

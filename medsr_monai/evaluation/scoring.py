@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.errors import InputError
 from medsr_monai.evaluation.cases import Case, Condition, Load, LoadedCase, load_case
 from medsr_monai.evaluation.distributions import sample_features
 from medsr_monai.evaluation.methods import Measurement, Method, Networks, Upscaler
-from medsr_monai.evaluation.pictures import Picture, draw_views, voxels_of
+from medsr_monai.evaluation.record.results import HR, Result, ResultFolder, write_arrays
+from medsr_monai.evaluation.record.views import Picture, draw_views, voxels_of
 from medsr_monai.evaluation.resources import measured_cost
-from medsr_monai.evaluation.results import HR, Result, ResultFolder, write_arrays
 from medsr_monai.geometry import Grid
 from medsr_monai.metrics.catalogue import Measure, Pair, catalogue, score
 from medsr_monai.metrics.niqe import NIQEModel
+from medsr_monai.system.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from medsr_monai.evaluation.results import Result
+from medsr_monai.evaluation.record.results import Result
 
 CONFIDENCE = 0.95
 

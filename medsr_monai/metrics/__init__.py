@@ -23,7 +23,13 @@ from medsr_monai.metrics.frechet import (
     frechet_of_gaussians,
 )
 from medsr_monai.metrics.haarpsi import HaarPSI, haarpsi
-from medsr_monai.metrics.laplacian import HFEN, EdgePreservation, edge_preservation, hfen, laplacian_of_gaussian
+from medsr_monai.metrics.laplacian import (
+    HFEN,
+    EdgePreservation,
+    edge_preservation,
+    hfen,
+    laplacian_of_gaussian,
+)
 from medsr_monai.metrics.multiscale import MultiScaleSSIM, ms_ssim
 from medsr_monai.metrics.niqe import NIQE, NIQEModel
 from medsr_monai.metrics.perceptual import perceptual_distance

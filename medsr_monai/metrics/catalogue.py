@@ -17,7 +17,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.consistency import Acquisition, intensity_bias, measurement_residual
 from medsr_monai.metrics.edges import gradient_distribution_distance, gradient_magnitude_distance
 from medsr_monai.metrics.fidelity import SSIM_WINDOW, mse, psnr, ssim
@@ -30,6 +29,7 @@ from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask, 
 from medsr_monai.metrics.perceptual import Features, feature_distance
 from medsr_monai.metrics.spectrum import box_power, spectrum_middles
 from medsr_monai.metrics.vif import vif
+from medsr_monai.system.errors import InputError
 
 Better = Literal["higher", "lower", "zero"]
 BANDS = 16

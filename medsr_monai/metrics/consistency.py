@@ -10,9 +10,9 @@ from monai.metrics.regression import RegressionMetric
 from monai.utils import MetricReduction
 from torch import Tensor
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.foreground import ForegroundMetric
 from medsr_monai.metrics.pairs import checked_pair, mean_inside, plain
+from medsr_monai.system.errors import InputError
 
 Acquisition = Callable[[Tensor], Tensor]
 

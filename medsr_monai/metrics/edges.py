@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.foreground import ForegroundMetric
 from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask, mean_inside
+from medsr_monai.system.errors import InputError
 
 
 def gradient_magnitude(image: Tensor) -> Tensor:

@@ -17,10 +17,10 @@ import math
 import torch
 from torch import Tensor
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.foreground import ForegroundMetric
 from medsr_monai.metrics.pairs import check_count, check_range, checked_pair, expanded_mask, mean_inside
 from medsr_monai.metrics.windows import check_sides, gaussian_weights, smooth
+from medsr_monai.system.errors import InputError
 
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 SSIM_WINDOW = 11

@@ -8,8 +8,8 @@ from monai.metrics.regression import RegressionMetric
 from monai.utils import MetricReduction
 from torch import Tensor
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.pairs import checked_pair, plain
+from medsr_monai.system.errors import InputError
 
 
 def foreground_percentile(image: Tensor, percentile: float = 99.5) -> Tensor:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.pairs import checked_pair
+from medsr_monai.system.errors import InputError
 
 Features = Callable[[Tensor], Tensor | Sequence[Tensor]]
 IMAGES_AT_ONCE = 16

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.foreground import ForegroundMetric
 from medsr_monai.metrics.pairs import check_count, check_range, checked_pair, expanded_mask, refuse_flat
 from medsr_monai.metrics.windows import check_sides
+from medsr_monai.system.errors import InputError
 
 # Found by the authors for intensities from 0 to 255.
 PAPER_RANGE, CONSTANT, ALPHA = 255.0, 30.0, 4.2

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.foreground import ForegroundMetric
 from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask, refuse_flat
 from medsr_monai.metrics.windows import check_sides, correlate_axis, gaussian_weights
+from medsr_monai.system.errors import InputError
 
 HFEN_WINDOW, HFEN_SIGMA = 15, 1.5
 

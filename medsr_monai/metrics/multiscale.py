@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.fidelity import SSIM_WINDOW, ssim_sums, ssim_window
 from medsr_monai.metrics.foreground import ForegroundMetric
 from medsr_monai.metrics.pairs import check_range, checked_pair, expanded_mask, refuse_flat
 from medsr_monai.metrics.windows import check_sides
+from medsr_monai.system.errors import InputError
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 

@@ -20,11 +20,11 @@ from monai.metrics.utils import do_metric_reduction
 from monai.utils import MetricReduction
 from torch import Tensor
 
-from medsr_monai.atomic import replacing
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.foreground import foreground_mask, foreground_percentile
 from medsr_monai.metrics.pairs import checked_pair, refuse_flat
 from medsr_monai.metrics.scene_statistics import FEATURES, PAPER_RANGE, cut, scene_statistics
+from medsr_monai.system.atomic import replacing
+from medsr_monai.system.errors import InputError
 
 # The paper's share of the sharpest patch that a patch of a pristine image must exceed.
 SHARPNESS = 0.75

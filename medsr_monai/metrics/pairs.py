@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from medsr_monai.errors import InputError
+from medsr_monai.system.errors import InputError
 
 
 def plain(image: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.foreground import ForegroundMetric
 from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask
+from medsr_monai.system.errors import InputError
 
 LOWEST, HIGHEST = 1 / 32, 0.5
 

@@ -11,10 +11,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.foreground import ForegroundMetric
 from medsr_monai.metrics.pairs import check_count, check_range, checked_pair, expanded_mask, refuse_flat
 from medsr_monai.metrics.windows import check_sides, gaussian_weights, smooth
+from medsr_monai.system.errors import InputError
 
 # The authors' choice for intensities from 0 to 255: a window for each of four scales, and the visual noise's variance.
 PAPER_RANGE, NOISE_VARIANCE = 255.0, 2.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from medsr_monai.errors import InputError
+from medsr_monai.system.errors import InputError
 
 
 def gaussian_weights(window: int, sigma: float) -> list[float]:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks.blocks import (
     BATCH_NORMS,
     CONVOLUTIONS,
@@ -32,6 +31,7 @@ from medsr_monai.networks.discriminators import (
 )
 from medsr_monai.networks.srresnet import SRResNet
 from medsr_monai.networks.upsampling import CubicUpsampling
+from medsr_monai.system.errors import InputError
 
 TAIL_GAIN = 0.1
 

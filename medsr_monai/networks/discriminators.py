@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks.blocks import BATCH_NORMS, CONVOLUTIONS, check_counts
+from medsr_monai.system.errors import InputError
 
 NORMALISATIONS: dict[str, dict[int, type[nn.Module]]] = {
     "batch": BATCH_NORMS,

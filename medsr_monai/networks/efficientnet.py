@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks.features import draw_, fill_, freeze_
-from medsr_monai.optional import require
+from medsr_monai.system.errors import InputError
+from medsr_monai.system.optional import require
 
 # Kernel size, stride, expansion, channels of every block; the first's input are the stem's channels.
 STEM = 32

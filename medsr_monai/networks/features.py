@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks.blocks import CONVOLUTIONS
 from medsr_monai.networks.weights import read_weights
-from medsr_monai.optional import require
+from medsr_monai.system.errors import InputError
+from medsr_monai.system.optional import require
 
 # torchvision's vgg19: convolutions per block, and their channels
 VGG19_BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))

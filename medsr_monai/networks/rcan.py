@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks.blocks import check_counts, convolution, scale_per_axis
 from medsr_monai.networks.upsampling import sub_pixel_upsampling
+from medsr_monai.system.errors import InputError
 
 MEANS: dict[int, type[nn.Module]] = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks.blocks import (
     check_counts,
     check_kernel,
@@ -16,6 +15,7 @@ from medsr_monai.networks.blocks import (
     scale_per_axis,
 )
 from medsr_monai.networks.upsampling import CubicUpsampling
+from medsr_monai.system.errors import InputError
 
 TAIL_GAIN = 0.1
 

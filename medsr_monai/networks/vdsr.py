@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks.blocks import (
     check_counts,
     check_residual_channels,
@@ -15,6 +14,7 @@ from medsr_monai.networks.blocks import (
     scale_per_axis,
 )
 from medsr_monai.networks.upsampling import CubicUpsampling
+from medsr_monai.system.errors import InputError
 
 TAIL_GAIN = 0.1
 NOISE_GAIN = 0.1

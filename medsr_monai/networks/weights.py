@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.device import usable_device
-from medsr_monai.errors import InputError
+from medsr_monai.system.device import usable_device
+from medsr_monai.system.errors import InputError
 
 
 def read_weights(path: str | Path, way_out: str = "train them, or name another file") -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from medsr_monai.intensity_range import window_of_array
+from medsr_monai.acquisition.intensity_range import window_of_array
 
 
 def intensity_window(image: Tensor, lower: float = 0.5, upper: float = 99.5) -> tuple[float, float]:

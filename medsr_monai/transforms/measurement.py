@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,16 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
-from torch import Tensor
 
-from medsr_monai.acquisition import PROFILES, SeparableAcquisition, kspace_matrix, profile_matrix
-from medsr_monai.errors import InputError
+from medsr_monai.acquisition import (
+    AcquisitionDraw,
+    AcquisitionRange,
+    SeparableAcquisition,
+    add_rician_noise,
+    patch_matrix,
+)
 from medsr_monai.geometry import Grid
+from medsr_monai.system.errors import InputError
 from medsr_monai.transforms.intensity import intensity_window
 
 
@@ -70,99 +74,6 @@ class Acquired(MapTransform):
         meta = {key: value for key, value in hr.meta.items() if key != "affine"}
         result[self.lr_key] = MetaTensor(lr, affine=torch.tensor(lr_grid.affine), meta=meta)
         return result
-
-
-@dataclass(frozen=True)
-class AcquisitionDraw:
-    """One random acquisition: replaying it gives the same operator and the same kind of noise.
-
-    Attributes:
-        profiles: name of each axis' profile.
-        widths: FWHM of each axis' profile in low-resolution voxels.
-        noise: standard deviation of the Rician noise, in units of the normalised intensity.
-        noise_seed: of the noise itself.
-    """
-
-    profiles: tuple[str, ...]
-    widths: tuple[float, ...]
-    noise: float
-    noise_seed: int
-
-
-@dataclass
-class AcquisitionRange:
-    """From what a random acquisition is drawn.
-
-    Attributes:
-        profiles: probability of each profile's name.
-        mixed: probability that the axes draw their profiles independently.
-        box_width: width of the box in low-resolution voxels, lowest and highest, used with probability
-            ``box_width_prob``.
-        box_width_prob: probability of another width than the whole voxel.
-        gaussian_width: FWHM of the Gaussian in low-resolution voxels, lowest and highest.
-        noise: standard deviation of Rician noise, lowest and highest.
-        noise_prob: probability of any noise.
-    """
-
-    profiles: Mapping[str, float] = field(default_factory=lambda: {"box": 0.6, "gaussian": 0.2, "kspace": 0.2})
-    mixed: float = 0.2
-    box_width: tuple[float, float] = (0.7, 1.3)
-    box_width_prob: float = 0.15
-    gaussian_width: tuple[float, float] = (0.6, 1.3)
-    noise: tuple[float, float] = (0.0, 0.03)
-    noise_prob: float = 0.3
-
-    def __post_init__(self) -> None:
-        unknown = set(self.profiles) - set(PROFILES)
-        if unknown or not self.profiles:
-            raise InputError(f"profiles {sorted(unknown)}: choose among {', '.join(PROFILES)}")
-
-    def draw(self, rng: np.random.RandomState, axes: int) -> AcquisitionDraw:
-        """Draw the parameters of one acquisition for the given number of axes."""
-        names = sorted(self.profiles)
-        weights = np.array([self.profiles[name] for name in names], dtype=float)
-        drawn = [str(name) for name in rng.choice(names, size=axes, p=weights / weights.sum())]
-        if rng.random_sample() >= self.mixed:
-            drawn = drawn[:1] * axes
-        widths = []
-        for name in drawn:
-            if name == "gaussian":
-                widths.append(rng.uniform(*self.gaussian_width))
-            else:
-                other = rng.random_sample() < self.box_width_prob
-                widths.append(rng.uniform(*self.box_width) if other else 1.0)
-        noise = rng.uniform(*self.noise) if rng.random_sample() < self.noise_prob else 0.0
-        return AcquisitionDraw(tuple(drawn), tuple(widths), float(noise), int(rng.randint(2**31 - 1)))
-
-
-def patch_matrix(profile: str, n_hr: int, n_lr: int, width: float) -> np.ndarray:
-    """Acquisition matrix for a patch, (n_lr, n_hr) float64.
-
-    A patch has no periodic boundary: its k-space is truncated as if the image were mirrored at its ends, without which
-    the jump from one end to the other would ring through the patch.
-    """
-    if profile == "kspace":
-        mirrored = kspace_matrix(2 * n_hr, 2 * n_lr)[:n_lr]
-        return mirrored[:, :n_hr] + mirrored[:, n_hr:][:, ::-1]
-    return profile_matrix(profile, n_hr, n_lr, fwhm=width * n_hr / n_lr)
-
-
-def add_rician_noise(image: Tensor, sigma: float, seed: int) -> Tensor:
-    """Magnitude of the image with complex Gaussian noise, as a magnitude MR image has it.
-
-    Args:
-        image: any shape.
-        sigma: standard deviation of each of the two components, in the image's units.
-        seed: of the noise.
-
-    Reference:
-        Gudbjartsson and Patz, doi:10.1002/mrm.1910340618
-    """
-    if sigma == 0:
-        return image
-    rng = np.random.default_rng(seed)
-    real, imaginary = torch.as_tensor(rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma))
-    return torch.sqrt((image + real).square() + imaginary.square())
 
 
 class RandAcquired(Randomizable, MapTransform):

@@ -11,8 +11,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 
-from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid, inverse_orientation, reorient
+from medsr_monai.system.errors import InputError
 
 
 class ReorientToCanonicald(MapTransform):

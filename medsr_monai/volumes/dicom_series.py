@@ -9,10 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from medsr_monai.atomic import replacing_folder
-from medsr_monai.dicom import DerivedSeriesWriter, DicomVolume, is_dicom, open_series, refuse_source, write_derived
-from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.system.atomic import replacing_folder
+from medsr_monai.system.errors import InputError
+from medsr_monai.volumes.dicom import (
+    DerivedSeriesWriter,
+    DicomVolume,
+    is_dicom,
+    open_series,
+    refuse_source,
+    write_derived,
+)
 from medsr_monai.volumes.volume import EVENLY, Volume, VolumeInfo, volume_suffix
 
 
@@ -30,7 +37,7 @@ def read_dicom_info(path: str | Path) -> VolumeInfo:
     """What the headers of a series say.
 
     Raises:
-        InputError: see `medsr_monai.dicom.open_series`.
+        InputError: see `medsr_monai.volumes.dicom.open_series`.
     """
     path = Path(path)
     uneven = "resample" if path.name.endswith(EVENLY) else "refuse"
@@ -44,7 +51,7 @@ def read_dicom(path: str | Path) -> tuple[VolumeInfo, np.ndarray]:
     """Read a series: what its headers say, and the intensities (X, Y, Z), float32.
 
     Raises:
-        InputError: see `medsr_monai.dicom.open_series`.
+        InputError: see `medsr_monai.volumes.dicom.open_series`.
     """
     info = read_dicom_info(path)
     assert info.series is not None

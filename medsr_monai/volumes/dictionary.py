@@ -14,13 +14,19 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils.enums import MetaKeys
 
-from medsr_monai.atomic import Together
-from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.system.atomic import Together
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.dicom_series import refuse_target, say_what_was_done
 from medsr_monai.volumes.reading import read_info, read_volume
 from medsr_monai.volumes.slab_writing import streamable_suffix, write_in_slabs
-from medsr_monai.volumes.volume import DICOM_SUFFIX, STREAMABLE_SUFFIXES, WRITABLE_SUFFIXES, VolumeInfo, volume_stem
+from medsr_monai.volumes.volume import (
+    DICOM_SUFFIX,
+    STREAMABLE_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    VolumeInfo,
+    volume_stem,
+)
 from medsr_monai.volumes.writing import OutputsTogether, write_volume
 
 _FILE_NAME = "filename_or_obj"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-from medsr_monai.dicom import choose_series, find_series, is_dicom, series_path
-from medsr_monai.errors import InputError
+from medsr_monai.system.errors import InputError
+from medsr_monai.volumes.dicom import choose_series, find_series, is_dicom, series_path
 from medsr_monai.volumes.volume import EVENLY, READABLE_SUFFIXES, volume_suffix
 
 UNEVEN = ("refuse", "resample")
@@ -23,7 +23,7 @@ def find_volumes(spec: str | Path, series: str | int | None = None, uneven: str 
         uneven: what becomes of slices that are missing or lie unevenly: ``refuse``, or ``resample`` them.
 
     Returns:
-        The files, sorted; a DICOM series as a path of its own, `medsr_monai.dicom.series_path`.
+        The files, sorted; a DICOM series as a path of its own, `medsr_monai.volumes.dicom.series_path`.
 
     Raises:
         InputError: nothing there, nothing of a readable format, or several DICOM series and none chosen.

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.nifti import MAX_DEFLATE_RATIO
 from medsr_monai.volumes.volume import VolumeInfo
 

@@ -14,9 +14,9 @@ from typing import BinaryIO, cast
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
-from medsr_monai.errors import InputError
+from medsr_monai.acquisition.intensity_range import IntensityScan, window_of_slabs
 from medsr_monai.geometry import N_AXES, parse_orientation, reorient
-from medsr_monai.intensity_range import IntensityScan, window_of_slabs
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
 from medsr_monai.volumes.dicom_series import say_what_was_done
 from medsr_monai.volumes.reading import read_info, refuse_values

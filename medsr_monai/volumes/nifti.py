@@ -20,8 +20,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
-from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid, corner_error_mm
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.volume import VolumeInfo
 
 # deflate cannot shrink anything further than this, so a header that claims more voxels is wrong.

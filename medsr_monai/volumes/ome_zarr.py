@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medsr_monai.geometry import N_AXES, Grid
-from medsr_monai.optional import require
+from medsr_monai.system.optional import require
 
 _CHUNK = (16, 256, 256)  # z, y, x: about 4 MB of float32
 

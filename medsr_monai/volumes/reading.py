@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medsr_monai.errors import InputError
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
 from medsr_monai.volumes.dicom_series import is_dicom_volume, read_dicom, read_dicom_info
 from medsr_monai.volumes.volume import NIFTI_SUFFIXES, READABLE_SUFFIXES, Volume, VolumeInfo, volume_suffix

@@ -11,9 +11,9 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from medsr_monai.atomic import Together, replacing, replacing_folder
-from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.system.atomic import Together, replacing, replacing_folder
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
 from medsr_monai.volumes.dicom_series import DicomPlanes, refuse_target
 from medsr_monai.volumes.gzip_stream import GzipStream
@@ -86,7 +86,7 @@ class SlabWriter:
         n_times: length of a series, whose volumes follow one another; None for a volume.
         like: the source, as for `write_volume`.
         dtype: as for `write_volume`; OME-Zarr holds no intensity scaling; DICOM stores whole numbers by the rule of
-            `medsr_monai.dicom`.
+            `medsr_monai.volumes.dicom`.
         data_range: least and largest intensity of the source: where its display range (cal_min, cal_max) overlaps,
             it is kept.
         is_approximate: say so in the description of a NIfTI file, in the attributes of an OME-Zarr image, and in a

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
-from medsr_monai.dicom import DicomVolume
 from medsr_monai.geometry import Grid
+from medsr_monai.volumes.dicom import DicomVolume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 READABLE_SUFFIXES = (*NIFTI_SUFFIXES, ".mha", ".mhd", ".nrrd")

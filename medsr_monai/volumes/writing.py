@@ -8,9 +8,9 @@ from types import TracebackType
 
 import numpy as np
 
-from medsr_monai.atomic import Together, replacing
-from medsr_monai.errors import InputError
 from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.system.atomic import Together, replacing
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
 from medsr_monai.volumes.volume import NIFTI_SUFFIXES, WRITABLE_SUFFIXES, VolumeInfo, volume_suffix
 

@@ -9,15 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.errors import InputError
-from medsr_monai.losses import (
-    AdversarialLoss,
-    Hinge,
-    LeastSquares,
-    NonSaturating,
-    RelativisticAverage,
-    WassersteinGradientPenalty,
-)
 from medsr_monai.networks import (
     ChestXrayDiscriminator,
     DCGANDiscriminator,
@@ -25,6 +16,15 @@ from medsr_monai.networks import (
     MultiScalePatchDiscriminator,
     UNetDiscriminator,
     VGGDiscriminator,
+)
+from medsr_monai.system.errors import InputError
+from medsr_monai.training.losses import (
+    AdversarialLoss,
+    Hinge,
+    LeastSquares,
+    NonSaturating,
+    RelativisticAverage,
+    WassersteinGradientPenalty,
 )
 
 OBJECTIVES: dict[str, Callable[[], AdversarialLoss]] = {

@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.errors import InputError
-from medsr_monai.interpolation import interpolate
+from medsr_monai.geometry import interpolate
 from medsr_monai.networks import (
     EDSR,
     MDCSRN,
@@ -25,8 +24,9 @@ from medsr_monai.networks import (
     SRResNet,
 )
 from medsr_monai.networks.upsampling import CubicUpsampling
-from medsr_monai.streaming import StreamedNetwork
-from tests.streaming.generators import stream_whole
+from medsr_monai.system.errors import InputError
+from medsr_monai.upscaling.convolution import StreamedNetwork
+from tests.upscaling.convolution.generators import stream_whole
 
 NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "srcnn": (SRCNN, {"features": 4, "mapped_features": 3, "kernel_sizes": (5, 1, 3)}),

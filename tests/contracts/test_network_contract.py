@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks import RRDBNet
 from medsr_monai.networks.blocks import PixelShuffle
+from medsr_monai.system.errors import InputError
 
 TINY = {"features": 4, "growth": 2, "num_blocks": 1, "dense_blocks": 1}
 

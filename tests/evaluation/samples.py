@@ -12,7 +12,12 @@ from monai.transforms import Compose
 from medsr_monai.evaluation import Evaluation
 from medsr_monai.geometry import Grid
 from medsr_monai.networks import RRDBNet
-from medsr_monai.transforms import CropToMultipled, NormaliseIntensityd, ReorientToCanonicald, RestoreIntensityd
+from medsr_monai.transforms import (
+    CropToMultipled,
+    NormaliseIntensityd,
+    ReorientToCanonicald,
+    RestoreIntensityd,
+)
 from medsr_monai.volumes import LoadVolumed, write_volume
 
 AFFINE = np.diag([1.0, -1.1, 0.9, 1.0])

@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics.catalogue import catalogue
+from medsr_monai.system.errors import InputError
 from tests.evaluation.samples import AFFINE, NAMES, evaluation, scan, write_scans
 from tests.evaluation.test_evaluation import read_json, rows_of, without_costs
 
@@ -49,7 +49,7 @@ def test_pictures_that_are_damaged_are_drawn_again(tmp_path, meta):
 
 
 def test_a_folder_can_be_evaluated_with_fewer_conditions_and_then_reported(tmp_path):
-    from medsr_monai.report import write_report
+    from medsr_monai.evaluation.report import write_report
 
     evaluation(tmp_path, methods=["cubic", "linear"], degradations=["box", "gaussian"]).run()
     fewer = evaluation(tmp_path, methods=["cubic", "linear"], degradations=["gaussian"])

@@ -13,13 +13,13 @@ import torch
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
-from medsr_monai.errors import InputError
 from medsr_monai.evaluation.cases import Case, Condition, load_case
 from medsr_monai.evaluation.scoring import Scorer
 from medsr_monai.geometry import Grid
 from medsr_monai.metrics import NIQEModel
 from medsr_monai.metrics.catalogue import catalogue
 from medsr_monai.networks import ConvolutionalFeatures, OnSlices
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import write_volume
 from tests.evaluation.samples import AFFINE, NAMES, evaluation, scan, tiny_network, write_scans
 

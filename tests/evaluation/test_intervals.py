@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medsr_monai.evaluation import bootstrap_interval
-from medsr_monai.evaluation.results import Result
+from medsr_monai.evaluation.record.results import Result
 from medsr_monai.evaluation.summary import summarise
 
 

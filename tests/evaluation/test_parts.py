@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from medsr_monai.errors import InputError
 from medsr_monai.evaluation import Method, find_cases, parse_method
 from medsr_monai.evaluation.cases import parse_conditions
 from medsr_monai.geometry import Grid
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import write_volume
 from tests.evaluation.samples import AFFINE, evaluation, scan, tiny_network, write_scans
 

@@ -10,10 +10,10 @@ import torch
 from scipy import ndimage
 
 from medsr_monai.acquisition import SeparableAcquisition
-from medsr_monai.errors import InputError
 from medsr_monai.metrics import NIQEModel, ms_ssim, psnr, spectrum_distance, ssim
 from medsr_monai.metrics.catalogue import Pair, Reference, catalogue, fitting_scales, score
 from medsr_monai.networks import ConvolutionalFeatures
+from medsr_monai.system.errors import InputError
 
 SIDE = 48
 PERFECT = {"psnr": math.inf, "ssim": 1.0, "ms_ssim": 1.0, "haarpsi": 1.0, "vif": 1.0, "epi": 1.0}

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from medsr_monai.acquisition import SeparableAcquisition
-from medsr_monai.errors import InputError
 from medsr_monai.metrics import IntensityBias, MeasurementResidual, intensity_bias, measurement_residual
+from medsr_monai.system.errors import InputError
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (6, 8, 4)])

@@ -9,8 +9,7 @@ import torch
 from scipy import ndimage, stats
 
 from medsr_monai.acquisition import SeparableAcquisition
-from medsr_monai.errors import InputError
-from medsr_monai.interpolation import cubic_bspline
+from medsr_monai.geometry import cubic_bspline
 from medsr_monai.metrics import (
     GradientDistributionDistance,
     GradientMagnitudeDistance,
@@ -20,6 +19,7 @@ from medsr_monai.metrics import (
     gradient_magnitude,
     gradient_magnitude_distance,
 )
+from medsr_monai.system.errors import InputError
 
 
 @pytest.fixture(params=[gradient_magnitude_distance, gradient_distribution_distance], ids=["magnitude", "distribution"])

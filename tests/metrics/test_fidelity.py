@@ -15,8 +15,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from medsr_monai.acquisition import SeparableAcquisition
-from medsr_monai.errors import InputError
-from medsr_monai.interpolation import cubic_bspline
+from medsr_monai.geometry import cubic_bspline
 from medsr_monai.metrics import (
     ForegroundPSNR,
     ForegroundSSIM,
@@ -28,6 +27,7 @@ from medsr_monai.metrics import (
     psnr,
     ssim,
 )
+from medsr_monai.system.errors import InputError
 
 FUNCTIONS = [mse, mae, psnr, ssim]
 

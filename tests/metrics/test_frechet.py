@@ -11,9 +11,9 @@ from monai.handlers import IgniteMetricHandler, from_engine
 from scipy import ndimage
 from scipy.linalg import sqrtm
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics import FeatureStatistics, FrechetDistance, frechet_distance, frechet_of_gaussians
 from medsr_monai.networks import ConvolutionalFeatures
+from medsr_monai.system.errors import InputError
 
 FEATURES = ConvolutionalFeatures(2, widths=(4, 4))
 

@@ -11,7 +11,6 @@ import torch
 from golden_piq import DISTORTIONS, FILE, pair
 from scipy import ndimage
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics import (
     HFEN,
     VIF,
@@ -27,6 +26,7 @@ from medsr_monai.metrics import (
     ssim,
     vif,
 )
+from medsr_monai.system.errors import InputError
 
 GOLDEN = json.loads(FILE.read_text())
 

@@ -11,12 +11,12 @@ import torch
 from golden_piq import FILE, samples
 from scipy import ndimage, stats
 
-from medsr_monai import cli
-from medsr_monai.errors import InputError
+from medsr_monai.bundle.commands import cli
 from medsr_monai.metrics import NIQE, NIQEModel
 from medsr_monai.metrics.generalised_gaussian import fit_aggd, fit_ggd
 from medsr_monai.metrics.niqe import _slices as slices_of
 from medsr_monai.metrics.scene_statistics import normalised, patch_features, scene_statistics
+from medsr_monai.system.errors import InputError
 
 GOLDEN = json.loads(FILE.read_text())
 PATCH = 16

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from medsr_monai.errors import InputError
 from medsr_monai.metrics import perceptual_distance
 from medsr_monai.networks import ConvolutionalFeatures, EfficientNetLiteFeatures, OnSlices
+from medsr_monai.system.errors import InputError
 
 VOLUME = ConvolutionalFeatures(3, widths=(4, 8))
 SLICES = OnSlices(EfficientNetLiteFeatures(None, levels=2), slices_per_axis=None)

@@ -11,8 +11,7 @@ import torch
 from scipy import ndimage
 
 from medsr_monai.acquisition import SeparableAcquisition
-from medsr_monai.errors import InputError
-from medsr_monai.interpolation import cubic_bspline
+from medsr_monai.geometry import cubic_bspline
 from medsr_monai.metrics import (
     SpectrumDistance,
     foreground_mask,
@@ -20,6 +19,7 @@ from medsr_monai.metrics import (
     power_spectrum,
     spectrum_distance,
 )
+from medsr_monai.system.errors import InputError
 
 
 def noise(shape: tuple[int, ...], rng: np.random.Generator) -> torch.Tensor:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks.blocks import (
     RRDB,
     PixelShuffle,
@@ -18,6 +17,7 @@ from medsr_monai.networks.blocks import (
     initialise_icnr_,
     scale_per_axis,
 )
+from medsr_monai.system.errors import InputError
 
 
 def draw(*shape: int) -> torch.Tensor:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks import (
     DCGANDiscriminator,
     MultiScalePatchDiscriminator,
     UNetDiscriminator,
     VGGDiscriminator,
 )
+from medsr_monai.system.errors import InputError
 
 SMALL = {
     "vgg": (VGGDiscriminator, {"features": 2, "stages": 2}),

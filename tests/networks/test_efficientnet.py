@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks import EfficientNetLiteFeatures
+from medsr_monai.system.errors import InputError
 
 CHANNELS = (16, 24, 40, 112, 320)
 # Mean feature of each resolution for a ramp of 224 x 224, by efficientnet_lite_pytorch 0.1.0 with the same file.

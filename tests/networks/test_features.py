@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks import ConvolutionalFeatures, MedicalNetFeatures, OnSlices, VGG19Features
 from medsr_monai.networks.features import fill_
+from medsr_monai.system.errors import InputError
 
 CONV_INDICES = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]  # of torchvision's vgg19.features
 

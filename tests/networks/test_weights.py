@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from medsr_monai.errors import InputError
 from medsr_monai.networks import RRDBNet, load_interpolated_weights
+from medsr_monai.system.errors import InputError
 
 
 def network(seed: int, features: int = 4) -> RRDBNet:

@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from medsr_monai.transforms import DenoiseCurvatureFlowd, NormaliseIntensityd, RestoreIntensityd, intensity_window
+from medsr_monai.transforms import (
+    DenoiseCurvatureFlowd,
+    NormaliseIntensityd,
+    RestoreIntensityd,
+    intensity_window,
+)
 
 SHAPE = (5, 4, 6)
 

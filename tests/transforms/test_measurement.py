@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 
 from medsr_monai.acquisition import PROFILES, SeparableAcquisition, kspace_matrix
-from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid, corner_error_mm
+from medsr_monai.system.errors import InputError
 from medsr_monai.transforms import (
     Acquired,
     AcquisitionDraw,

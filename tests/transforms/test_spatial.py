@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 
-from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid
+from medsr_monai.system.errors import InputError
 from medsr_monai.transforms import (
     CropToMultipled,
     ForegroundIndexd,

@@ -12,8 +12,8 @@ from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from monai.transforms import Compose
 from volume_files import CORNER_TOLERANCE_MM, nifti_file, noise
 
-from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid, corner_error_mm
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import LoadVolumed, SaveVolumed, read_info, read_volume
 
 

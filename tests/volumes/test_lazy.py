@@ -11,9 +11,9 @@ import pytest
 import SimpleITK as sitk
 from volume_files import AXCODES, SUFFIXES, nifti_file, noise, oblique_grid
 
-from medsr_monai.errors import InputError
+from medsr_monai.acquisition.intensity_range import window_of_array
 from medsr_monai.geometry import reorient
-from medsr_monai.intensity_range import window_of_array
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import lazy, open_volume, read_volume, write_volume
 
 

@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from volume_files import nifti_file, noise
 
-from medsr_monai.errors import InputError
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import read_info, read_volume
 
 

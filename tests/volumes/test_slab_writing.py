@@ -15,7 +15,7 @@ import pytest
 import SimpleITK
 from volume_files import noise, oblique_grid
 
-from medsr_monai.errors import InputError
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import (
     STREAMABLE_SUFFIXES,
     SlabWriter,
@@ -139,7 +139,7 @@ def test_a_full_disk_while_writing(suffix: str, tmp_path: Path, monkeypatch: pyt
 
 WRITE = """
 import resource, signal, sys, numpy as np
-from medsr_monai.errors import InputError
+from medsr_monai.system.errors import InputError
 from medsr_monai.geometry import Grid
 from medsr_monai.volumes import SlabWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

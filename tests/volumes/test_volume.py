@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medsr_monai.errors import InputError
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import find_volumes, volume_stem
 
 

@@ -20,8 +20,8 @@ from volume_files import (
     oblique_grid,
 )
 
-from medsr_monai.errors import InputError
 from medsr_monai.geometry import Grid, corner_error_mm
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti, read_info, read_volume, write_volume
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 
-from medsr_monai.device import usable_device
-from medsr_monai.errors import InputError
-from medsr_monai.inferers import consistency_regularisation
-from medsr_monai.settings import check_settings
+from medsr_monai.bundle.settings import check_settings
+from medsr_monai.system.device import usable_device
+from medsr_monai.system.errors import InputError
+from medsr_monai.upscaling import consistency_regularisation
 from medsr_monai.volumes import WRITABLE_SUFFIXES
 
 SERIES_SUFFIX = ".zip"

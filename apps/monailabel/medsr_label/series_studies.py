@@ -16,7 +16,7 @@ from monailabel.datastore.dicom import DICOMwebClientX
 from requests.adapters import HTTPAdapter
 
 from medsr_label.studies import ReadOnlyStudies
-from medsr_monai.atomic import replacing_folder
+from medsr_monai.system.atomic import replacing_folder
 
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 LONGEST_UID = 64

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 from fastapi import HTTPException
 from monailabel.datastore.local import LocalDatastore
 
-from medsr_monai.dicom import is_dicom
 from medsr_monai.volumes import READABLE_SUFFIXES
+from medsr_monai.volumes.dicom import is_dicom
 
 LISTED = 100
 READ_ONLY = "the studies are only read: this server stores no images and no labels"

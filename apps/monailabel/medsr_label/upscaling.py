@@ -18,8 +18,8 @@ from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from medsr_label.request import SERIES_SUFFIX, SETTINGS, Image, checked_request
-from medsr_monai.errors import InputError, find_input_error
-from medsr_monai.workflows import run_inference
+from medsr_monai.bundle.workflows import run_inference
+from medsr_monai.system.errors import InputError, find_input_error
 
 logger = logging.getLogger(__name__)
 RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."

@@ -22,7 +22,7 @@ from bundle_contract import (
     write_subjects,
 )
 
-from medsr_monai import cli
+from medsr_monai.bundle.commands import cli
 
 METHODS = ["cubic", "sr", "sr@1+none"]
 

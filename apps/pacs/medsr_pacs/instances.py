@@ -1,0 +1,224 @@
+"""One DICOM instance as it travels: who it is, whether it is whole, and how it reaches the disk."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from medsr_monai.system.errors import InputError
+from medsr_monai.system.optional import require
+from medsr_pacs.classes import COMPRESSED
+from medsr_pacs.identifiers import is_uid, normal_uid
+
+FLOAT_PIXELS = 0x7FE00008  # the first of the tags that hold pixel data
+ELEMENT_HEADER = 8  # tag and length; with an explicit VR it is 12
+IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+SIZE = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated")
+TAGS: tuple[Any, ...] = (*IDENTITY, *SIZE, "ContributingEquipmentSequence")
+# How the derived series name their maker (ContributingEquipmentSequence, Manufacturer).
+MAKER = "medsr"
+PREAMBLE = b"\0" * 128 + b"DICM"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """Who an instance is, by UIDs whose grammar was checked."""
+
+    sop_class: str
+    sop_instance: str
+    study: str
+    series: str
+    encoding: str
+    is_own_result: bool = False
+
+
+@contextmanager
+def silent_parser() -> Iterator[None]:
+    """Within it, pydicom does not warn: its warnings repeat the values of elements, which may be a patient's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read_instance(file: str | Path) -> Instance:
+    """Who a DICOM file is; its pixel data is not read.
+
+    Raises:
+        InputError: no DICOM, broken, or without valid UIDs; names the file, and the tag but never its value.
+    """
+    pydicom = require("pydicom", "dicom")
+    try:
+        with silent_parser():
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS])
+            return identify(dataset, str(dataset.file_meta.get("TransferSyntaxUID", "")))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    except Exception as error:  # a parser fed with anything fails with anything
+        raise InputError(f"{file}: cannot be read as DICOM ({type(error).__name__})") from None
+
+
+def parse_instance(stream: BinaryIO, encoding: str) -> Instance:
+    """Who a data set is that came over the network, and whether its pixel data is as long as it claims.
+
+    Args:
+        stream: the data set without a file's preamble and meta information.
+        encoding: its transfer syntax.
+
+    Raises:
+        InputError: broken, without valid UIDs, or shorter than it claims.
+    """
+    require("pydicom", "dicom")
+    from pydicom.filereader import read_dataset
+    from pydicom.tag import Tag
+    from pydicom.uid import UID
+
+    syntax = UID(encoding)
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    try:
+        with silent_parser():
+            dataset = read_dataset(
+                stream,
+                syntax.is_implicit_VR,
+                syntax.is_little_endian,
+                stop_when=lambda tag, vr, length: tag >= FLOAT_PIXELS,
+                specific_tags=[Tag(keyword) for keyword in TAGS],
+            )
+            instance = identify(dataset, encoding)
+            _refuse_short(dataset, encoding, size - stream.tell())
+            return instance
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"cannot be read as DICOM ({type(error).__name__})") from None
+
+
+def identify(dataset: Any, encoding: str) -> Instance:
+    """The UIDs of a data set, checked.
+
+    Raises:
+        InputError: a UID is missing, or none by the standard's grammar.
+    """
+    uids = []
+    for tag in IDENTITY:
+        uid = normal_uid(dataset.get(tag, ""))
+        if not is_uid(uid):
+            raise InputError(f"{tag} is {'no valid UID' if uid else 'missing'}")
+        uids.append(uid)
+    sop_class, sop_instance, study, series = uids
+    return Instance(sop_class, sop_instance, study, series, encoding, _is_own_result(dataset))
+
+
+def _is_own_result(dataset: Any) -> bool:
+    """Whether this program made it: upscaled once more it would double again, without end."""
+    makers = dataset.get("ContributingEquipmentSequence") or ()
+    return any(
+        MAKER in str(maker.get(tag, "")).lower()
+        for maker in makers
+        for tag in ("Manufacturer", "ManufacturerModelName")
+    )
+
+
+def _refuse_short(dataset: Any, encoding: str, rest: int) -> None:
+    """Pixel data that is not compressed must be there as its header says; for compressed one only decoding tells.
+
+    `rest`: bytes from the beginning of the element that holds it.
+    """
+    if encoding in COMPRESSED or "Rows" not in dataset:
+        return
+    rows, columns, frames, samples, bits = (int(dataset.get(tag) or 1) for tag in SIZE)
+    needed = (rows * columns * frames * samples * bits + 7) // 8
+    if min(rows, columns, frames, samples, bits) < 1 or needed + ELEMENT_HEADER > rest:
+        raise InputError(f"its pixel data needs {needed} bytes and {max(rest - ELEMENT_HEADER, 0)} came")
+
+
+def encoded_meta(instance: Instance) -> bytes:
+    """Preamble and file meta information of an instance that came over the network."""
+    require("pynetdicom", "dicom")
+    from pydicom.uid import UID
+    from pynetdicom.dsutils import create_file_meta, encode_file_meta
+
+    meta = create_file_meta(
+        sop_class_uid=UID(instance.sop_class),
+        sop_instance_uid=UID(instance.sop_instance),
+        transfer_syntax=UID(instance.encoding),
+    )
+    return PREAMBLE + encode_file_meta(meta)
+
+
+def write_instance(path: Path, instance: Instance, data: Any) -> None:
+    """Write a data set as a file, and have it on the disk before returning.
+
+    Args:
+        path: a new file.
+        instance: who it is.
+        data: the encoded data set, anything with a buffer.
+    """
+    with open(path, "xb") as file:
+        file.write(encoded_meta(instance))
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file has the mark of the DICOM file format."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(PREAMBLE))[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def find_dicom_files(source: str | Path) -> list[Path]:
+    """The DICOM files in a folder and those below, or the one file.
+
+    Raises:
+        InputError: there are none.
+    """
+    root = Path(source)
+    candidates = sorted(file for file in root.rglob("*") if file.is_file()) if root.is_dir() else [root]
+    files = [file for file in candidates if is_dicom_file(file)]
+    if not files:
+        raise InputError(f"{root}: no DICOM files there")
+    return files
+
+
+class SeriesFolders:
+    """Instances that are fetched: a folder for each series, named by its checked UID; files are numbered.
+
+    Args:
+        root: where the folders go.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._files: dict[tuple[str, str], Path] = {}
+        self._counts: dict[str, int] = {}
+
+    def place(self, instance: Instance) -> Path:
+        """The file for an instance; for one that came before, the same, which is removed first."""
+        key = (instance.series, instance.sop_instance)
+        if key in self._files:
+            self._files[key].unlink(missing_ok=True)
+            return self._files[key]
+        folder = self.root / instance.series
+        folder.mkdir(parents=True, exist_ok=True)
+        number = self._counts[instance.series] = self._counts.get(instance.series, 0) + 1
+        self._files[key] = folder / f"{number:04d}.dcm"
+        return self._files[key]
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The folder of each series UID that came."""
+        return {series: self.root / series for series in self._counts}
+
+    @property
+    def n_instances(self) -> int:
+        """How many different instances came."""
+        return len(self._files)

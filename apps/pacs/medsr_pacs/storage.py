@@ -1,0 +1,166 @@
+"""A server that takes C-STORE, and does not trust who sends: lengths are bounded before memory is taken."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from medsr_monai.system.errors import InputError
+from medsr_monai.system.optional import require
+from medsr_pacs.classes import ENCODINGS
+from medsr_pacs.configuration import ANYONE, Network
+from medsr_pacs.identifiers import normal_uid
+from medsr_pacs.instances import Instance, parse_instance, write_instance
+from medsr_pacs.journal import say
+
+SUCCESS, LEFT_ASIDE, NO_RESOURCES, MISMATCH, NOT_UNDERSTOOD = 0x0000, 0xB000, 0xA700, 0xA900, 0xC000
+NETWORK_LIMIT_MB = 4096.0
+VERIFICATION = "1.2.840.10008.1.1"
+
+
+def application(network: Network, calling: Sequence[str] = (), associations: int = 10) -> Any:
+    """Our application entity.
+
+    Args:
+        network: its title, and the times to wait.
+        calling: the AE titles that may connect to it; it takes no connections where it is empty.
+        associations: the most at once that others open.
+    """
+    require("pynetdicom", "dicom")
+    from medsr_pacs.guards import Entity
+
+    ae = Entity(ae_title=network.ae_title)
+    ae.maximum_associations = associations
+    ae.maximum_pdu_size = network.pdu
+    ae.connection_timeout = network.connect_timeout
+    ae.acse_timeout = network.acse_timeout
+    ae.dimse_timeout = network.dimse_timeout
+    ae.network_timeout = network.network_timeout
+    ae.require_calling_aet = [title for title in calling if title != ANYONE]
+    ae.require_called_aet = bool(calling)
+    return ae
+
+
+def checked_instance(event: Any) -> tuple[int, Instance | None]:
+    """Who an arriving instance is.
+
+    Args:
+        event: pynetdicom's event of a C-STORE.
+
+    Returns:
+        A DICOM status, and the instance where that is success.
+    """
+    if getattr(event.assoc, "medsr_dropped", 0):
+        say(f"refused an instance: larger than {event.assoc.medsr_limit / 1e6:g} MB (max_instance_mb)")
+        event.assoc.medsr_dropped = 0
+        return NO_RESOURCES, None
+    if event.request.DataSet is None:
+        say("refused an instance: there is no data set")
+        return NOT_UNDERSTOOD, None
+    try:
+        instance = parse_instance(event.request.DataSet, str(event.context.transfer_syntax))
+    except InputError as error:
+        say(f"refused an instance: {error}")
+        return NOT_UNDERSTOOD, None
+    said = (normal_uid(event.request.AffectedSOPClassUID), normal_uid(event.request.AffectedSOPInstanceUID))
+    if said != (instance.sop_class, instance.sop_instance):
+        say("refused an instance: its UIDs are not those that were announced")
+        return MISMATCH, None
+    return SUCCESS, instance
+
+
+def store_event(event: Any, place: Callable[[Instance], Path]) -> int:
+    """Handler of a C-STORE that writes the instance where `place` says; returns a DICOM status."""
+    status, instance = checked_instance(event)
+    if instance is None:
+        return status
+    try:
+        write_instance(place(instance), instance, event.request.DataSet.getbuffer())
+    except OSError as error:
+        say(f"refused an instance: {error.strerror or type(error).__name__}")
+        return NO_RESOURCES
+    return SUCCESS
+
+
+class StorageServer:
+    """A storage SCP on a thread of its own. A context manager.
+
+    Args:
+        entity: from :func:`application`.
+        address: host and port; port 0 takes a free one.
+        classes: UIDs of the storage classes that are taken.
+        handlers: pynetdicom's pairs and triples of event and handler.
+        instance_bytes: the longest data set; of a longer one the rest is thrown away as it comes, and it is refused.
+        tls: for encrypted connections only.
+
+    Raises:
+        InputError: the address cannot be had.
+    """
+
+    def __init__(
+        self,
+        entity: Any,
+        address: tuple[str, int],
+        classes: Sequence[str],
+        handlers: Sequence[tuple],
+        instance_bytes: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        from pynetdicom import build_context, evt
+
+        from medsr_pacs.guards import GuardedServer
+
+        limit = (evt.EVT_PDU_RECV, drop_what_is_too_long, [instance_bytes])
+        contexts = [build_context(VERIFICATION)]
+        for uid in dict.fromkeys(classes):
+            contexts.append(build_context(uid, list(ENCODINGS)))
+            contexts[-1].scu_role, contexts[-1].scp_role = False, True
+        try:
+            self._server = entity.make_server(
+                address,
+                contexts=contexts,
+                ssl_context=tls,
+                evt_handlers=[*handlers, limit],
+                server_class=GuardedServer,
+            )
+        except OSError as error:
+            raise InputError(f"{address[0]}:{address[1]}: cannot listen there ({error.strerror or error})") from None
+        entity._servers.append(self._server)
+        self.port: int = self._server.server_address[1]
+        self._entity = entity
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+
+    def __enter__(self) -> StorageServer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entity.shutdown()
+        self._thread.join(5)
+
+
+def drop_what_is_too_long(event: Any, instance_bytes: int) -> None:
+    """Of a data set longer than the limit, keep what is below it; :func:`checked_instance` then refuses it."""
+    from medsr_pacs.guards import PDU_SLACK
+
+    association = event.assoc
+    for item in getattr(event.pdu, "presentation_data_value_items", ()):
+        value = item.presentation_data_value
+        if value[0] & 1:  # of a command; a real one is a few hundred bytes
+            commands = association.medsr_commands = getattr(association, "medsr_commands", 0) + len(value)
+            if commands > PDU_SLACK:
+                item.presentation_data_value = b"\x01"
+                association.dul.event_queue.put("Evt19")  # an invalid unit: the connection is aborted
+            if value[0] & 2:
+                association.medsr_commands, association.medsr_got, association.medsr_limit = 0, 0, instance_bytes
+            continue
+        association.medsr_got = getattr(association, "medsr_got", 0) + len(value) - 1
+        if association.medsr_got > instance_bytes:
+            association.medsr_dropped = getattr(association, "medsr_dropped", 0) + len(value) - 1
+            item.presentation_data_value = value[:1]

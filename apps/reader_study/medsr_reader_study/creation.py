@@ -1,0 +1,181 @@
+"""Make a study: one blinded form per reader, and the key that only the analysis sees."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medsr_monai.system.atomic import replacing_folder
+from medsr_monai.system.errors import InputError
+from medsr_reader_study.answers import KEY_FILE, STUDY_FORMAT, VERSION
+from medsr_reader_study.design import Item, draw_items
+from medsr_reader_study.form import form_html, form_item
+from medsr_reader_study.questions import QUESTIONS
+from medsr_reader_study.size import cropped, pack_pictures
+from medsr_reader_study.views import (
+    INPUT,
+    REFERENCE,
+    View,
+    baseline_of,
+    chosen_methods,
+    read_views,
+    subjects_of,
+)
+
+FORMS = "forms"
+BESIDE = {REFERENCE: "Reference", INPUT: "Input"}
+LAYOUTS = ("single", "side-by-side")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was made: folder, forms and key; items a reader, and at most so many slices an item and MB a form."""
+
+    folder: Path
+    forms: list[Path]
+    key: Path
+    n_items: int
+    n_slices: int
+    form_mb: float
+
+
+def create_study(
+    run: str | Path,
+    readers: int = 3,
+    out: str | Path | None = None,
+    methods: Sequence[str] | None = None,
+    layout: str = "single",
+    beside: str = REFERENCE,
+    repeats: float = 0.1,
+    seed: int = 0,
+    blind_hr: bool = True,
+    condition: str | None = None,
+    slices: int | None = None,
+) -> Study:
+    """Write ``out/forms/reader_N.html`` for each reader, and ``out/key.json``.
+
+    Args:
+        run: the folder that an evaluation wrote, with pictures.
+        readers: how many; each reads every picture.
+        out: a folder that does not exist or is empty; default is ``run/reader_study``.
+        methods: which; default is all that have pictures.
+        layout: ``single``: the picture alone; ``side-by-side``: with the reference or the input beside it.
+        beside: ``hr`` or ``lr``: what is shown beside it.
+        repeats: share of the pictures that are shown twice.
+        seed: of the orders and identifiers.
+        blind_hr: show the high-resolution image as one more picture to be rated, not named.
+        condition: which acquisition, where the run has pictures of several.
+        slices: the most of an item, evenly spaced; default is as many as keep a form below 60 MB, but not below 8.
+
+    Raises:
+        InputError: a bad argument, a run without pictures, or a folder that holds something.
+    """
+    _check(readers, layout, beside, blind_hr, slices)
+    folder = Path(out) if out is not None else Path(run) / "reader_study"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: holds something already, perhaps a study and its key; choose another with --out")
+    views = {view.case: cropped(view) for view in read_views(run, condition)}
+    read = chosen_methods(list(views.values()), methods)
+    aid = beside if layout == "side-by-side" else None
+    for view in views.values():
+        if aid is not None and aid not in view.stacks:
+            raise InputError(f"--beside {aid}: case {view.case} has no such image")
+    shown = [*read, REFERENCE] if blind_hr else read
+    pairs = [(case, method) for case in views for method in shown]
+    orders = {reader: draw_items(pairs, repeats, seed, reader) for reader in range(1, readers + 1)}
+    aids = [(case, aid) for case in views] if aid is not None else []
+    forms = [[(item.case, item.method) for item in items] + aids for items in orders.values()]
+    packed, n_slices = pack_pictures(views, forms, slices)
+    key = {
+        "format": STUDY_FORMAT,
+        "version": VERSION,
+        "run": Path(run).resolve().name,
+        "condition": next(iter(views.values())).condition,
+        "seed": seed,
+        "layout": layout,
+        "beside": aid,
+        "slices": n_slices,
+        "methods": shown,
+        "reference": _reference(run, read),
+        "questions": [asdict(question) for question in QUESTIONS],
+        "cases": _cases(run, views),
+        "readers": [{"reader": reader, "items": _key_items(items)} for reader, items in orders.items()],
+    }
+    # The identifiers within make it differ for every seed and choice.
+    key["study"] = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return _write(folder, key, orders, views, packed)
+
+
+def _write(
+    folder: Path,
+    key: Mapping[str, Any],
+    orders: Mapping[int, Sequence[Item]],
+    views: Mapping[str, View],
+    packed: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> Study:
+    sizes = []
+    try:
+        with replacing_folder(folder) as temporary:
+            (temporary / FORMS).mkdir()
+            for reader, items in orders.items():
+                page = _form(key["study"], reader, items, views, packed, key["beside"])
+                target = temporary / FORMS / f"reader_{reader}.html"
+                target.write_text(page, encoding="utf-8")
+                sizes.append(target.stat().st_size)
+            (temporary / KEY_FILE).write_text(json.dumps(key, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write ({error.strerror or error})") from error
+    forms = [folder / FORMS / f"reader_{reader}.html" for reader in orders]
+    return Study(folder, forms, folder / KEY_FILE, len(orders[1]), key["slices"], max(sizes) / 1e6)
+
+
+def _check(readers: int, layout: str, beside: str, blind_hr: bool, slices: int | None) -> None:
+    if isinstance(readers, bool) or not isinstance(readers, int) or not 1 <= readers <= 1000:
+        raise InputError(f"--readers {readers}: need a whole number from 1 to 1000")
+    if layout not in LAYOUTS:
+        raise InputError(f"--layout {layout}: need {' or '.join(LAYOUTS)}")
+    if beside not in BESIDE:
+        raise InputError(f"--beside {beside}: need hr (the reference) or lr (the input)")
+    if not isinstance(blind_hr, bool):
+        raise InputError(f"--blind_hr {blind_hr}: need True or False")
+    if slices is not None and (isinstance(slices, bool) or not isinstance(slices, int) or slices < 1):
+        raise InputError(f"--slices {slices}: need a whole number, 1 or more")
+
+
+def _reference(run: str | Path, methods: Sequence[str]) -> str:
+    """The method that the others are compared with: the run's baseline where it is read, else the first."""
+    baseline = baseline_of(run)
+    return baseline if baseline is not None and baseline in methods else methods[0]
+
+
+def _cases(run: str | Path, views: Mapping[str, View]) -> list[dict[str, str]]:
+    subjects = subjects_of(run)
+    return [{"case": case, "subject": subjects.get(case, case)} for case in views]
+
+
+def _key_items(items: Sequence[Item]) -> list[dict[str, Any]]:
+    return [{"item": i.id, "case": i.case, "method": i.method, "repeat_of": i.repeat_of} for i in items]
+
+
+def _form(
+    study: str,
+    reader: int,
+    items: Sequence[Item],
+    views: Mapping[str, View],
+    packed: Mapping[tuple[str, str], Mapping[str, Any]],
+    aid: str | None,
+) -> str:
+    """A form: pictures in the reader's order, and no name of a case or method."""
+    shown = []
+    aids: dict[str, int] = {}
+    label = "" if aid is None else "Picture"
+    for item in items:
+        rated = {**packed[item.case, item.method], "label": label}
+        number = aids.setdefault(item.case, len(aids)) if aid is not None else None
+        shown.append(form_item(item.id, views[item.case].plane, rated, number))
+    beside = [{**packed[case, aid], "label": BESIDE[aid]} for case in aids if aid]
+    return form_html(study, reader, shown, beside)

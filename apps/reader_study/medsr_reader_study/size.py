@@ -1,0 +1,77 @@
+"""How large a form becomes: pictures cropped to what there is to see, and fewer slices where they are too many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from medsr_reader_study.form import picture
+from medsr_reader_study.views import INPUT, REFERENCE, View
+
+LARGEST_PICTURES_BYTES = 59_000_000  # of one form; the form itself, with its scripts, stays below 60 MB
+FEWEST_SLICES = 8  # nobody judges a volume by less: a form of very many pictures grows instead
+FOREGROUND_GREY = 26  # a tenth of the grey window
+MARGIN_PIXELS = 8
+
+
+def cropped(view: View) -> View:
+    """The part of the pictures that the reference's foreground needs, the same for every image.
+
+    Edges lie on those of the input's pixels, so that all images keep one field of view; pictures whose grids do not
+    fit in each other are left whole.
+    """
+    reference = view.stacks[REFERENCE]
+    seen = reference.max(axis=0) > FOREGROUND_GREY
+    if not seen.any():
+        return view
+    coarse = view.stacks.get(INPUT, reference).shape[1:]
+    if any(fine % n for fine, n in zip(seen.shape, coarse, strict=True)):
+        return view
+    ends = []  # of rows and of columns, in the input's pixels
+    for axis, n in enumerate(coarse):
+        factor = seen.shape[axis] // n
+        inside = np.flatnonzero(seen.any(axis=1 - axis))
+        low, high = inside[0] - MARGIN_PIXELS, inside[-1] + 1 + MARGIN_PIXELS
+        ends.append((max(0, low // factor), min(n, -(-high // factor))))
+    stacks = {}
+    for name, stack in view.stacks.items():
+        factors = [size // n for size, n in zip(stack.shape[1:], coarse, strict=True)]
+        part = [slice(low * factor, high * factor) for (low, high), factor in zip(ends, factors, strict=True)]
+        stacks[name] = stack[:, part[0], part[1]]
+    return replace(view, stacks=stacks)
+
+
+def thinned(stack: np.ndarray, most: int) -> np.ndarray:
+    """At most so many slices, evenly spaced, of (slices, rows, columns)."""
+    number = min(most, len(stack))
+    return stack[((np.arange(number) + 0.5) * len(stack) / number).astype(int)]
+
+
+def pack_pictures(
+    views: Mapping[str, View], forms: Sequence[Sequence[tuple[str, str]]], slices: int | None
+) -> tuple[dict[tuple[str, str], dict[str, Any]], int]:
+    """The pictures of all forms, each packed once.
+
+    Args:
+        views: by case.
+        forms: for each reader the pictures in the form, case and image, as often as they are there.
+        slices: the most of a picture; None for as many as keep every form below 60 MB, but not below 8.
+
+    Returns:
+        Pictures without a label by case and image, and the most slices that one has.
+    """
+    wanted = sorted({shown for form in forms for shown in form})
+    most = max(len(views[case].stacks[image]) for case, image in wanted)
+    most = most if slices is None else min(most, slices)
+    while True:
+        packed = {
+            (case, image): picture(thinned(views[case].stacks[image], most), views[case].pixel_mm[image], "")
+            for case, image in wanted
+        }
+        size = max(sum(len(packed[shown]["data"]) for shown in form) for form in forms)
+        if slices is not None or size <= LARGEST_PICTURES_BYTES or most <= FEWEST_SLICES:
+            return packed, most
+        most = max(FEWEST_SLICES, min(most - 1, int(most * LARGEST_PICTURES_BYTES / size)))

@@ -1,0 +1,114 @@
+"""An analysis as files and as text."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medsr_monai.system.atomic import replacing
+from medsr_monai.system.errors import InputError
+from medsr_reader_study.views import REFERENCE
+
+STATISTICS = {"weighted_kappa": "weighted kappa", "icc_2_1": "ICC(2,1)", "icc_2_k": "ICC(2,k)"}
+NONE = "-"
+
+
+def write_analysis(analysis: Mapping[str, Any], file: str | Path) -> list[Path]:
+    """Write the JSON file and, beside it, tables of the methods, the agreement, and the unblinded ratings.
+
+    Args:
+        analysis: see ``analyse_study``.
+        file: ending in .json; the tables are ``<stem>_methods.csv``, ``_agreement.csv``, ``_repeatability.csv`` and
+            ``_ratings.csv``.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: another suffix, or a place that cannot be written.
+    """
+    target = Path(file)
+    if target.suffix.lower() != ".json":
+        raise InputError(f"--out {file}: need a name that ends in .json; the tables get its stem")
+    written = [target]
+    try:
+        with replacing(target) as temporary:
+            text = json.dumps(analysis, indent=1, ensure_ascii=False, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+        for name in ("methods", "agreement", "repeatability", "ratings"):
+            written.append(target.with_name(f"{target.stem}_{name}.csv"))
+            with replacing(written[-1]) as temporary:
+                _write_csv(temporary, analysis["conventions"], analysis[name])
+    except OSError as error:
+        raise InputError(f"{file}: cannot write ({error.strerror or error})") from error
+    return written
+
+
+def _write_csv(file: Path, conventions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        opened.writelines(f"# {line}\n" for line in conventions)
+        table = csv.DictWriter(opened, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def analysis_text(analysis: Mapping[str, Any]) -> str:
+    """What ``medsr reader-study analyse`` prints."""
+    return "\n".join(_lines(analysis))
+
+
+def _lines(analysis: Mapping[str, Any]) -> Iterator[str]:
+    readers = analysis["readers"]
+    yield (
+        f"study {analysis['study']}: {analysis['n_cases']} cases of {analysis['n_subjects']} subjects, "
+        f"{len(readers)} reader{'s' * (len(readers) != 1)}, {analysis['n_ratings']} ratings"
+    )
+    width = max(len(_name(row["method"])) for row in analysis["methods"])
+    for question in dict.fromkeys(row["question"] for row in analysis["methods"]):
+        yield ""
+        head = f"{'mean [95 %]':20}  {'- ' + analysis['reference'] + ' [95 %]':22}  {'p':>7}  {'p Holm':>7}"
+        yield f"{question.replace('_', ' ')} (1 to 5)"
+        yield f"  {'':{width}}  {head}"
+        for row in analysis["methods"]:
+            if row["question"] == question:
+                yield f"  {_name(row['method']):{width}}  {_method(row)}".rstrip()
+        for row in analysis["agreement"]:
+            if row["question"] == question:
+                figure = _figure(row["value"], row["low"], row["high"])
+                yield f"  {STATISTICS[row['statistic']]:{width}}  {figure:20}  {row['note']}".rstrip()
+        for row in analysis["repeatability"]:
+            if row["question"] == question:
+                yield f"  {_repeats(row)}"
+    if analysis["statements"]:
+        yield ""
+        yield from (f"note: {statement}" for statement in analysis["statements"])
+
+
+def _name(method: str) -> str:
+    return "hr (hidden reference)" if method == REFERENCE else method
+
+
+def _figure(value: float | None, low: float | None, high: float | None, sign: str = "") -> str:
+    if value is None:
+        return NONE
+    text = [f"{round(number, 2) + 0.0:{sign}.2f}" for number in (value, low, high) if number is not None]  # no -0.00
+    return text[0] + (f" [{text[1]}, {text[2]}]" if len(text) == 3 else "")
+
+
+def _method(row: Mapping[str, Any]) -> str:
+    mean = _figure(row["mean"], row["low"], row["high"])
+    difference = _figure(row["difference"], row["difference_low"], row["difference_high"], "+")
+    p, adjusted = (NONE if value is None else f"{value:.2g}" for value in (row["p"], row["p_holm"]))
+    return f"{mean:20}  {difference:22}  {p:>7}  {adjusted:>7}  {row['note']}"
+
+
+def _repeats(row: Mapping[str, Any]) -> str:
+    start = f"reader {row['reader']} repeats: "
+    if not row["n_repeats"]:
+        return start + row["note"]
+    kappa = NONE if row["weighted_kappa"] is None else f"{row['weighted_kappa']:.2f}"
+    note = f" ({row['note']})" if row["note"] else ""
+    return f"{start}kappa {kappa}, same answer in {row['same']:.0%} of {row['n_repeats']}{note}"

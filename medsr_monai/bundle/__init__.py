@@ -1,0 +1,1 @@
+"""Bundles: their configurations, checks and workflows, and the command."""

@@ -1,0 +1,196 @@
+"""Settings of a bundle, checked before anything is computed.
+
+A configuration calls these in its ``initialize``: what is wrong is said in one line, and not after an hour of training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from medsr_monai.acquisition import PROFILES
+from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.metrics import SSIM_WINDOW
+from medsr_monai.system.device import usable_device
+from medsr_monai.system.errors import InputError
+from medsr_monai.volumes import DICOM_SUFFIX, DTYPES, STREAMABLE_SUFFIXES, read_info
+
+# The least that makes sense of each whole number.
+WHOLE_NUMBERS = {
+    "batch_size": 1,
+    "decay": 0,
+    "denoise_steps": 0,
+    "discriminator_steps": 1,
+    "ensemble": 1,
+    "epoch_length": 1,
+    "margin_size": 1,
+    "max_epochs": 1,
+    "num_workers": 0,
+    "patch_size": 1,
+    "pictures": 0,
+    "resamples": 1,
+    "seed": 0,
+    "val_interval": 1,
+    "warmup": 0,
+}
+POSITIVE_NUMBERS = ("discriminator_learning_rate", "learning_rate")
+SHARES = ("perception",)
+SWITCHES = ("resume", "uncertainty")
+CHOICES = {
+    "output_dtype": DTYPES,
+    "output_suffix": (*STREAMABLE_SUFFIXES, DICOM_SUFFIX),
+    "profile": PROFILES,
+    "stream": ("auto", "always", "never"),
+}
+# What may be left to the program to choose: None.
+OPTIONAL: dict[str, Callable[[str, Any], None]] = {
+    "autocast": lambda name, value: _check_choice(name, value, ("bfloat16", "float16")),
+    "memory_gb": lambda name, value: _check_positive(name, value),
+    "slab": lambda name, value: _check_whole(name, value, 1),
+    "workers": lambda name, value: _check_whole(name, value, 1),
+}
+
+
+def check_settings(**settings: Any) -> None:
+    """Check settings by their names in a bundle's configuration.
+
+    Args:
+        settings: any of those below; ``profile`` may be one per axis, those of `OPTIONAL` None.
+
+    Raises:
+        InputError: the first setting that cannot serve, by name.
+    """
+    for name, value in settings.items():
+        if name in WHOLE_NUMBERS:
+            _check_whole(name, value, WHOLE_NUMBERS[name])
+        elif name in POSITIVE_NUMBERS:
+            _check_positive(name, value)
+        elif name in SHARES:
+            _check_share(name, value)
+        elif name in SWITCHES:
+            if not isinstance(value, bool):  # MONAI hands on the word "false" or "no" as a string, which counts as true
+                raise InputError(f"{name} '{value}': must be True or False")
+        elif name in OPTIONAL:
+            if value is not None:
+                OPTIONAL[name](name, value)
+        elif name in CHOICES:
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                _check_choice(name, one, CHOICES[name])
+        elif name == "device":
+            usable_device(value)
+        elif name == "output_postfix":
+            _check_postfix(value)
+        else:
+            raise TypeError(f"check_settings() knows no setting '{name}'")
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} '{value}': must be a whole number, {least} or more")
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise InputError(f"{name} '{value}': must be a number above 0")
+
+
+def _check_share(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InputError(f"{name} '{value}': must be a number from 0 to 1")
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} '{value}': choose one of {', '.join(choices)}")
+
+
+def _check_postfix(value: Any) -> None:
+    # It is a part of a file's name; with a separator in it, results would land in another folder.
+    if not isinstance(value, (str, int, float)) or any(mark in str(value) for mark in ("/", "\\", "\0")):
+        raise InputError(f"output_postfix '{value}': must be a part of a file name, without / or \\")
+
+
+def check_output_file(output_file: Any, output_suffix: str) -> None:
+    """The one file to write must be of a format that can be written; a DICOM series is a folder of any name.
+
+    Raises:
+        InputError: it is not.
+    """
+    is_named = output_file is None or str(output_file).lower().endswith(STREAMABLE_SUFFIXES)
+    if output_suffix != DICOM_SUFFIX and not is_named:
+        raise InputError(f"output_file '{output_file}': must end in one of {', '.join(STREAMABLE_SUFFIXES)}")
+
+
+def check_uncertainty(uncertainty: bool, ensemble: int, output_suffix: str = "") -> None:
+    """A deviation needs members to deviate, and a format to hold it.
+
+    Raises:
+        InputError: it is asked for without an ensemble, or beside a DICOM series.
+    """
+    if uncertainty and output_suffix == DICOM_SUFFIX:
+        raise InputError("uncertainty: a DICOM series holds the image alone; write .nii.gz")
+    if uncertainty and ensemble < 2:
+        raise InputError("uncertainty: needs an ensemble of 2 or more, e.g. ensemble 8")
+
+
+def check_patch(patch_size: int, margin_size: int, scale: Sequence[int]) -> None:
+    """A training patch must be cut from its margin, and measured at low resolution.
+
+    Args:
+        patch_size: side of the patch in voxels.
+        margin_size: side of what it is cut from.
+        scale: integer factor per axis.
+
+    Raises:
+        InputError: a scale that is not one whole number per axis; a patch larger than its margin, or no multiple of the
+            scale.
+    """
+    if not isinstance(scale, (list, tuple)) or len(scale) != N_AXES or not all(type(f) is int and f > 0 for f in scale):
+        raise InputError(f"scale '{scale}': must be {N_AXES} whole numbers of at least 1, one per axis")
+    if patch_size > margin_size:
+        raise InputError(f"patch_size {patch_size}: must not exceed margin_size, which is {margin_size}")
+    for axis, factor in enumerate(scale):
+        if patch_size % factor:
+            raise InputError(f"patch_size {patch_size}: must be a multiple of the scale, {factor} along axis {axis}")
+
+
+def check_judged_patch(patch_size: int, discriminator: Any) -> None:
+    """A discriminator must have enough of a training patch to judge.
+
+    Args:
+        patch_size: side of the patch in voxels.
+        discriminator: its ``min_size``, where it has one, is the smallest side that it judges.
+
+    Raises:
+        InputError: the patch is smaller.
+    """
+    least = getattr(discriminator, "min_size", 1)
+    if patch_size < least:
+        raise InputError(
+            f"patch_size {patch_size}: {type(discriminator).__name__} needs at least {least}; use larger patches, or "
+            "fewer stages, layers or scales in 'discriminator_def'"
+        )
+
+
+def check_validation_volumes(files: Sequence[str | Path], scale: Sequence[int]) -> None:
+    """Volumes to validate on must hold the window of SSIM; only their headers are read.
+
+    Args:
+        files: volumes.
+        scale: integer factor per axis, to a multiple of which they will be cropped.
+
+    Raises:
+        InputError: there is none; or one cannot be read, or is too small, naming file and axis.
+    """
+    if not files:
+        raise InputError("no subject to validate on: name some under 'val' in 'split', or give the set a share")
+    for file in files:
+        grid: Grid = read_info(file).grid.canonical()[0]
+        for axis, (size, factor) in enumerate(zip(grid.shape, scale, strict=True)):
+            if size // factor * factor < SSIM_WINDOW:
+                raise InputError(
+                    f"{file}: axis {axis} has {size} voxels, but validation (SSIM) needs {SSIM_WINDOW} and a multiple "
+                    f"of the scale {factor}; leave the file out ('subjects': null) or in the training set ('split')"
+                )

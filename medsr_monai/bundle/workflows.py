@@ -1,0 +1,89 @@
+"""Bundles by name, and their own workflows with some keys replaced."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medsr_monai.system.errors import InputError
+
+
+def bundle_folders() -> list[Path]:
+    """Where bundles are looked for: ``MEDSR_BUNDLES`` (several folders as in PATH), then the checkout."""
+    named = [Path(part) for part in os.environ.get("MEDSR_BUNDLES", "").split(os.pathsep) if part]
+    return [*named, Path(__file__).resolve().parents[2] / "bundles"]
+
+
+def find_bundles() -> dict[str, Path]:
+    """Folders of the bundles by name; the first folder that has a name wins."""
+    found: dict[str, Path] = {}
+    for folder in bundle_folders():
+        for metadata in sorted(folder.glob("*/configs/metadata.json")):
+            found.setdefault(metadata.parent.parent.name, metadata.parent.parent)
+    return found
+
+
+def bundle_root(bundle: str) -> Path:
+    """The folder of a bundle, by name or by path."""
+    known = find_bundles()
+    if bundle in known:
+        return known[bundle]
+    if (Path(bundle) / "configs" / "metadata.json").is_file():
+        return Path(bundle)
+    raise InputError(
+        f"bundle '{bundle}': not found; known are {', '.join(sorted(known)) or 'none'} (see MEDSR_BUNDLES)"
+    )
+
+
+def bundle_identity(root: str | Path) -> str:
+    """Name and version of a bundle, as a result says what made it.
+
+    Raises:
+        InputError: its metadata are missing or damaged.
+    """
+    path = Path(root) / "configs" / "metadata.json"
+    try:
+        version = json.loads(path.read_text())["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: no version of the bundle in it; restore the file") from error
+    return f"{Path(root).resolve().name} {version}"
+
+
+def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrides: Any) -> None:
+    """Run a bundle's workflow with some of its top-level keys replaced.
+
+    Args:
+        root: folder of the bundle.
+        configs: names of its configurations, or paths of others, each laid over those before.
+        kind: ``inference`` or ``train``, of which evaluation is an overlay.
+        overrides: keys to replace.
+    """
+    from monai.bundle import ConfigWorkflow
+
+    # It would warn that no logging file is configured, which is how a command line wants it.
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
+    workflow = ConfigWorkflow(
+        config_file=[str(root / "configs" / name) if isinstance(name, str) else str(name) for name in configs],
+        meta_file=str(root / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type=kind,
+        bundle_root=str(root),
+        **overrides,
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+def run_inference(root: Path, **overrides: Any) -> None:
+    """Run a bundle's inference workflow with some of its top-level keys replaced."""
+    run_workflow(root, ["inference.json"], "inference", **overrides)
+
+
+def run_evaluation(root: Path, overlays: Sequence[Path] = (), **overrides: Any) -> None:
+    """Run a bundle's evaluation with some of its top-level keys replaced."""
+    run_workflow(root, ["train.json", "evaluate.json", *overlays], "train", **overrides)

@@ -1,0 +1,1 @@
+"""The record of an evaluation: what it writes, and what the report and the reader study read."""

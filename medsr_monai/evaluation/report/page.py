@@ -1,0 +1,159 @@
+"""The page of an evaluation: one HTML file that needs nothing else, from the folder that ``medsr evaluate`` wrote."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from medsr_monai.evaluation.record.reading import Condition, EvaluationRun, read_run
+from medsr_monai.evaluation.report.charts import (
+    colour,
+    draw_boxes,
+    draw_plane,
+    draw_spectra,
+    mean_spectra,
+    perception_measure,
+)
+from medsr_monai.evaluation.report.pictures import Album, make_album
+from medsr_monai.evaluation.report.svg import LETTER_PX
+from medsr_monai.evaluation.report.tables import (
+    Cell,
+    condition_matrix,
+    consistency_table,
+    manifest_rows,
+    summary_table,
+)
+from medsr_monai.system.atomic import replacing
+from medsr_monai.system.errors import InputError
+from medsr_monai.system.version import __version__
+
+LARGEST_PAGE_BYTES = 15_000_000
+LEAST_PICTURE_BYTES = 3_000_000  # what pictures get where thousands of cases fill the page with points
+HEADLINES = ("psnr", "ssim", "perceptual_distance", "gradient_distribution")
+MOST_HEADLINES = 3
+COLOUR_STOPS = 17
+
+
+def colour_table() -> list[tuple[float, float, float]]:
+    """The error maps' colours, dark to bright, as the page's filter and colour bar use them."""
+    from matplotlib import colormaps
+
+    red_green_blue = colormaps["inferno"]([i / (COLOUR_STOPS - 1) for i in range(COLOUR_STOPS)])[:, :3]
+    return [(float(r), float(g), float(b)) for r, g, b in red_green_blue]
+
+
+def headlines(run: EvaluationRun, condition: Condition) -> list[dict[str, Any]]:
+    """The best method of the measures that most readers ask for."""
+    table = summary_table(run, condition)
+    found = []
+    for name in HEADLINES:
+        index = next((i for i, measure in enumerate(table.columns) if measure.name == name), None)
+        best = [] if index is None else [(method, row[index]) for method, row in table.rows if row[index].is_best]
+        if index is not None and best:
+            found.append({"measure": table.columns[index], "method": best[0][0], "cell": best[0][1]})
+    return found[:MOST_HEADLINES]
+
+
+def _of_condition(run: EvaluationRun, condition: Condition) -> dict[str, Any]:
+    boxes = [(measure, draw_boxes(run, condition, measure)) for measure in run.measures.values()]
+    return {
+        "condition": condition,
+        "table": summary_table(run, condition),
+        "headlines": headlines(run, condition),
+        "plane": draw_plane(run, condition),
+        "perception": perception_measure(run, condition),
+        "boxes": [(measure, chart) for measure, chart in boxes if chart is not None],
+        "spectra": [c for c in (draw_spectra(run, condition, relative) for relative in (True, False)) if c is not None],
+        "spectrum_images": list(mean_spectra(run, condition)),
+        "consistency": consistency_table(run, condition),
+    }
+
+
+def _asset(name: str) -> str:
+    return resources.files("medsr_monai.evaluation.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    """The script's hash for the page's policy: what a file may have smuggled in does not run."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _bundle(run: EvaluationRun) -> str:
+    """Name and version of the bundle, where the manifest has them."""
+    bundle = run.manifest.get("bundle")
+    if isinstance(bundle, Mapping):
+        return " ".join(str(bundle[key]) for key in ("name", "version") if key in bundle)
+    version = run.manifest.get("bundle_version", run.manifest.get("version", ""))
+    return f"{bundle} {version}".strip() if isinstance(bundle, str) and "/" not in bundle else ""
+
+
+def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album | None, size_mb: str) -> str:
+    environment = Environment(
+        loader=PackageLoader("medsr_monai.evaluation.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
+    script = _asset("report.js")
+    matrices = [(measure, condition_matrix(run, measure)) for measure in run.measures.values()]
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        conditions=conditions,
+        album=album,
+        stacks=[case.stacks for case in album.cases] if album else [],
+        matrices=[(m, rows) for m, rows in matrices if rows] if len(run.conditions) > 1 else [],
+        manifest=list(manifest_rows(run.manifest)),
+        bundle=_bundle(run),
+        scale=" × ".join(f"{factor:g}" for factor in run.scale),
+        invents=[m for m in run.methods.values() if m.perception is not None and m.perception > 0],
+        colour=lambda image: colour(run, image),
+        colours=colour_table(),
+        letter_px=LETTER_PX,
+        missing=Cell(),
+        size_mb=size_mb,
+        version=__version__,
+        css=Markup(_asset("report.css")),
+        script=Markup(script),
+        script_digest=_digest(script),
+    )
+
+
+def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write the page of an evaluation: tables, charts and pictures in one HTML file that needs no network.
+
+    Args:
+        folder: what `medsr evaluate --out` wrote.
+        out: the HTML file; by default ``report.html`` in the folder. An existing file is replaced at once.
+
+    Returns:
+        The file written, of at most 15 MB, where not the charts alone of very many cases and methods need more.
+
+    Raises:
+        InputError: the folder is not an evaluation's or is damaged, or the file cannot be written.
+    """
+    run = read_run(folder)
+    path = Path(out) if out is not None else run.folder / "report.html"
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name the HTML file to write")
+    conditions = [_of_condition(run, condition) for condition in run.conditions.values()]
+    bare = len(_render(run, conditions, None, "0.0").encode())
+    frame = 3000 * (1 + len(run.cases))  # what stands around the pictures
+    frame += 1500 * len(run.cases) * len(run.methods) * 3
+    album = make_album(run, max(LARGEST_PAGE_BYTES - bare - frame, LEAST_PICTURE_BYTES))
+    page = _render(run, conditions, album, "00.0")
+    page = _render(run, conditions, album, f"{len(page.encode()) / 1e6:.1f}")
+    try:
+        with replacing(path, ".html") as temporary:
+            temporary.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    return path

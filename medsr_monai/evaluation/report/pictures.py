@@ -1,0 +1,287 @@
+"""The pictures of a report: planes, error maps and stacks as small WebP files inside the page, their loss measured."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, features
+
+from medsr_monai.evaluation.record.reading import EvaluationRun
+from medsr_monai.evaluation.report.views import View, find_views, read_view
+from medsr_monai.geometry.planes import Plane
+from medsr_monai.system.errors import InputError
+
+# Base64 writes three bytes as four letters.
+LETTERS_PER_BYTE = 4 / 3
+ERROR_LIMIT_PERCENTILE = 98
+DETAIL_SHARE = 0.34
+BRIGHT = 0.1  # share of the grey window above which a pixel counts as foreground
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are made small: WebP quality, longest side in pixels, slices of a stack."""
+
+    quality: int
+    side: int
+    slices: int
+
+
+# From the best to the smallest; the first that fits into the page's size is taken. Slices are given up before quality:
+# what is compared is fine texture, and strong compression takes just that.
+LADDER = (
+    Encoding(92, 640, 32),
+    Encoding(85, 640, 32),
+    Encoding(80, 512, 24),
+    Encoding(80, 512, 18),
+    Encoding(80, 512, 12),
+    Encoding(75, 384, 12),
+    Encoding(70, 384, 9),
+    Encoding(60, 320, 8),
+    Encoding(50, 256, 8),
+    Encoding(40, 192, 6),
+    Encoding(30, 128, 6),
+)
+
+
+@dataclass
+class Loss:
+    """What encoding changed, in grey levels of 255."""
+
+    squares: float = 0.0
+    pixels: int = 0
+    most: int = 0
+
+    def add(self, before: np.ndarray, after: np.ndarray) -> None:
+        difference = before.astype(np.int32) - after
+        self.squares += float((difference**2).sum())
+        self.pixels += difference.size
+        self.most = max(self.most, int(np.abs(difference).max()))
+
+    @property
+    def rms(self) -> float:
+        return (self.squares / self.pixels) ** 0.5 if self.pixels else 0.0
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image through one plane: pictures as data URIs, sizes in mm."""
+
+    image: str
+    label: str
+    picture: str
+    size_mm: tuple[float, float]
+    error: str | None
+
+
+@dataclass(frozen=True)
+class PlaneRow:
+    """All images through one plane, and the box (left, top, width, height) in mm that is magnified."""
+
+    plane: Plane
+    size_mm: tuple[float, float]
+    box_mm: tuple[float, float, float, float]
+    panels: list[Panel]
+
+
+@dataclass(frozen=True)
+class CasePictures:
+    """The pictures of one case: the rows of planes, and the stacks for the browser's script."""
+
+    case: str
+    condition: str
+    rows: list[PlaneRow]
+    stacks: dict[str, Any]
+
+
+@dataclass
+class Album:
+    """All pictures of a report under one encoding."""
+
+    encoding: Encoding
+    error_limit: float
+    loss: Loss = field(default_factory=Loss)
+    cases: list[CasePictures] = field(default_factory=list)
+    letters: int = 0
+    is_shrunk: bool = False
+    is_thinned: bool = False
+
+    @property
+    def format(self) -> str:
+        return picture_format()
+
+
+def picture_format() -> str:
+    """WebP, or JPEG where Pillow was built without it."""
+    return "WebP" if features.check("webp") else "JPEG"
+
+
+class _TooLargeError(Exception):
+    """The pictures do not fit under this encoding."""
+
+
+class _Encoder:
+    def __init__(self, album: Album) -> None:
+        self.album = album
+
+    def __call__(self, grey: np.ndarray) -> str:
+        """A data URI of grey levels (rows, columns) uint8."""
+        file = io.BytesIO()
+        kind = picture_format()
+        Image.fromarray(grey).save(file, kind, quality=self.album.encoding.quality)
+        decoded = np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("L"))
+        self.album.loss.add(grey, decoded)
+        uri = f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+        self.album.letters += len(uri)
+        return uri
+
+    def shrunk(self, grey: np.ndarray) -> np.ndarray:
+        """Grey levels with no side longer than the encoding's, averaged."""
+        longest = max(grey.shape)
+        if longest <= self.album.encoding.side:
+            return grey
+        self.album.is_shrunk = True
+        factor = self.album.encoding.side / longest
+        size = [max(1, round(n * factor)) for n in grey.shape]
+        return np.asarray(Image.fromarray(grey).resize((size[1], size[0]), Image.Resampling.BOX))
+
+
+def _grey(picture: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    shares = (np.nan_to_num(picture) - window[0]) / (window[1] - window[0])
+    return np.round(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+
+
+def _detail_box(view: View, plane: Plane) -> tuple[float, float, float, float]:
+    """A square around the median of HR's foreground, chosen without looking at any method; in mm from the top left."""
+    hr = view.plane("hr", plane)
+    size = view.size_mm("hr", hr, plane)
+    bright = np.nonzero(hr > view.window[0] + BRIGHT * (view.window[1] - view.window[0]))
+    rows, columns = hr.shape
+    centre = (
+        (np.median(bright[1]) + 0.5) / columns * size[0] if bright[1].size else size[0] / 2,
+        (np.median(bright[0]) + 0.5) / rows * size[1] if bright[0].size else size[1] / 2,
+    )
+    side = min(DETAIL_SHARE * max(size), *size)
+    corner = [min(max(middle - side / 2, 0.0), whole - side) for middle, whole in zip(centre, size, strict=True)]
+    return float(corner[0]), float(corner[1]), side, side
+
+
+def _ordered(run: EvaluationRun, view: View) -> list[tuple[str, str]]:
+    """Images from the input over the methods to HR, with their labels."""
+    methods = [(name, method.label) for name, method in run.methods.items() if name in view.images]
+    return [("lr", "input (LR)"), *methods, ("hr", "HR, the truth")]
+
+
+def _plane_row(run: EvaluationRun, view: View, plane: Plane, encode: _Encoder) -> PlaneRow:
+    hr = view.plane("hr", plane)
+    panels = []
+    for image, label in _ordered(run, view):
+        picture = view.plane(image, plane)
+        error = None
+        if image in run.methods:
+            error = encode(encode.shrunk(_grey(np.abs(picture - hr), (0.0, encode.album.error_limit))))
+        grey = encode(encode.shrunk(_grey(picture, view.window)))
+        panels.append(Panel(image, label, grey, view.size_mm(image, picture, plane), error))
+    return PlaneRow(plane, view.size_mm("hr", hr, plane), _detail_box(view, plane), panels)
+
+
+def _atlas(slices: list[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Slices (rows, columns) tiled into one picture from left to right; the picture, and tiles in a row."""
+    across = int(np.ceil(np.sqrt(len(slices))))
+    down = -(-len(slices) // across)
+    rows, columns = slices[0].shape
+    tiles = np.zeros((down * rows, across * columns), np.uint8)
+    for index, grey in enumerate(slices):
+        top, left = index // across * rows, index % across * columns
+        tiles[top : top + rows, left : left + columns] = grey
+    return tiles, across
+
+
+def _stacks(run: EvaluationRun, view: View, encode: _Encoder) -> dict[str, Any]:
+    count = len(view.stack_positions_mm)
+    kept = np.unique(np.linspace(0, count - 1, min(count, encode.album.encoding.slices)).round().astype(int))
+    encode.album.is_thinned |= len(kept) < count
+    images = []
+    for image, label in _ordered(run, view):
+        stack = view.stack(image)
+        tiles, across = _atlas([encode.shrunk(stack[i]) for i in kept])
+        width_mm, height_mm = view.size_mm(image, stack, view.stack_plane)
+        images.append(
+            {
+                "name": image,
+                "label": label,
+                "atlas": encode(tiles),
+                "across": across,
+                "down": -(-len(kept) // across),
+                "width_mm": width_mm,
+                "height_mm": height_mm,
+            }
+        )
+    return {
+        "case": view.case,
+        "plane": view.stack_plane.name,
+        "letters": view.stack_plane.letters,
+        "positions_mm": [round(view.stack_positions_mm[i], 2) for i in kept],
+        "images": images,
+    }
+
+
+def _views(run: EvaluationRun, paths: list[Path]) -> Iterator[View]:
+    for path in paths:
+        view = read_view(path)
+        if view.case not in run.cases or view.condition not in run.conditions:
+            raise InputError(f"{path}: pictures of '{view.case}', {view.condition}, which cases.json does not hold")
+        yield view
+
+
+def _error_limit(run: EvaluationRun, paths: list[Path]) -> float:
+    """The end of the error maps' one colour scale: a round number near the largest errors of all methods."""
+    limit = 0.0
+    for view in _views(run, paths):
+        for plane in view.planes:
+            hr = view.plane("hr", plane)
+            for image in set(view.images) & set(run.methods):
+                error = np.nan_to_num(np.abs(view.plane(image, plane) - hr))
+                limit = max(limit, float(np.percentile(error, ERROR_LIMIT_PERCENTILE)))
+    return min((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5) if step >= limit), default=1.0)
+
+
+def make_album(run: EvaluationRun, letters: int) -> Album | None:
+    """Encode all pictures of a run in the best quality that fits.
+
+    Args:
+        run: the evaluation.
+        letters: how long the pictures may be together, as they stand in the page.
+
+    Returns:
+        The album; None where the run kept no pictures.
+
+    Raises:
+        InputError: a damaged file, or pictures that do not fit however small.
+    """
+    paths = find_views(run.folder)
+    if not paths:
+        return None
+    error_limit = _error_limit(run, paths)
+    for encoding in LADDER:
+        album = Album(encoding, error_limit)
+        encode = _Encoder(album)
+        try:
+            for number, view in enumerate(_views(run, paths), start=1):
+                rows = [_plane_row(run, view, plane, encode) for plane in view.planes]
+                album.cases.append(CasePictures(view.case, view.condition, rows, _stacks(run, view, encode)))
+                if album.letters / number * len(paths) > letters:
+                    raise _TooLargeError
+        except _TooLargeError:
+            continue
+        return album
+    raise InputError(
+        f"{run.folder / 'views'}: {len(paths)} cases of pictures do not fit into a page; "
+        "move some of the files out of this folder"
+    )

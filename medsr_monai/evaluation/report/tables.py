@@ -1,0 +1,213 @@
+"""The tables of an evaluation: summary with intervals, consistency, methods by condition, and the run's manifest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medsr_monai.evaluation.record.reading import Condition, EvaluationRun, Measure, Method
+from medsr_monai.evaluation.report.numbers import MISSING, Format
+
+CONSISTENCY = ("consistency_max", "consistency_rms")
+SECONDS = Measure("seconds", "Time", "s", "lower", "mean time of one case")
+PEAK = Measure("peak_mib", "Memory", "MiB", "lower", "largest memory of one case")
+PATH = re.compile(r"^(?:[~/\\]|\.\.?[/\\]|[A-Za-z]:[\\/])|^\S*[/\\]\S*$")
+HIDDEN_PATH = "a path, not shown"
+PATIENTS = ("cases", "file", "files", "subject", "subjects")  # keys whose values may name a patient
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table, with its interval, its difference to the baseline, and how both are judged."""
+
+    text: str = MISSING
+    interval: str = ""
+    value: float | None = None
+    is_best: bool = False
+    difference: str = ""
+    difference_interval: str = ""
+    difference_value: float | None = None
+    verdict: str = ""  # better or worse than the baseline, where the interval excludes zero
+    shade: int | None = None  # 0 to 4, from worst to best of its column
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and, by method, their cells."""
+
+    columns: list[Measure]
+    rows: list[tuple[Method, list[Cell]]]
+    n_cases: int
+    n_subjects: int
+
+
+def _merit(measure: Measure, value: float) -> float:
+    """A number that is the higher, the better the value."""
+    return {"higher": value, "lower": -value, "zero": -abs(value)}[measure.better]
+
+
+def _verdict(measure: Measure, low: float | None, high: float | None) -> str:
+    if low is None or high is None or measure.better == "zero" or low <= 0 <= high:
+        return ""
+    return "better" if (low > 0) == (measure.better == "higher") else "worse"
+
+
+def _column(run: EvaluationRun, condition: Condition, measure: Measure, methods: list[Method]) -> list[Cell]:
+    found = [run.estimates.get((condition.name, method.name, measure.name)) for method in methods]
+    means = [estimate.mean if estimate else None for estimate in found]
+    write = Format.of(means, measure.unit)
+    merits = [_merit(measure, mean) for mean in means if mean is not None]
+    cells = []
+    for method, estimate in zip(methods, found, strict=True):
+        if estimate is None or estimate.mean is None:
+            cells.append(Cell())
+            continue
+        is_baseline = method.name == run.baseline
+        has_difference = estimate.difference is not None and not is_baseline
+        cells.append(
+            Cell(
+                write(estimate.mean),
+                write.interval(estimate.low, estimate.high),
+                estimate.mean,
+                len(merits) > 1 and _merit(measure, estimate.mean) >= max(merits),
+                write(estimate.difference, sign=True) if has_difference else "baseline" if is_baseline else MISSING,
+                write.interval(estimate.difference_low, estimate.difference_high, True) if has_difference else "",
+                0.0 if is_baseline else estimate.difference,
+                "" if is_baseline else _verdict(measure, estimate.difference_low, estimate.difference_high),
+            )
+        )
+    return cells
+
+
+def _plain_column(values: list[float | None], measure: Measure) -> list[Cell]:
+    """Numbers without intervals."""
+    write = Format.of(values, measure.unit)
+    merits = [_merit(measure, value) for value in values if value is not None]
+    return [
+        Cell()
+        if value is None
+        else Cell(write(value), value=value, is_best=len(merits) > 1 and _merit(measure, value) >= max(merits))
+        for value in values
+    ]
+
+
+def _cost_columns(run: EvaluationRun, condition: Condition, methods: list[Method]) -> Iterator[tuple[Measure, list]]:
+    for measure, reduce in ((SECONDS, np.mean), (PEAK, np.max)):
+        values: list[float | None] = []
+        for method in methods:
+            rows = [r for r in run.rows if r.condition == condition.name and r.method == method.name]
+            numbers = [getattr(row, measure.name) for row in rows if getattr(row, measure.name) is not None]
+            values.append(float(reduce(numbers)) if numbers else None)
+        yield measure, _plain_column(values, measure)
+
+
+def _set_columns(run: EvaluationRun, condition: Condition, methods: list[Method]) -> Iterator[tuple[Measure, list]]:
+    sets = [item for item in run.sets if item.condition == condition.name]
+    for name in dict.fromkeys(item.measure for item in sets):
+        known = run.measures.get(name)
+        texts = "; ".join(dict.fromkeys(f"{item.features} ({item.samples} samples)" for item in sets))
+        label = known.label if known else name.replace("_", " ").capitalize().replace("Frechet", "Fréchet")
+        measure = Measure(name, label, known.unit if known else "", "lower", f"between sets of images: {texts}")
+        by_method = {item.method: item.value for item in sets if item.measure == name}
+        yield measure, _plain_column([by_method.get(method.name) for method in methods], measure)
+
+
+def summary_table(run: EvaluationRun, condition: Condition) -> Table:
+    """Means over subjects with intervals, distances between sets, time and memory; empty columns are left out."""
+    present = {row.method for row in run.rows if row.condition == condition.name}
+    methods = [method for name, method in run.methods.items() if name in present]
+    columns = [(measure, _column(run, condition, measure, methods)) for measure in run.measures.values()]
+    columns += [*_set_columns(run, condition, methods), *_cost_columns(run, condition, methods)]
+    columns = [(measure, cells) for measure, cells in columns if any(cell.value is not None for cell in cells)]
+    rows = [(method, [cells[i] for _, cells in columns]) for i, method in enumerate(methods)]
+    here = [row for row in run.rows if row.condition == condition.name]
+    return Table([measure for measure, _ in columns], rows, len({r.case for r in here}), len({r.subject for r in here}))
+
+
+def consistency_table(run: EvaluationRun, condition: Condition) -> Table | None:
+    """Residuals of the measurement: mean over subjects, and the worst case in the interval's place."""
+    measures = [run.measures[name] for name in CONSISTENCY if name in run.measures]
+    whole = summary_table(run, condition)
+    chosen = [measure for measure in measures if measure in whole.columns]
+    if not chosen:
+        return None
+    rows = []
+    for method, cells in whole.rows:
+        shown = []
+        for measure in chosen:
+            cell = cells[whole.columns.index(measure)]
+            values = [
+                abs(value)
+                for row in run.rows
+                if (row.condition, row.method) == (condition.name, method.name)
+                and (value := row.values[measure.name]) is not None
+            ]
+            worst = f"worst case {Format.of(values, measure.unit)(max(values))}" if values else ""
+            shown.append(Cell(cell.text, worst, cell.value, cell.is_best))
+        rows.append((method, shown))
+    return Table(chosen, rows, whole.n_cases, whole.n_subjects)
+
+
+def condition_matrix(run: EvaluationRun, measure: Measure) -> list[tuple[Method, list[Cell]]] | None:
+    """Methods in rows, test conditions in columns; shaded within the measure. None where nothing was measured."""
+    found = {
+        (method, condition): estimate
+        for (condition, method, name), estimate in run.estimates.items()
+        if name == measure.name and estimate.mean is not None
+    }
+    if not found:
+        return None
+    means = [estimate.mean for estimate in found.values()]
+    write = Format.of(means, measure.unit)
+    rows = []
+    best = {
+        condition: max(_merit(measure, e.mean) for (_, c), e in found.items() if c == condition and e.mean is not None)
+        for condition in {c for _, c in found}
+    }
+    merits = [_merit(measure, mean) for mean in means if mean is not None]
+    low, span = min(merits), (max(merits) - min(merits)) or 1.0
+    for name, method in run.methods.items():
+        cells = []
+        for condition in run.conditions:
+            estimate = found.get((name, condition))
+            if estimate is None or estimate.mean is None:
+                cells.append(Cell())
+                continue
+            merit = _merit(measure, estimate.mean)
+            shade, interval = round(4 * (merit - low) / span), write.interval(estimate.low, estimate.high)
+            cells.append(Cell(write(estimate.mean), interval, estimate.mean, merit >= best[condition], shade=shade))
+        rows.append((method, cells))
+    return rows
+
+
+def _shown(value: Any) -> str:
+    """A leaf of the manifest. Paths are not shown: folders are often named after patients."""
+    if isinstance(value, str):
+        return HIDDEN_PATH if PATH.search(value) else value
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: MISSING}[value]
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def manifest_rows(manifest: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Settings, versions and digests: the manifest's leaves by their dotted names."""
+    for key, value in manifest.items():
+        # A file's name says which one it is; its folder may be a patient's.
+        name = f"{above} › {Path(str(key)).name}" if above else str(key)
+        if key in PATIENTS:
+            yield name, f"{len(value)}, not listed" if isinstance(value, Sequence) and key[-1] == "s" else "not shown"
+        elif isinstance(value, Mapping):
+            yield from manifest_rows(value, name)
+        elif isinstance(value, list):
+            if all(not isinstance(item, Mapping | list) for item in value):
+                yield name, ", ".join(map(_shown, value)) or MISSING
+            else:
+                parts = [item if isinstance(item, Mapping) else {"": item} for item in value]
+                yield name, "; ".join(" ".join(f"{k} {v}," for k, v in manifest_rows(part))[:-1] for part in parts)
+        else:
+            yield name, _shown(value)

@@ -1,0 +1,129 @@
+"""Half-voxel-aligned interpolation: a small matrix per axis, whatever the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from medsr_monai.geometry.wavelet import wavelet_matrix
+from medsr_monai.system.errors import InputError
+
+SPLINE_ORDER = 3
+LANCZOS_LOBES = 3
+# Beyond its outer voxel centres an image goes on with its border value: nothing rings, nothing fades to zero.
+BORDER = "nearest"
+
+
+@lru_cache(maxsize=16)
+def _spline_matrix(n_in: int, n_out: int) -> np.ndarray:
+    """What ``scipy.ndimage.zoom`` does to every unit vector of an axis, (n_out, n_in) float64.
+
+    B-spline interpolation is linear and separable: three small matrices do in a tenth of the time what 64 neighbours of
+    every output voxel would, on any device.
+    """
+    unit_vectors = np.eye(n_in)
+    return ndimage.zoom(unit_vectors, (n_out / n_in, 1), order=SPLINE_ORDER, mode=BORDER, grid_mode=True)
+
+
+def _sampled_kernel(n_in: int, n_out: int, kernel: Callable[[np.ndarray], np.ndarray], radius: int) -> np.ndarray:
+    """An interpolation kernel at every pair of voxels, each output's weights summing to 1, (n_out, n_in) float64.
+
+    Weights that fall outside of the image go to its border voxel.
+    """
+    centres = (np.arange(n_out) + 0.5) * n_in / n_out - 0.5
+    neighbours = np.floor(centres).astype(int)[:, None] + np.arange(1 - radius, radius + 1)
+    weights = kernel(centres[:, None] - neighbours)
+    matrix = np.zeros((n_out, n_in))
+    np.add.at(matrix, (np.arange(n_out)[:, None], neighbours.clip(0, n_in - 1)), weights)
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+@lru_cache(maxsize=16)
+def _linear_matrix(n_in: int, n_out: int) -> np.ndarray:
+    return _sampled_kernel(n_in, n_out, lambda distance: np.maximum(0, 1 - np.abs(distance)), 1)
+
+
+@lru_cache(maxsize=16)
+def _lanczos_matrix(n_in: int, n_out: int) -> np.ndarray:
+    def kernel(distance: np.ndarray) -> np.ndarray:
+        return np.where(np.abs(distance) < LANCZOS_LOBES, np.sinc(distance) * np.sinc(distance / LANCZOS_LOBES), 0)
+
+    return _sampled_kernel(n_in, n_out, kernel, LANCZOS_LOBES)
+
+
+@lru_cache(maxsize=16)
+def _nearest_matrix(n_in: int, n_out: int) -> np.ndarray:
+    """The voxel that holds the output's centre."""
+    holder = ((np.arange(n_out) + 0.5) * n_in / n_out).astype(int)
+    return np.eye(n_in)[holder]
+
+
+def _check(image: Tensor, shape: Sequence[int]) -> None:
+    if not image.is_floating_point():
+        raise InputError(f"image of type {image.dtype}: interpolation needs floating point numbers")
+    if image.ndim not in (4, 5) or image.numel() == 0:
+        raise InputError(f"image of shape {tuple(image.shape)}: need (B, C) and two or three spatial axes, none empty")
+    if len(shape) != image.ndim - 2:
+        raise InputError(f"shape {tuple(shape)}: need one size for each of the {image.ndim - 2} spatial axes")
+    for axis, size in enumerate(shape):
+        if size < 1:
+            raise InputError(f"axis {axis}: {size} voxels asked for, need at least 1")
+    if not torch.isfinite(image).all():
+        raise InputError("image has NaN or infinite voxels: a spline would spread them over the whole image")
+
+
+Matrix = Callable[[int, int], np.ndarray]
+METHODS: dict[str, Matrix] = {
+    "nearest": _nearest_matrix,
+    "linear": _linear_matrix,
+    "cubic": _spline_matrix,
+    "lanczos": _lanczos_matrix,
+    "wavelet": lambda n_in, n_out: wavelet_matrix(n_in, n_out, _spline_matrix),
+}
+
+
+def interpolate(image: Tensor, shape: Sequence[int], method: str = "cubic") -> Tensor:
+    """Interpolate between two grids that cover the same field of view.
+
+    Output voxel ``j`` is centred at ``(j + 0.5) * n_in / n_out - 0.5`` in input voxel indices, whatever the factor.
+    Towards fewer voxels this samples and does not average. Every method is a small matrix per axis.
+
+    Args:
+        image: (B, C, *spatial), 2D or 3D, floating point.
+        shape: spatial shape of the result, any integers from 1.
+        method: "nearest", "linear", "cubic" (B-spline), "lanczos" (three lobes) or "wavelet" (details taken as zero).
+
+    Returns:
+        (B, C, *shape) in the type and on the device of ``image``.
+
+    Raises:
+        InputError: an unknown method, a wrong number of axes, a size below 1, or voxels that are not finite; "wavelet"
+            without the extra ``evaluate``.
+
+    Reference:
+        Unser, Aldroubi, Eden: B-spline signal processing. doi:10.1109/78.193220, doi:10.1109/78.193221; Lanczos as in
+        Duchon, doi:10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2
+    """
+    if method not in METHODS:
+        raise InputError(f"method '{method}': must be one of {', '.join(METHODS)}")
+    shape = tuple(int(size) for size in shape)
+    _check(image, shape)
+    if shape == tuple(image.shape[2:]):
+        return image.clone()
+    # Half precision would lose small negative weights.
+    result = image.to(torch.promote_types(image.dtype, torch.float32))
+    for n_in, n_out in zip(image.shape[2:], shape, strict=True):
+        # Each product takes the first spatial axis away and appends the new one: at the end they are in order again.
+        matrix = torch.as_tensor(METHODS[method](n_in, n_out), dtype=result.dtype, device=result.device)
+        result = torch.tensordot(result, matrix, dims=([2], [1]))
+    return result.to(image.dtype)
+
+
+def cubic_bspline(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """:func:`interpolate` by a cubic B-spline: the reference of this project's tables."""
+    return interpolate(image, shape, "cubic")

@@ -1,0 +1,1 @@
+"""The ground: errors, optional imports, atomic files, scratch, device, allocation, provenance."""

@@ -1,0 +1,66 @@
+"""Import an optional dependency, or say which extra installs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from medsr_monai.system.errors import InputError
+
+
+class MissingExtraError(InputError, ImportError):
+    """An optional dependency is absent: an input error with a remedy, and an ImportError to those who catch that."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency where it is used.
+
+    Args:
+        module: dotted name to import, e.g. ``"pydicom"`` or ``"onnxruntime"``.
+        extra: the extra of this distribution that installs it, e.g. ``"dicom"``.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingExtraError: the module is not installed, or is installed and fails to import; one line with the remedy.
+    """
+    remedy = f"pip install 'medsr-monai[{extra}]'"
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        top = module.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != top:
+            raise MissingExtraError(f"{module} needs {error.name}, which is not installed: {remedy}") from error
+        raise MissingExtraError(f"{module} is not installed: {remedy}") from error
+    except Exception as error:  # a binary that does not fit the installed torch fails with anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MissingExtraError(f"{module} is installed but cannot be imported ({reason}): {remedy}") from error
+
+
+def load_lazily(
+    package: str, namespace: dict[str, Any], homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's ``__getattr__`` and ``__dir__``, which load a public name when it is first used (PEP 562).
+
+    Args:
+        package: its ``__name__``.
+        namespace: its ``globals()``, which keep the name for the next time.
+        homes: the module within the package that defines each name.
+
+    Returns:
+        The two functions.
+    """
+
+    def load(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = namespace[name] = getattr(import_module(f"{package}.{homes[name]}"), name)
+        return value
+
+    def names() -> list[str]:
+        return sorted({*namespace, *homes})
+
+    return load, names

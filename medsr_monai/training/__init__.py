@@ -1,0 +1,30 @@
+"""Engines that train a super-resolution network, on MONAI's and ignite's; their data, losses and handlers."""
+
+from medsr_monai.training.adversarial import AdversarialTrainer
+from medsr_monai.training.batches import prepare_acquired_batch, prepare_measured_batch, prepare_volume
+from medsr_monai.training.fidelity import FidelityTrainer, TrainingDiverged
+from medsr_monai.training.processes import (
+    distribute,
+    for_this_process,
+    join_processes,
+    leave_processes,
+    process_device,
+    world_size,
+)
+from medsr_monai.training.schedules import warmup_stable_decay
+
+__all__ = [
+    "AdversarialTrainer",
+    "FidelityTrainer",
+    "TrainingDiverged",
+    "distribute",
+    "for_this_process",
+    "join_processes",
+    "leave_processes",
+    "prepare_acquired_batch",
+    "prepare_measured_batch",
+    "prepare_volume",
+    "process_device",
+    "warmup_stable_decay",
+    "world_size",
+]

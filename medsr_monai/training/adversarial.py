@@ -1,0 +1,232 @@
+"""The trainer of the adversarial stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.utils import CommonKeys as Keys
+from monai.utils.enums import AdversarialIterationEvents as Events
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from medsr_monai.system.errors import InputError
+from medsr_monai.training.batches import cut_batch
+from medsr_monai.training.fidelity import FidelityTrainer, Loss, check_clip_norm
+from medsr_monai.training.handlers.checkpoint import unwrapped
+from medsr_monai.training.losses import AdversarialLoss, FeatureMatchingLoss, WeightedSum
+
+Fake = tuple[Tensor, Tensor]  # the generator's output and its target, both (B, C, *hr), without gradients
+
+
+class AdversarialTrainer(FidelityTrainer):
+    """Train a generator against a discriminator that is shown high-resolution targets as real.
+
+    What the discriminator judges, and what the image losses compare with the target, is the projected output: the
+    image that a user gets. An iteration makes one step of the generator, on the first part of its batch, and
+    ``discriminator_steps`` steps of the discriminator: the first on the same images, the others on the rest of the
+    batch, which must therefore hold as many samples more.
+
+    The generator minimises ``sum_i weight_i * term_i``. Every term is in ``engine.state.output["losses"]`` under its
+    own name, unweighted, as are the discriminator's: ``discriminator``, its penalty, and the mean verdicts
+    ``verdict_real`` and ``verdict_fake``. ``loss`` is the generator's sum. Handlers attach to MONAI's
+    ``IterationEvents`` and ``AdversarialIterationEvents``.
+
+    All randomness of an iteration (a gradient penalty's) comes from ``seed`` and its number, so that a resumed training
+    goes on bit for bit on the CPU.
+
+    Args:
+        discriminator: returns verdicts and features, see :mod:`medsr_monai.networks.discriminators`.
+        discriminator_optimizer: of its parameters.
+        adversarial_loss: the objective.
+        losses: image losses by name, of the projected output and the target.
+        weights: of the terms by name: those of ``losses``, ``adversarial``, ``feature_matching``, and ``unprojected``,
+            the loss ``pixel`` of the output before projection. A term without weight is not computed.
+        feature_matching: compares discriminator features.
+        discriminator_steps: per step of the generator.
+        discriminator_clip_norm: largest norm of its gradient; None does not clip.
+        seed: of all randomness.
+        kwargs: of :class:`FidelityTrainer`.
+
+    Raises:
+        TrainingDiverged: by ``run``; a term is no longer finite.
+        InputError: a weight without its term, or a discriminator that does not suit the objective.
+
+    Reference:
+        Wang et al., ESRGAN, doi:10.1007/978-3-030-11021-5_5
+    """
+
+    def __init__(
+        self,
+        *,
+        discriminator: nn.Module,
+        discriminator_optimizer: Optimizer,
+        adversarial_loss: AdversarialLoss,
+        losses: Mapping[str, Loss],
+        weights: Mapping[str, float],
+        feature_matching: FeatureMatchingLoss | None = None,
+        discriminator_steps: int = 1,
+        discriminator_clip_norm: float | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(event_names=[IterationEvents, Events], **kwargs)
+        if isinstance(discriminator_steps, bool) or not isinstance(discriminator_steps, int) or discriminator_steps < 1:
+            raise InputError(f"discriminator_steps {discriminator_steps}: must be a whole number, 1 or more")
+        check_clip_norm("discriminator_clip_norm", discriminator_clip_norm)
+        self.discriminator = discriminator
+        self.discriminator_optimizer = discriminator_optimizer
+        self.discriminator_scaler = self.new_scaler()
+        self.adversarial_loss = adversarial_loss
+        self.losses = dict(losses)
+        self.feature_matching = FeatureMatchingLoss() if feature_matching is None else feature_matching
+        self.weighted = WeightedSum(dict(weights))
+        self.discriminator_steps = discriminator_steps
+        self.discriminator_clip_norm = discriminator_clip_norm
+        self.seed = seed
+        for loss in self.losses.values():
+            if isinstance(loss, nn.Module):
+                loss.to(self.state.device)
+        self.rng = torch.Generator(device=self.state.device)
+
+    def scalers(self) -> dict[str, torch.amp.GradScaler]:
+        """Of both optimisers."""
+        return {**super().scalers(), "discriminator_scaler": self.discriminator_scaler}
+
+    def judge(self, discriminator: nn.Module, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Verdicts and features, in float32."""
+        with self.autocast():
+            verdicts, features = discriminator(image)
+        return [verdict.float() for verdict in verdicts], [feature.float() for feature in features]
+
+    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict:
+        output = self.state.output = {}
+        self.network.train()
+        self.discriminator.train()
+        self.rng.manual_seed(sample_seed(self.seed, self.state.iteration, idist.get_rank()))
+        parts = cut_batch(batchdata, self.micro_batches * self.discriminator_steps)
+        shares = [parts[i : i + self.micro_batches] for i in range(0, len(parts), self.micro_batches)]
+        fakes, terms = self.generator_step(shares[0])
+        output["losses"] = terms
+        output[Keys.LOSS] = terms.pop("loss")
+        for index, share in enumerate(shares):
+            if index:
+                fakes = [self.fake(part) for part in share]
+            output["losses"] = {**terms, **self.discriminator_step(fakes)}
+        self.fire_event(IterationEvents.MODEL_COMPLETED)
+        return self.state.output
+
+    def fake(self, part: Mapping[str, Any]) -> Fake:
+        """The generator's output for a part of the batch."""
+        with torch.no_grad():
+            _, hr, _, projected = self.upscale(part)
+        return projected, hr
+
+    def generator_step(self, parts: Sequence[Mapping[str, Any]]) -> tuple[list[Fake], dict[str, Tensor]]:
+        """One step of the generator.
+
+        Returns:
+            What it made, for the discriminator, and the value of every term, with their weighted sum as ``loss``.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        fakes, losses = [], []
+        for part in parts:
+            lr, hr, sr, projected = self.upscale(part)
+            fakes.append((projected.detach(), hr))
+            self.state.output.update({Keys.IMAGE: lr, Keys.LABEL: hr, Keys.PRED: projected.detach()})
+            self.fire_event(IterationEvents.FORWARD_COMPLETED)
+            self.fire_event(Events.GENERATOR_FORWARD_COMPLETED)
+            total, values = self.generator_loss(sr, projected, hr)
+            losses.append({**values, "loss": total})
+            self.state.output[Keys.LOSS] = total.detach()
+            self.fire_event(IterationEvents.LOSS_COMPLETED)
+            self.fire_event(Events.GENERATOR_LOSS_COMPLETED)
+            self.gradient_scaler.scale(total / len(parts)).backward()
+            self.fire_event(IterationEvents.BACKWARD_COMPLETED)
+            self.fire_event(Events.GENERATOR_BACKWARD_COMPLETED)
+        terms = self.checked_means(losses)
+        self.update(self.network, self.optimizer, self.gradient_scaler, self.clip_norm)
+        self.fire_event(Events.GENERATOR_MODEL_COMPLETED)
+        return fakes, terms
+
+    def generator_loss(self, sr: Tensor, projected: Tensor, hr: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the generator's terms, and each of them."""
+        terms: dict[str, Callable[[], Tensor]] = {
+            name: partial(loss, projected, hr) for name, loss in self.losses.items()
+        }
+        if "pixel" in self.losses:
+            terms["unprojected"] = partial(self.losses["pixel"], sr, hr)
+        # Its wrapper for several processes would wait for gradients that the generator's step does not make.
+        discriminator = unwrapped(self.discriminator)
+        judged: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+
+        def verdict(name: str) -> tuple[list[Tensor], list[Tensor]]:
+            if name not in judged:
+                with torch.set_grad_enabled(name == "fake"):
+                    judged[name] = self.judge(discriminator, projected if name == "fake" else hr)
+            return judged[name]
+
+        def adversarial() -> Tensor:
+            real = verdict("real")[0] if self.adversarial_loss.needs_real else None
+            return self.adversarial_loss.generator(verdict("fake")[0], real)
+
+        def feature_matching() -> Tensor:
+            return self.feature_matching(verdict("fake")[1], verdict("real")[1])
+
+        terms["adversarial"] = adversarial
+        terms["feature_matching"] = feature_matching
+        with frozen(discriminator):
+            return self.weighted(terms)
+
+    def discriminator_step(self, fakes: Sequence[Fake]) -> dict[str, Tensor]:
+        """One step of the discriminator; returns the value of every term."""
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for fake, hr in fakes:
+            real_verdicts, _ = self.judge(self.discriminator, hr)
+            self.fire_event(Events.DISCRIMINATOR_REALS_FORWARD_COMPLETED)
+            fake_verdicts, _ = self.judge(self.discriminator, fake)
+            self.fire_event(Events.DISCRIMINATOR_FAKES_FORWARD_COMPLETED)
+            loss = self.adversarial_loss.discriminator(real_verdicts, fake_verdicts)
+            penalties = self.adversarial_loss.penalty(unwrapped(self.discriminator), hr, fake, self.rng)
+            verdicts = {"verdict_real": mean_verdict(real_verdicts), "verdict_fake": mean_verdict(fake_verdicts)}
+            losses.append({"discriminator": loss, **penalties, **verdicts})
+            self.fire_event(Events.DISCRIMINATOR_LOSS_COMPLETED)
+            total = loss + sum(penalties.values())
+            self.discriminator_scaler.scale(total / len(fakes)).backward()
+            self.fire_event(Events.DISCRIMINATOR_BACKWARD_COMPLETED)
+        terms = self.checked_means(losses)
+        self.update(
+            self.discriminator, self.discriminator_optimizer, self.discriminator_scaler, self.discriminator_clip_norm
+        )
+        self.fire_event(Events.DISCRIMINATOR_MODEL_COMPLETED)
+        return terms
+
+
+def sample_seed(seed: int, iteration: int, rank: int) -> int:
+    """A seed of its own for every iteration of every process."""
+    return (seed * 1_000_003 + iteration) * 4_099 + rank
+
+
+def mean_verdict(verdicts: Sequence[Tensor]) -> Tensor:
+    """The mean over scales and places."""
+    return torch.stack([verdict.detach().mean() for verdict in verdicts]).mean()
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """No gradients for the network's own parameters, only through it."""
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)

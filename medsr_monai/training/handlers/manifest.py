@@ -1,0 +1,183 @@
+"""The record of a training run: with what it was made, on what, for how long, and what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+
+from medsr_monai.system.errors import InputError
+from medsr_monai.system.json_files import first_line, read_json, write_json
+from medsr_monai.system.provenance import canonical_json, device_name, file_digest, now, versions
+
+
+def scalars(output: Any) -> dict[str, float]:
+    """The numbers in an engine's output by name; those in a dictionary of it stand by their own names.
+
+    Args:
+        output: a dictionary, or a list of them of which the first counts.
+    """
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        output = output[0] if output else {}
+    found: dict[str, float] = {}
+    for name, value in output.items() if isinstance(output, Mapping) else ():
+        if isinstance(value, Mapping):
+            found.update(scalars(value))
+        elif isinstance(value, Real) or (isinstance(value, torch.Tensor) and value.numel() == 1):
+            found[str(name)] = float(value)
+    return found
+
+
+class RunManifest:
+    """Write ``run.json``: what a training was made with and how it went; kept up to date while it runs.
+
+    It holds the versions, the device, the configuration and its SHA-256, the seed, name and SHA-256 of every file by
+    set (names without their folders: those often tell where data come from), the sessions with begin, end and seconds,
+    the seconds of all sessions, epochs and iterations, the last losses and the metrics of each validation. ``status``
+    is ``running``, ``completed``, ``interrupted`` (by the user, or by a handler that ended the run before its last
+    epoch) or ``failed``, then with the error's line. A run that was killed still says ``running``; ``updated`` tells
+    when it was last alive. The configuration is kept as given, with the folders that it names.
+
+    Args:
+        path: the JSON file.
+        config: all settings of the run; in a bundle ``medsr_monai.bundle.configuration.merged_config``.
+        splits: files by set, e.g. ``train``, ``val`` and ``test``.
+        seed: of all randomness.
+        device: that the run computes on.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        config: Mapping[str, Any],
+        splits: Mapping[str, Sequence[str | Path]],
+        seed: int,
+        device: str | torch.device,
+    ) -> None:
+        self.path = Path(path)
+        self.config = canonical_json(config)
+        self.splits = {name: [Path(file) for file in files] for name, files in splits.items()}
+        self.seed = seed
+        self.device = torch.device(device)
+        self.content: dict[str, Any] = {}
+        self._resumed = (0, 0)
+        self._earlier_seconds = 0.0
+        self._began = time.monotonic()
+
+    def attach(self, trainer: Engine, evaluator: Engine | None = None) -> None:
+        """Record from the trainer's start on, after each epoch and each validation; in a distributed run, on rank 0.
+
+        Attach it after a checkpoint was resumed: a run that goes on continues the record, another starts a new one.
+        """
+        self._note_position(trainer)
+        if idist.get_rank() != 0:
+            return
+        trainer.add_event_handler(Events.STARTED, self.start)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.update)
+        trainer.add_event_handler(Events.COMPLETED, self.complete)
+        if evaluator is not None:
+            evaluator.add_event_handler(Events.COMPLETED, self.add_validation)
+
+    def run(self, trainer: Engine) -> None:
+        """Run the trainer and record how it ended, also by an error, by Ctrl-C, or before its first iteration.
+
+        Ignite's own event for errors does not serve: the first handler that raises the error again hides it from the
+        others.
+        """
+        self._note_position(trainer)
+        try:
+            trainer.run()
+        except BaseException as error:
+            if idist.get_rank() == 0:
+                with suppress(InputError):  # a record that cannot be written must not hide what ended the run
+                    self.fail(trainer, error)
+            raise
+
+    def _note_position(self, trainer: Engine) -> None:
+        # Asked to run past its end, ignite starts at 0 again, so the position is read as early as possible.
+        self._resumed = max(self._resumed, (trainer.state.epoch, trainer.state.iteration))
+
+    def start(self, trainer: Engine) -> None:
+        """Begin a session, of the record that is there if the trainer goes on from a checkpoint."""
+        self._note_position(trainer)
+        goes_on = self._resumed[0] > 0 and self.path.exists()
+        earlier = read_json(self.path, "remove it to start a new record") if goes_on else {}
+        self._earlier_seconds = float(earlier.get("seconds", 0.0))
+        began = now()
+        session = {"started": began, "from_epoch": self._resumed[0]}
+        self.content = {
+            "status": "running",
+            "error": None,
+            "started": earlier.get("started", began),
+            "versions": versions(),
+            "device": device_name(self.device),
+            "seed": self.seed,
+            "config_sha256": hashlib.sha256(self.config.encode()).hexdigest(),
+            "config": json.loads(self.config),
+            "splits": {
+                name: [{"name": file.name, "sha256": file_digest(file)} for file in files]
+                for name, files in self.splits.items()
+            },
+            "losses": earlier.get("losses", {}),
+            # A checkpoint may be older than the last validation of the session before.
+            "validations": [v for v in earlier.get("validations", []) if v["epoch"] <= self._resumed[0]],
+            "sessions": [*earlier.get("sessions", []), session],
+        }
+        self._began = time.monotonic()
+        self.update(trainer)
+
+    def update(self, trainer: Engine) -> None:
+        """Write how far the run is."""
+        self.content["losses"] = scalars(trainer.state.output) or self.content["losses"]
+        position = (trainer.state.epoch, trainer.state.iteration)
+        epochs, iterations = position if position[0] > 0 else self._resumed
+        self.content.update(epochs=epochs, max_epochs=trainer.state.max_epochs, iterations=iterations)
+        self._write()
+
+    def add_validation(self, evaluator: Engine) -> None:
+        """Add the metrics of a validation, at the trainer's epoch."""
+        if self.content:
+            row = {"epoch": evaluator.state.epoch, "metrics": scalars(evaluator.state.metrics)}
+            self.content["validations"].append(row)
+            self._write()
+
+    def complete(self, trainer: Engine) -> None:
+        """Write the end of a run that no error ended."""
+        whole = (
+            trainer.state.max_epochs is None or max(trainer.state.epoch, self._resumed[0]) >= trainer.state.max_epochs
+        )
+        self._end("completed" if whole else "interrupted")
+        self.update(trainer)
+
+    def fail(self, trainer: Engine, error: BaseException) -> None:
+        """Write the end of a run that an error or the user ended."""
+        if not self.content:
+            self.start(trainer)
+        by_user = isinstance(error, KeyboardInterrupt)
+        self.content["error"] = None if by_user else f"{type(error).__name__}: {first_line(error)}"
+        self._end("interrupted" if by_user else "failed")
+        self._write()
+
+    def _end(self, status: str) -> None:
+        self.content["status"] = status
+        self.content["sessions"][-1]["ended"] = now()
+
+    def _write(self) -> None:
+        seconds = round(time.monotonic() - self._began, 3)
+        self.content["sessions"][-1].update(
+            status=self.content["status"], seconds=seconds, config_sha256=self.content["config_sha256"]
+        )
+        self.content.update(updated=now(), seconds=round(self._earlier_seconds + seconds, 3))
+        write_json(self.content, self.path)

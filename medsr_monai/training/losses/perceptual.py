@@ -1,0 +1,91 @@
+"""Likeness as a frozen network sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medsr_monai.system.errors import InputError
+from medsr_monai.training.losses.precision import image_pair
+
+SHORTEST = 1e-2  # length of a feature vector below which its direction counts less: it has no gradient at 0
+
+
+def cosine_distance(sr: Tensor, hr: Tensor) -> Tensor:
+    """``mean over voxels of |a/|a| - b/|b||^2`` of feature vectors a and b: 0 to 4, whatever the features' strength.
+
+    Args:
+        sr: (B, C, *spatial).
+        hr: (B, C, *spatial).
+    """
+    ours, theirs = (functional.normalize(features, dim=1, eps=SHORTEST) for features in (sr, hr))
+    return (ours - theirs).square().sum(1).mean()
+
+
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": functional.l1_loss,
+    "mse": functional.mse_loss,
+    "cosine": cosine_distance,
+}
+
+
+class PerceptualLoss(nn.Module):
+    """Distance between features: ``mean over layers of mean |f_i(sr) - f_i(hr)|``, its square, or their directions'.
+
+    The network is frozen here and belongs to none of the loss's parameters or state, so that checkpoints hold it not;
+    it does follow the loss to a device. The same network may serve several losses.
+
+    Args:
+        features: maps (B, C, *spatial) to one feature map or a list of them; see ``medsr_monai.networks.features``.
+        layers: positions in that list that count; None for all.
+        distance: "l1", "mse", or "cosine", which is LPIPS without its trained weights of the channels.
+
+    Shape:
+        (B, C, *spatial), (B, C, *spatial) -> ()
+
+    Raises:
+        InputError: an unknown distance, a layer that is not there, shapes that differ, what the network refuses.
+
+    Reference:
+        Johnson et al., doi:10.1007/978-3-319-46475-6_43; Zhang et al., LPIPS, doi:10.1109/CVPR.2018.00068
+    """
+
+    def __init__(self, features: nn.Module, layers: Sequence[int] | None = None, distance: str = "l1") -> None:
+        super().__init__()
+        if distance not in DISTANCES:
+            raise InputError(f"distance {distance!r}: must be one of {', '.join(DISTANCES)}")
+        if layers is not None and not layers:
+            raise InputError("layers []: need at least one, or None for all")
+        features.requires_grad_(False).eval()
+        self._unregistered = [features]  # in a list: not in parameters(), state_dict() or train()
+        self.layers = layers
+        self.distance = distance
+
+    @property
+    def features(self) -> nn.Module:
+        return self._unregistered[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self.features._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        sr, hr = image_pair(sr, hr)
+        fake = self._choose(self.features(sr))
+        with torch.no_grad():
+            real = self._choose(self.features(hr))
+        pairs = [image_pair(a, b) for a, b in zip(fake, real, strict=True)]
+        return torch.stack([DISTANCES[self.distance](a, b) for a, b in pairs]).mean()
+
+    def _choose(self, maps: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        maps = [maps] if isinstance(maps, Tensor) else list(maps)
+        if self.layers is None:
+            return maps
+        for layer in self.layers:
+            if not -len(maps) <= layer < len(maps):
+                raise InputError(f"layers: there is no layer {layer}, the feature network has {len(maps)}")
+        return [maps[layer] for layer in self.layers]

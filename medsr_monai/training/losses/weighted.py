@@ -1,0 +1,51 @@
+"""Several losses as one number, and each of them for the log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from medsr_monai.system.errors import InputError
+
+
+class WeightedSum:
+    """``total = sum_i weight_i term_i`` over the terms whose weight is not zero; the others are not computed.
+
+    Args:
+        weights: weight of each term by its name. A term without a weight is not computed.
+
+    Raises:
+        InputError: a weight is negative or no finite number, or none is positive.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        for name, weight in weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+                raise InputError(f"weights: {name} is {weight!r}, need a number")
+            if not math.isfinite(weight) or weight < 0:
+                raise InputError(f"weights: {name} is {weight}, need a finite number of at least 0")
+        if not any(weights.values()):
+            raise InputError(f"weights: all of {dict(weights)} are zero, nothing would be learned; set at least one")
+        self.weights = dict(weights)
+
+    def __call__(self, terms: Mapping[str, Callable[[], Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the terms that count.
+
+        Args:
+            terms: what computes each term, by its name.
+
+        Returns:
+            The weighted total, and each computed term by its name, not weighted and without its graph.
+
+        Raises:
+            InputError: a weight, zero or not, is for a term that is not there.
+        """
+        unknown = sorted(set(self.weights) - set(terms))
+        if unknown:
+            raise InputError(f"weights: no term is called {', '.join(unknown)}; there are {', '.join(sorted(terms))}")
+        values = {name: terms[name]() for name, weight in self.weights.items() if weight}
+        first, *others = (self.weights[name] * value for name, value in values.items())
+        total = sum(others, start=first)
+        return total, {name: value.detach() for name, value in values.items()}

@@ -1,0 +1,195 @@
+"""When a streamed network computes what: whole numbers only, no tensor.
+
+Every layer has ``factor`` slices per slice of the input. Going backward from the result, each layer has a reach: the
+slices that it must be ahead for the result to be complete up to slice 0. Step k then brings every layer to ::
+
+    ready(k) = clamp(factor * (slab * (k + 1) - R) + reach, 0, its size)       R: the reach of the input
+
+so that each step reads one slab of input and computes at most ``factor * slab`` slices of every layer, at the two ends
+of the image as in its middle; nothing is computed twice. A layer keeps what the next slice of any of its readers needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from medsr_monai.upscaling.convolution.operations import Margin, Operation
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An operation in its place.
+
+    Attributes:
+        name: qualified name in the network.
+        operation: None for the input.
+        sources: numbers of the layers it reads.
+    """
+
+    name: str
+    operation: Operation | None
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Layers in the order of computation: the input first, the result last."""
+
+    layers: tuple[Layer, ...]
+    spatial_dims: int
+
+    def mirrored(self, axes: Sequence[int]) -> Graph:
+        """The graph that makes of an image what this one makes of the mirrored image, mirrored back."""
+        layers = (
+            layer if layer.operation is None else replace(layer, operation=layer.operation.mirrored(axes))
+            for layer in self.layers
+        )
+        return Graph(tuple(layers), self.spatial_dims)
+
+    def readers(self) -> list[list[int]]:
+        """Numbers of the layers that read each layer."""
+        readers: list[list[int]] = [[] for _ in self.layers]
+        for number, layer in enumerate(self.layers):
+            for source in dict.fromkeys(layer.sources):
+                readers[source].append(number)
+        return readers
+
+    def factors(self, axis: int) -> list[int]:
+        """Slices per slice of the input, for each layer."""
+        factors = [1]
+        for layer in self.layers[1:]:
+            assert layer.operation is not None
+            factors.append(factors[layer.sources[0]] * layer.operation.factor(axis))
+        return factors
+
+    def reach(self, axis: int) -> list[tuple[int, int]]:
+        """First and one past the last slice that each layer must have for an empty result [0, 0), unclamped."""
+        reach: list[tuple[int, int] | None] = [None] * (len(self.layers) - 1) + [(0, 0)]
+        for number in range(len(self.layers) - 1, 0, -1):
+            layer, own = self.layers[number], reach[number]
+            assert layer.operation is not None and own is not None
+            # [0, 0) is between two voxels: what the voxel before it and that behind it need.
+            low, high = layer.operation.need(axis, own[0], own[0] + 1)[0], layer.operation.need(axis, 0, own[1])[1]
+            for source in layer.sources:
+                known = reach[source]
+                reach[source] = (low, high) if known is None else (min(low, known[0]), max(high, known[1]))
+        return [(0, 0) if interval is None else interval for interval in reach]
+
+    def receptive_radius(self, axis: int) -> tuple[int, int]:
+        """Input voxels before and after its own that a voxel of the result can depend on."""
+        low, high = self.reach(axis)[0]
+        return -low, high
+
+    def receptive_length(self, axis: int) -> int:
+        """Input voxels that a voxel of the result can depend on, upper bound."""
+        low, high = self.reach(axis)[0]
+        return high - low + 1
+
+
+@dataclass(frozen=True)
+class Read:
+    """Slices [start, stop) of a source, counted from the first that it has."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a layer does in one step.
+
+    Attributes:
+        held: slices it has from before.
+        fresh: slices to compute.
+        kept: slices, the last ones, to hold for the next step.
+        reads: slices to take from each source; empty when nothing is to be computed.
+        margin: how these lie to the fresh ones.
+    """
+
+    held: int
+    fresh: int
+    kept: int
+    reads: tuple[Read, ...]
+    margin: Margin
+
+
+Step = tuple[Task, ...]
+
+
+class Schedule:
+    """The steps that stream an image through a graph.
+
+    Args:
+        graph: what is computed.
+        axis: spatial axis along which it is streamed.
+        extent: slices of the input.
+        slab: input slices per step.
+
+    Attributes:
+        factors: slices per input slice, for each layer.
+        count: number of steps.
+    """
+
+    def __init__(self, graph: Graph, axis: int, extent: int, slab: int) -> None:
+        self.graph = graph
+        self.axis = axis
+        self.extent = extent
+        self.slab = slab
+        self.factors = graph.factors(axis)
+        self._readers = graph.readers()
+        ahead = [high for _, high in graph.reach(axis)]
+        self._lag = [high - factor * ahead[0] for high, factor in zip(ahead, self.factors, strict=True)]
+        factor = self.factors[-1]
+        self.count = -(-(factor * extent - self._lag[-1]) // (factor * slab))
+
+    def ready(self, step: int) -> list[int]:
+        """How many slices of each layer are computed after a step; -1 is before the first."""
+        if step < 0:
+            return [0] * len(self.factors)
+        return [
+            min(max(factor * self.slab * (step + 1) + lag, 0), factor * self.extent)
+            for factor, lag in zip(self.factors, self._lag, strict=True)
+        ]
+
+    def _first_kept(self, ready: Sequence[int]) -> list[int]:
+        """The first slice that each layer must keep for what its readers have not computed yet."""
+        first = []
+        for number, readers in enumerate(self._readers):
+            wanted = ready[number]
+            for reader in readers:
+                operation = self.graph.layers[reader].operation
+                if operation is not None and ready[reader] < self.factors[reader] * self.extent:
+                    wanted = min(wanted, operation.need(self.axis, ready[reader], ready[reader] + 1)[0])
+            first.append(max(0, wanted))
+        return first
+
+    def step(self, number: int) -> Step:
+        """The tasks of a step, in relative numbers: steps that are equal do the same to tensors of the same shapes."""
+        before, after = self.ready(number - 1), self.ready(number)
+        kept_from, next_kept = self._first_kept(before), self._first_kept(after)
+        layers = range(len(self.factors))
+        return tuple(self._task(i, before[i], after[i], kept_from, next_kept[i]) for i in layers)
+
+    def steps(self) -> Iterator[Step]:
+        """All steps, in their order."""
+        return (self.step(number) for number in range(self.count))
+
+    def constant_step(self) -> Step:
+        """The step that an image without ends would have throughout: at the ends no step does more."""
+        # So far from both ends that they are out of sight.
+        number = -(-(self.graph.receptive_length(self.axis)) // self.slab) + 2
+        endless = Schedule(self.graph, self.axis, (2 * number + 2) * self.slab, self.slab)
+        return endless.step(number)
+
+    def _task(self, number: int, start: int, stop: int, first: Sequence[int], next_first: int) -> Task:
+        layer = self.graph.layers[number]
+        held, kept = start - first[number], stop - next_first
+        if layer.operation is None or start == stop:
+            return Task(held, stop - start, kept, (), Margin(0, 0, 0, stop - start))
+        low, high = layer.operation.need(self.axis, start, stop)
+        size = self.factors[layer.sources[0]] * self.extent
+        within = max(0, low), min(high, size)
+        reads = tuple(Read(within[0] - first[source], within[1] - first[source]) for source in layer.sources)
+        crop = start - low * layer.operation.factor(self.axis) if layer.operation.factor(self.axis) > 1 else 0
+        return Task(held, stop - start, kept, reads, Margin(within[0] - low, high - within[1], crop, stop - start))

@@ -1,0 +1,309 @@
+"""Which modules and functions can be streamed, and as what operation."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from medsr_monai.networks.blocks import PixelShuffle
+from medsr_monai.networks.upsampling import CubicUpsampling
+from medsr_monai.system.errors import InputError
+from medsr_monai.upscaling.convolution.operations import (
+    PAD_MODES,
+    ChannelSlice,
+    Concatenation,
+    Convolution,
+    Elementwise,
+    Operation,
+    Shuffle,
+    Source,
+    Upsampling,
+)
+
+WHOLE_IMAGE = "looks at the whole image"
+BATCH_NORM_WAY_OUT = "use batch normalisation in evaluation mode or none, or SlidingWindowInferer (approximate)"
+SAME: Any = object()  # the layer returns its input
+
+
+class Refusal(Exception):
+    """Why a layer cannot be streamed; a way out if there is one besides the sliding window."""
+
+    def __init__(self, reason: str, way_out: str = "") -> None:
+        super().__init__(reason)
+        self.way_out = way_out
+
+
+@dataclass
+class Call:
+    """Arguments of a traced call, with a :class:`Source` for each image."""
+
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    spatial_dims: int
+
+    @property
+    def in_place(self) -> bool:
+        return bool(self.kwargs.get("inplace", False))
+
+    def get(self, place: int, name: str, default: Any = None) -> Any:
+        """An argument by its place or its name."""
+        return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
+
+
+def per_axis(value: Any, axes: int) -> tuple[Any, ...]:
+    """One value, or one per axis, as one per axis."""
+    values = tuple(value) if isinstance(value, Iterable) else (value,) * axes
+    if len(values) != axes:
+        raise Refusal(f"{len(values)} factors for {axes} axes")
+    return values
+
+
+def convolution(module: nn.Module, call: Call) -> Operation:
+    """Stride 1, a size that stays, zeros or replicated voxels around the image."""
+    assert isinstance(module, (nn.Conv2d, nn.Conv3d))
+    if any(stride != 1 for stride in module.stride):
+        raise Refusal(f"stride {tuple(module.stride)}, need 1")
+    if module.padding_mode not in PAD_MODES:
+        raise Refusal(f"padding_mode '{module.padding_mode}', need zeros or replicate")
+    pads = []
+    for axis, (size, dilation) in enumerate(zip(module.kernel_size, module.dilation, strict=True)):
+        total = dilation * (size - 1)
+        if module.padding == "same":
+            before, after = total // 2, total - total // 2
+        else:
+            before = after = 0 if module.padding == "valid" else int(module.padding[axis])
+        if before + after != total:
+            raise Refusal(
+                f"changes the size of axis {axis} by {before + after - total} voxels, need padding {total / 2:g}"
+            )
+        pads.append((before, after))
+    return Convolution(module, tuple(pads))
+
+
+def elementwise(
+    function: Callable[..., Any], out_function: Callable[..., Any] | None = None, max_args: int = 3
+) -> Callable[[Call], Any]:
+    """A function of voxels, with the arguments of the call; ``max_args`` leaves out an ``inplace`` by position."""
+
+    def translate(call: Call) -> Operation:
+        if len(call.args) > max_args:
+            raise Refusal("'inplace' by position", "pass it by its name")
+        kwargs = {key: value for key, value in call.kwargs.items() if key != "inplace"}
+        if any(isinstance(value, Source) for value in kwargs.values()):
+            raise Refusal("an image as a keyword argument, need it by position")
+        for value in call.args:
+            check_argument(value, call.spatial_dims)
+        return Elementwise(function, tuple(call.args), kwargs, out_function)
+
+    return translate
+
+
+def check_argument(value: Any, axes: int) -> None:
+    """Refuse what is neither an image, a number nor a tensor of one value, or one per channel."""
+    if isinstance(value, torch.Tensor):
+        if any(size != 1 for size in value.shape[-axes:]):
+            raise Refusal("a constant that varies over the image")
+    elif not isinstance(value, (Source, int, float, bool, str, type(None))):
+        raise Refusal(f"an argument of type {type(value).__name__}")
+
+
+def activation(module: nn.Module, call: Call) -> Operation:
+    """An activation without parameters, called as it is but never in place."""
+    function = module
+    if getattr(module, "inplace", False):
+        function = copy.copy(module)
+        function.inplace = False  # type: ignore[assignment]
+    return Elementwise(function, (Source(0),))
+
+
+def leaky_relu(module: nn.Module, call: Call) -> Operation:
+    """Leaky ReLU, which can write where it is told to."""
+    return Elementwise(functional.leaky_relu, (Source(0), module.negative_slope), {}, torch.ops.aten.leaky_relu.out)
+
+
+def prelu(module: nn.Module, call: Call) -> Operation:
+    """PReLU with its weights as they are when it runs, in the image's precision."""
+    assert isinstance(module, nn.PReLU)
+    return Elementwise(lambda image: functional.prelu(image, module.weight.to(image.dtype)), (Source(0),))
+
+
+def relu(module: nn.Module, call: Call) -> Operation:
+    return Elementwise(torch.relu, (Source(0),), {}, torch.ops.aten.relu.out)
+
+
+def silu(module: nn.Module, call: Call) -> Operation:
+    return Elementwise(functional.silu, (Source(0),), {}, torch.ops.aten.silu.out)
+
+
+def batch_norm(module: nn.Module, call: Call) -> Operation:
+    """Batch normalisation with the running statistics."""
+    assert isinstance(module, nn.modules.batchnorm._BatchNorm)
+    if module.running_mean is None:
+        raise Refusal(f"{WHOLE_IMAGE}, it has no running statistics", BATCH_NORM_WAY_OUT)
+
+    def normalise(image: torch.Tensor) -> torch.Tensor:
+        mean, variance, weight, bias = module.running_mean, module.running_var, module.weight, module.bias
+        return functional.batch_norm(image, mean, variance, weight, bias, False, 0.0, module.eps)
+
+    return Elementwise(normalise, (Source(0),))
+
+
+def whole_image(module: nn.Module, call: Call) -> Operation:
+    raise Refusal(WHOLE_IMAGE, BATCH_NORM_WAY_OUT)
+
+
+def same(module: nn.Module, call: Call) -> Any:
+    return SAME
+
+
+def pixel_shuffle(module: nn.Module, call: Call) -> Operation:
+    if isinstance(module, PixelShuffle):
+        return Shuffle(tuple(module.scale))
+    assert isinstance(module, nn.PixelShuffle)
+    return Shuffle((module.upscale_factor,) * 2)
+
+
+def upsampling(scale: Any, size: Any, mode: str, align_corners: bool | None, axes: int) -> Operation:
+    """Nearest or linear interpolation by an integer factor."""
+    if size is not None or scale is None:
+        raise Refusal("a fixed output size, need an integer scale_factor")
+    linear = mode in ("linear", "bilinear", "trilinear")
+    if not linear and mode not in ("nearest", "nearest-exact"):
+        raise Refusal(f"mode '{mode}', need nearest or linear")
+    if linear and align_corners:
+        raise Refusal("align_corners=True, need False")
+    factors = per_axis(scale, axes)
+    if any(not isinstance(factor, (int, float)) or factor < 1 or factor != int(factor) for factor in factors):
+        raise Refusal(f"scale_factor {scale}, need whole numbers of 1 or more")
+    return Upsampling(tuple(int(factor) for factor in factors), 1 if linear else 0)
+
+
+def upsample(module: nn.Module, call: Call) -> Operation:
+    assert isinstance(module, nn.Upsample)
+    return upsampling(module.scale_factor, module.size, module.mode, module.align_corners, call.spatial_dims)
+
+
+def cubic_upsampling(module: nn.Module, call: Call) -> Operation:
+    assert isinstance(module, CubicUpsampling)
+    return Upsampling(tuple(module.scale), 3)
+
+
+def interpolate(call: Call) -> Operation:
+    size, scale, mode = call.get(1, "size"), call.get(2, "scale_factor"), call.get(3, "mode", "nearest")
+    return upsampling(scale, size, mode, call.get(4, "align_corners"), call.spatial_dims)
+
+
+def concatenation(call: Call) -> Operation:
+    images, dim = call.get(0, "tensors"), call.get(1, "dim", 0)
+    if not all(isinstance(image, Source) for image in images):
+        raise Refusal("concatenates what is not made of the input")
+    if dim not in (1, -1 - call.spatial_dims):
+        raise Refusal(f"dim {dim}, need 1: the channels")
+    return Concatenation()
+
+
+def channel_slice(call: Call) -> Operation:
+    index = call.get(1, "index")
+    index = index if isinstance(index, tuple) else (index,)
+    if len(index) < 2 or not isinstance(index[1], slice) or index[1].step not in (None, 1):
+        raise Refusal(f"[{index}], need a slice of channels such as [:, :1]")
+    rest = (index[0], *index[2:])
+    if not all(part is Ellipsis or part == slice(None) for part in rest) or index[0] is Ellipsis:
+        raise Refusal(f"[{index}], need a slice of channels such as [:, :1]")
+    if not all(isinstance(edge, (int, type(None))) for edge in (index[1].start, index[1].stop)):
+        raise Refusal("a slice whose edges depend on the image")
+    return ChannelSlice(index[1])
+
+
+def dropout(call: Call) -> Any:
+    if call.get(2, "training", True):
+        raise Refusal("drops voxels at random", "pass training=self.training and use evaluation mode")
+    return SAME
+
+
+def pixel_shuffle_function(call: Call) -> Operation:
+    return Shuffle((int(call.get(1, "upscale_factor")),) * 2)
+
+
+def unchanged(call: Call) -> Any:
+    return SAME
+
+
+MODULES: dict[type[nn.Module], Callable[[nn.Module, Call], Any]] = {
+    nn.Conv2d: convolution,
+    nn.Conv3d: convolution,
+    nn.LeakyReLU: leaky_relu,
+    nn.ReLU: relu,
+    nn.SiLU: silu,
+    nn.PReLU: prelu,
+    **dict.fromkeys(
+        (nn.GELU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.ReLU6, nn.Hardtanh, nn.Softplus, nn.Mish, nn.Hardswish, nn.CELU),
+        activation,
+    ),
+    **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout), same),
+    **dict.fromkeys((nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), batch_norm),
+    **dict.fromkeys(
+        (nn.InstanceNorm2d, nn.InstanceNorm3d, nn.GroupNorm, nn.LayerNorm, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+        whole_image,
+    ),
+    **dict.fromkeys((nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.MultiheadAttention), whole_image),
+    PixelShuffle: pixel_shuffle,
+    CubicUpsampling: cubic_upsampling,
+    nn.PixelShuffle: pixel_shuffle,
+    nn.Upsample: upsample,
+    nn.UpsamplingNearest2d: upsample,
+}
+
+# Functions, and tensor methods by their names; an underscore at the end of a method is taken off before.
+FUNCTIONS: dict[Any, Callable[[Call], Any]] = {
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add"), elementwise(torch.add, torch.add)),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul"), elementwise(torch.mul, torch.mul)),
+    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub"), elementwise(torch.sub)),
+    **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div"), elementwise(torch.div)),
+    **dict.fromkeys((operator.neg, torch.neg, "neg"), elementwise(torch.neg)),
+    **dict.fromkeys((torch.relu, functional.relu, "relu"), elementwise(torch.relu)),
+    **dict.fromkeys((torch.tanh, functional.tanh, "tanh"), elementwise(torch.tanh)),
+    **dict.fromkeys((torch.sigmoid, functional.sigmoid, "sigmoid"), elementwise(torch.sigmoid)),
+    **dict.fromkeys((torch.clamp, "clamp"), elementwise(torch.clamp)),
+    **dict.fromkeys((torch.abs, operator.abs, "abs"), elementwise(torch.abs)),
+    functional.leaky_relu: elementwise(functional.leaky_relu, None, 2),
+    functional.silu: elementwise(functional.silu, None, 1),
+    functional.gelu: elementwise(functional.gelu),
+    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), concatenation),
+    operator.getitem: channel_slice,
+    functional.interpolate: interpolate,
+    functional.pixel_shuffle: pixel_shuffle_function,
+    torch.pixel_shuffle: pixel_shuffle_function,
+    **dict.fromkeys((functional.dropout, functional.dropout2d, functional.dropout3d), dropout),
+    "contiguous": unchanged,
+}
+
+
+def spatial_dims_of(modules: Sequence[nn.Module]) -> int:
+    """2 or 3, as the layers say.
+
+    Raises:
+        InputError: none or both.
+    """
+    found = set()
+    for module in modules:
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.PixelShuffle)):
+            found.add(2)
+        elif isinstance(module, (nn.Conv3d, nn.BatchNorm3d)):
+            found.add(3)
+        elif isinstance(module, PixelShuffle):
+            found.add(module.spatial_dims)
+        elif isinstance(module, nn.Upsample) and module.mode in ("bilinear", "trilinear"):
+            found.add(2 if module.mode == "bilinear" else 3)
+    if len(found) != 1:
+        raise InputError(
+            "network: need 2D or 3D convolutions, not both, to know its spatial axes; nothing else streams"
+        )
+    return found.pop()

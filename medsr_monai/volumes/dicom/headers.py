@@ -1,0 +1,234 @@
+"""Read the header of a DICOM file, and values in it, without trusting either."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import struct
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import IO, Any
+
+from medsr_monai.system.errors import InputError
+from medsr_monai.system.optional import require
+from medsr_monai.volumes.dicom.members import Member
+
+MAX_UID = 64
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_META_START = 132
+_LONG_LENGTH = (b"OB", b"OW", b"UN", b"SQ", b"UT", b"OF", b"OD", b"OL", b"UC", b"UR")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+
+def load_pydicom(module: str = "pydicom") -> ModuleType:
+    """pydicom, or a module of it, or which extra to install."""
+    return require(module, "dicom")
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text keeps to the grammar of UIDs: digits and dots, at most 64."""
+    return len(text) <= MAX_UID and _UID.fullmatch(text) is not None
+
+
+class _Quiet:
+    """What `quietly` counts: threads may be within it at the same time, and the last to leave restores."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._restored = ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            self._depth += 1
+            if self._depth == 1:
+                self._restored.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                logger = logging.getLogger("pydicom")
+                self._restored.callback(logger.setLevel, logger.level)
+                logger.setLevel(logging.CRITICAL + 1)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                self._restored.close()
+
+
+_QUIET = _Quiet()
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Within it pydicom neither warns nor logs: it quotes values, and a value may be a name."""
+    _QUIET.enter()
+    try:
+        yield
+    finally:
+        _QUIET.leave()
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """A header, or an item of a sequence in it, whose values are checked when they are asked for.
+
+    Args:
+        member: where it was read, to name in messages.
+        dataset: pydicom's.
+    """
+
+    member: Member
+    dataset: Any
+
+    def value(self, keyword: str) -> Any:
+        """The value as pydicom gives it; None where the element is absent or empty.
+
+        Raises:
+            InputError: a value that cannot be parsed.
+        """
+        try:
+            with quietly():
+                value = self.dataset.get(keyword)
+        except Exception:  # pydicom lets anything through; what it says may quote values
+            raise InputError(f"{self.member}: {keyword} is damaged; repair the file or export it again") from None
+        return None if value is None or value == "" or (is_list(value) and not len(value)) else value
+
+    def meta(self, keyword: str) -> str:
+        """A value of the file's meta information, as text; "" where there is none."""
+        return Header(self.member, self.dataset.file_meta).text(keyword)
+
+    def text(self, keyword: str) -> str:
+        """The value as text, several joined by backslashes; "" where there is none."""
+        value = self.value(keyword)
+        if value is None:
+            return ""
+        return "\\".join(str(item).strip() for item in value) if is_list(value) else str(value).strip()
+
+    def uid(self, keyword: str) -> str:
+        """A UID.
+
+        Raises:
+            InputError: none, or none that keeps to the grammar of UIDs.
+        """
+        uid = self.text(keyword)
+        if not uid:
+            raise InputError(f"{self.member}: no {keyword}; a damaged or incomplete DICOM file, export it again")
+        if not is_uid(uid):
+            raise InputError(f"{self.member}: {keyword} is no UID (digits and dots, at most {MAX_UID}); repair it")
+        return uid
+
+    def numbers(self, keyword: str, n: int) -> tuple[float, ...] | None:
+        """Finite numbers; None where the element is absent or empty.
+
+        Raises:
+            InputError: another number of them, or no finite numbers.
+        """
+        value = self.value(keyword)
+        if value is None:
+            return None
+        try:
+            numbers = tuple(float(item) for item in (value if is_list(value) else [value]))
+        except (TypeError, ValueError):
+            numbers = ()
+        if len(numbers) != n or not all(map(math.isfinite, numbers)):
+            raise InputError(f"{self.member}: {keyword} does not hold {n} finite number{'s' * (n > 1)}; repair it")
+        return numbers
+
+    def number(self, keyword: str) -> float | None:
+        """One finite number, or None; raises as `numbers`."""
+        numbers = self.numbers(keyword, 1)
+        return None if numbers is None else numbers[0]
+
+    def whole(self, keyword: str) -> int | None:
+        """One whole number, or None.
+
+        Raises:
+            InputError: anything else.
+        """
+        number = self.number(keyword)
+        if number is not None and not number.is_integer():
+            raise InputError(f"{self.member}: {keyword} is no whole number; repair it")
+        return None if number is None else int(number)
+
+    def items(self, keyword: str) -> list[Header]:
+        """The items of a sequence; none where it is absent.
+
+        Raises:
+            InputError: no sequence.
+        """
+        value = self.value(keyword)
+        if value is None:
+            return []
+        if not is_list(value) or not all(hasattr(item, "elements") for item in value):
+            raise InputError(f"{self.member}: {keyword} is no sequence; repair it")
+        return [Header(self.member, item) for item in value]
+
+    def items_of_all(self) -> list[Header]:
+        """The items of every public sequence, one after the other.
+
+        Raises:
+            InputError: a sequence that cannot be parsed.
+        """
+        try:
+            with quietly():
+                sequences = [one for one in self.dataset if one.VR == "SQ" and not one.tag.is_private]
+                return [Header(self.member, item) for sequence in sequences for item in sequence.value]
+        except Exception:  # as above
+            raise InputError(f"{self.member}: a damaged sequence in its header; export it again") from None
+
+
+def is_list(value: Any) -> bool:
+    """Whether a value holds several."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def read_header(member: Member, file: IO[bytes], keywords: Sequence[str] | None = None) -> Header:
+    """Read a header up to the pixel data; the file is left where these begin.
+
+    Args:
+        member: to name in messages.
+        file: opened, at its beginning.
+        keywords: only these elements; None for all.
+
+    Returns:
+        The header; its dataset has `file_meta`.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    pydicom = load_pydicom()
+    try:
+        if declared_syntax(file) == _DEFLATED:  # pydicom would inflate it whole, however large
+            raise InputError(f"{member}: deflated as a whole; convert it first (dcmconv +te)")
+        file.seek(0)
+        with quietly():
+            only = None if keywords is None else list(keywords)
+            return Header(member, pydicom.dcmread(file, stop_before_pixels=True, specific_tags=only))
+    except InputError:
+        raise
+    except Exception as error:  # as above
+        raise InputError(
+            f"{member}: damaged DICOM file ({type(error).__name__} in its header); export or copy it again"
+        ) from None
+
+
+def declared_syntax(file: IO[bytes]) -> str:
+    """The transfer syntax that the file's meta information names; "" where it names none."""
+    file.seek(_META_START)
+    while True:
+        head = file.read(8)
+        if len(head) < 8 or head[:2] != b"\x02\x00":
+            return ""
+        is_long = head[4:6] in _LONG_LENGTH
+        long_length = file.read(4) if is_long else b"\0" * 4
+        if len(long_length) < 4:
+            return ""
+        length = struct.unpack("<I", long_length)[0] if is_long else struct.unpack("<H", head[6:])[0]
+        if head[:4] == b"\x02\x00\x10\x00":
+            return file.read(min(length, 2 * MAX_UID)).decode("ascii", "replace").rstrip("\0 ")
+        file.seek(length, 1)

@@ -1,0 +1,234 @@
+"""Find the image series in a folder, a zip or a list of files, choose among them, and name one by a path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medsr_monai.system.errors import InputError
+from medsr_monai.volumes.dicom.headers import Header, is_uid, read_header
+from medsr_monai.volumes.dicom.latest import Latest
+from medsr_monai.volumes.dicom.members import Member, Opener, files_below, is_dicom_file, is_zip, members_of
+
+ALL = "all"
+_MAX_CODE = 16
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+# Segmentations, parametric maps of surfaces, dose: they have rows and columns, and are still no acquired images.
+_NOT_IMAGES = {_STORAGE + tail for tail in ("66.4", "66.7", "481.2", "68.2")}
+_FOUND_BY = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "Modality",
+    "ImageType",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+)
+_IMAGE_CLASSES = {_STORAGE + tail for tail in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "130", "128.1")}
+"""CT, MR and PET, classic, enhanced and converted: they cannot do without rows and columns."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """An image series.
+
+    Args:
+        uid: SeriesInstanceUID.
+        modality: such as "CT".
+        number: SeriesNumber, None where there is none.
+        n_images: slices; of a multi-frame file each frame counts.
+        rows: of its first image, in the order of the names.
+        columns: likewise.
+        is_localizer: whether all its images call themselves localizers.
+        members: where its files are, in the order of their names.
+    """
+
+    uid: str
+    modality: str
+    number: int | None
+    n_images: int
+    rows: int
+    columns: int
+    is_localizer: bool
+    members: tuple[Member, ...]
+
+    def __str__(self) -> str:
+        number = "" if self.number is None else f"number {self.number}, "
+        kind = ", localizer" if self.is_localizer else ""
+        images = "1 image" if self.n_images == 1 else f"{self.n_images} images"
+        return f"{self.uid} ({number}{self.modality}, {images}, {self.columns}x{self.rows}{kind})"
+
+
+@dataclass(frozen=True)
+class _Image:
+    member: Member
+    series_uid: str
+    modality: str
+    number: int | None
+    n_frames: int
+    rows: int
+    columns: int
+    is_localizer: bool
+
+
+_latest: Latest[list[Series]] = Latest()
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Whether a path leads to DICOM: a DICOM file, a zip, a folder that holds one, or a virtual series path.
+
+    Cheap: of a file only the first bytes are read, of a folder the files up to the first hit.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return any(map(is_dicom_file, files_below(path)))
+    if path.is_file():
+        return is_dicom_file(path) or is_zip(path)
+    return is_series_path(path) and is_dicom(path.parent)
+
+
+def series_path(root: str | Path, uid: str) -> Path:
+    """Name one series of a folder or a zip by a path, which travels as a plain string; nothing of that name exists.
+
+    Raises:
+        InputError: no UID, or something of that name is there.
+    """
+    if not is_uid(uid):
+        raise InputError(f"{root}: a series is named by its UID (digits and dots), see `find_series`")
+    path = Path(root) / uid
+    if path.exists():
+        raise InputError(f"{path}: exists, so it cannot name a series; give that folder itself")
+    return path
+
+
+def is_series_path(path: Path) -> bool:
+    """Whether a path names a series of the folder or zip before its last part."""
+    return is_uid(path.name) and not path.exists() and (path.parent.is_dir() or path.parent.is_file())
+
+
+def find_series(source: str | Path | Sequence[str | Path]) -> list[Series]:
+    """List the image series of a source; headers only.
+
+    Structured reports, presentation states, segmentations, DICOMDIRs, doses and raw data are passed over, and so are
+    files that are no DICOM.
+
+    Args:
+        source: a folder (with all below it), a zip, a DICOM file, files, or a virtual series path.
+
+    Returns:
+        The series, by number and UID.
+
+    Raises:
+        InputError: a source that is not there, a damaged DICOM file, a zip that is refused.
+    """
+    if not isinstance(source, str | Path):
+        return _grouped(_images_of(source))
+    path = Path(source)
+    if not is_series_path(path):
+        return list(_latest.get(path, path, lambda: _grouped(_images_of(path))))
+    return choose_series(find_series(path.parent), path.name, path)
+
+
+def _images_of(source: str | Path | Sequence[str | Path]) -> Iterator[_Image]:
+    with Opener() as opener:
+        for member, file in members_of(source, opener):
+            image = _image_in(read_header(member, file, _FOUND_BY))
+            if image is not None:
+                yield image
+
+
+def _image_in(header: Header) -> _Image | None:
+    """What a file says of the series it belongs to; None if it is no image."""
+    sop_class = header.text("SOPClassUID") or header.meta("MediaStorageSOPClassUID")
+    if not sop_class:
+        raise InputError(f"{header.member}: no SOPClassUID; a damaged DICOM file, export or copy it again")
+    rows, columns = header.whole("Rows"), header.whole("Columns")
+    if sop_class in _NOT_IMAGES or (sop_class not in _IMAGE_CLASSES and None in (rows, columns)):
+        return None
+    if not rows or not columns or rows < 0 or columns < 0:
+        raise InputError(f"{header.member}: no Rows and Columns; a damaged DICOM file, export or copy it again")
+    n_frames = header.whole("NumberOfFrames")
+    if n_frames is not None and n_frames < 1:
+        raise InputError(f"{header.member}: NumberOfFrames is {n_frames}; repair it")
+    return _Image(
+        member=header.member,
+        series_uid=header.uid("SeriesInstanceUID"),
+        modality=_modality(header),
+        number=header.whole("SeriesNumber"),
+        n_frames=n_frames or 1,
+        rows=rows,
+        columns=columns,
+        is_localizer=is_localizer(header),
+    )
+
+
+def _modality(header: Header) -> str:
+    """The modality, which messages show; what is no code, "OT" (other)."""
+    text = header.text("Modality")
+    return text if text.isascii() and text.isalnum() and len(text) <= _MAX_CODE else "OT"
+
+
+def is_localizer(header: Header) -> bool:
+    """Whether an image calls itself a localizer."""
+    return "LOCALIZER" in header.text("ImageType").upper().split("\\")
+
+
+def _grouped(images: Iterator[_Image]) -> list[Series]:
+    groups: dict[str, list[_Image]] = {}
+    for image in images:
+        groups.setdefault(image.series_uid, []).append(image)
+    found = [_series(uid, group) for uid, group in groups.items()]
+    return sorted(found, key=lambda series: (series.number is None, series.number or 0, series.uid))
+
+
+def _series(uid: str, images: list[_Image]) -> Series:
+    first = min(images, key=lambda image: image.member)
+    return Series(
+        uid=uid,
+        modality=first.modality,
+        number=first.number,
+        n_images=sum(image.n_frames for image in images),
+        rows=first.rows,
+        columns=first.columns,
+        is_localizer=all(image.is_localizer for image in images),
+        members=tuple(sorted(image.member for image in images)),
+    )
+
+
+def choose_series(found: Sequence[Series], wanted: str | None, name: str | Path = "DICOM") -> list[Series]:
+    """Choose among the series of a source.
+
+    Args:
+        found: from `find_series`.
+        wanted: a SeriesInstanceUID; a SeriesNumber; "all", without localizers; None for the only one that is no
+            localizer.
+        name: of the source, to begin messages with.
+
+    Returns:
+        One series, or all.
+
+    Raises:
+        InputError: none of them, or several to choose from; they are listed.
+    """
+    images = [series for series in found if not series.is_localizer]
+    if not found:
+        raise InputError(f"{name}: holds no DICOM image series")
+    if wanted is not None and wanted != ALL:
+        exact = [series for series in found if series.uid == wanted]
+        if exact:
+            return exact
+        images = [series for series in found if str(series.number) == wanted]
+        if not images:
+            raise InputError(f"{name}: no series {wanted!r}, but {_listed(found)}; choose one with --series UID")
+    elif not images:
+        raise InputError(f"{name}: only localizers, {_listed(found)}; choose one with --series UID")
+    if wanted != ALL and len(images) > 1:
+        raise InputError(f"{name}: {len(images)} series, {_listed(images)}; choose one with --series UID, or all")
+    return images
+
+
+def _listed(found: Sequence[Series]) -> str:
+    return "; ".join(map(str, found))
