@@ -69,7 +69,7 @@ named-studies:
 
 test-label: $(LABEL)  ## test the MONAI Label server, a real one, in its own environment
 	@$(LABEL_PIP) pytest
-	@$(LABEL_VENV)/bin/python -m pytest tests/label --durations=5
+	@$(LABEL_VENV)/bin/python -m pytest tests/apps/label --durations=5
 
 clean:  ## remove results and caches
 	@rm -rf results out build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

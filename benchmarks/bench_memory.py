@@ -31,7 +31,7 @@ NETWORK = {"features": 8, "growth": 4, "dense_blocks": 1}
 PROGRAM = """
 import resource, sys, time
 from pathlib import Path
-from medsr_monai import cli
+from medsr_monai.bundle.commands import cli
 import medsr_monai.training, medsr_monai.networks, medsr_monai.volumes
 from monai.bundle import ConfigWorkflow
 source, target, settings = sys.argv[1], sys.argv[2], eval(sys.argv[3])

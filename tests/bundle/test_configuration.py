@@ -8,7 +8,7 @@ from monai.bundle import ConfigParser
 from medsr_monai.bundle.configuration import active_parser, merged_config, unread_keys
 from medsr_monai.system.errors import InputError
 
-IMPORTS = ["$from medsr_monai import configuration", "$from medsr_monai.system.errors import or_exit"]
+IMPORTS = ["$from medsr_monai.bundle import configuration", "$from medsr_monai.system.errors import or_exit"]
 
 
 def parser_of(**items) -> ConfigParser:

@@ -260,7 +260,7 @@ def test_the_deviation_s_name_is_the_input_s(mode: str, tmp_path: Path, monkeypa
 
 PROGRAM = """
 import resource, signal, sys
-from medsr_monai import cli
+from medsr_monai.bundle.commands import cli
 from medsr_monai.upscaling import StreamingInferer
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.apps.monailabel.server_process import ROOT, LabelServer
+from tests.apps.label.server_process import ROOT, LabelServer
 
 pytestmark = pytest.mark.label
 

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.apps.monailabel.server_process import LabelServer
+from tests.apps.label.server_process import LabelServer
 
 OBLIQUE = np.array([[0.0, 0.0, 2.0, -7.0], [-1.5, 0.1, 0.0, 11.0], [0.1, 1.2, 0.0, -3.0], [0.0, 0.0, 0.0, 1.0]])
 

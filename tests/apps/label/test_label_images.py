@@ -17,7 +17,7 @@ from medsr_label import client as label
 from medsr_monai.bundle.workflows import bundle_root, run_inference
 from medsr_monai.geometry import Grid, corner_error_mm
 from medsr_monai.volumes import read_info, read_volume
-from tests.apps.monailabel.server_process import BUNDLE, ROOT, LabelServer
+from tests.apps.label.server_process import BUNDLE, ROOT, LabelServer
 
 pytestmark = [pytest.mark.label, pytest.mark.usefixtures("workflow_leaves_no_trace")]
 

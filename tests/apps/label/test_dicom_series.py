@@ -17,8 +17,8 @@ from medsr_monai.bundle.workflows import bundle_root, run_inference
 from medsr_monai.geometry import Grid, corner_error_mm
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import read_volume
-from tests.apps.monailabel.series import COLUMNS, ROWS, SLICES, made_series
-from tests.apps.monailabel.server_process import BUNDLE, LabelServer
+from tests.apps.label.series import COLUMNS, ROWS, SLICES, made_series
+from tests.apps.label.server_process import BUNDLE, LabelServer
 from tests.orthanc import MISSING, PASSWORD, USER, Orthanc
 
 pytestmark = [pytest.mark.label, pytest.mark.usefixtures("workflow_leaves_no_trace")]
