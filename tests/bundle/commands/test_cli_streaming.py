@@ -162,7 +162,9 @@ def test_auto_streams_what_takes_more_than_a_quarter_of_the_free_memory(
     output = 4 * 8 * int(np.prod(SHAPE))
     streamed: list[tuple[int, ...]] = []
     slice_file = file_to_file.SliceFile
-    monkeypatch.setattr(file_to_file, "SliceFile", lambda shape, *more: streamed.append(shape) or slice_file(shape, *more))
+    monkeypatch.setattr(
+        file_to_file, "SliceFile", lambda shape, *more: streamed.append(shape) or slice_file(shape, *more)
+    )
     monkeypatch.setattr(file_to_file, "_RESIDUAL_VOXELS", 1000)
     for free, times in ((4 * output, 0), (4 * output - 4, 1)):
         monkeypatch.setattr(file_to_file, "free_bytes", lambda device, free=free: free)
