@@ -68,8 +68,8 @@ def upscale(
             and invent texture; what was measured is reproduced at every setting.
         device: ``cpu``, ``cuda``, ``cuda:1``; default is a GPU where there is one.
         output_dtype: ``float32``, ``float64``, ``int16``, ``uint16``, ``int32``, ``uint8``, or ``same`` as the input.
-        stream: ``always``: from file to file, holding neither input nor output, with the same result; ``never``: in
-            memory; ``auto``: stream what would take more than a quarter of the free memory.
+        stream: where the output waits before it is written, with the same result: ``always`` on disk, ``never``,
+            that is in memory, or ``auto``: on disk what would take more than a quarter of the free memory.
         memory_gb: GB that the network may use; default is most of what is free.
         ensemble: average over as many mirrorings, and from 9 to 48 exchanges of axes; takes as many times the time.
         uncertainty: write the standard deviation over the ensemble too, as ``<output>_std``.
