@@ -205,7 +205,7 @@ def test_windows_say_that_they_are_approximate(tmp_path: Path, tiny: dict[str, o
 
 def test_a_misspelt_setting_is_refused(tmp_path: Path) -> None:
     source = source_file(tmp_path / "x.nii")
-    with pytest.raises(InputError, match="perceptoin: nothing in the configuration reads it; 'perception' is meant?"):
+    with pytest.raises(InputError, match=r"perceptoin: nothing in the configuration reads it; 'perception' is meant\?"):
         cli.run_inference(cli.bundle_root("brain_mri_super_resolution"), input=str(source), perceptoin=0.5)
 
 
