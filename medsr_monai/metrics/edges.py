@@ -59,12 +59,12 @@ def gradient_magnitude_distance(sr: Tensor, hr: Tensor, mask: Tensor | None = No
     """
     sr, hr = checked_pair(sr, hr)
     reference = gradient_magnitude(hr)
-    scale = mean_inside(reference, mask)
-    if (scale == 0).any():
+    mean_gradient = mean_inside(reference, mask)
+    if (mean_gradient == 0).any():
         raise InputError(
-            f"hr: image {int((scale == 0).nonzero()[0])} of the batch is flat: no gradient to compare with"
+            f"hr: image {int((mean_gradient == 0).nonzero()[0])} of the batch is flat: no gradient to compare with"
         )
-    return mean_inside((gradient_magnitude(sr) - reference).abs_(), mask) / scale
+    return mean_inside((gradient_magnitude(sr) - reference).abs_(), mask) / mean_gradient
 
 
 def gradient_distribution_distance(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:

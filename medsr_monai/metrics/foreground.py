@@ -107,8 +107,8 @@ class ForegroundMetric(RegressionMetric):
     def _compute_metric(self, y_pred: Tensor, y: Tensor) -> Tensor:
         sr, hr = checked_pair(y_pred, y)
         if self.percentile is not None:
-            scale = foreground_percentile(hr, self.percentile).reshape(-1, *[1] * (hr.ndim - 1)).to(hr.dtype)
-            sr, hr = sr / scale, hr / scale
+            unit = foreground_percentile(hr, self.percentile).reshape(-1, *[1] * (hr.ndim - 1)).to(hr.dtype)
+            sr, hr = sr / unit, hr / unit
         mask = foreground_mask(hr, self.threshold, self.dilation)
         return self._measure(sr, hr, mask)[:, None]
 

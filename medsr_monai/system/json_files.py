@@ -74,12 +74,12 @@ def write_json(content: Any, path: str | Path) -> Path:
     return path
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
+def read_json(path: Path, way_out: str) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
         path: the file.
-        remedy: what to do if the file is damaged; the end of the message.
+        way_out: what to do if the file is damaged; the end of the message.
 
     Returns:
         The object.
@@ -90,7 +90,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot read: {first_line(error)}; {remedy}") from error
+        raise InputError(f"{path}: cannot read: {first_line(error)}; {way_out}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: is not a JSON object; {remedy}")
+        raise InputError(f"{path}: is not a JSON object; {way_out}")
     return content

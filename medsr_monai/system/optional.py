@@ -11,7 +11,7 @@ from medsr_monai.system.errors import InputError
 
 
 class MissingExtraError(InputError, ImportError):
-    """A missing optional dependency: an InputError with a remedy, and also an ImportError."""
+    """A missing optional dependency: an InputError with the way out, and also an ImportError."""
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -25,19 +25,19 @@ def require(module: str, extra: str) -> ModuleType:
         The imported module.
 
     Raises:
-        MissingExtraError: the module is not installed, or its import fails; one line with the remedy.
+        MissingExtraError: the module is not installed, or its import fails; one line with the way out.
     """
-    remedy = f"pip install 'medsr-monai[{extra}]'"
+    way_out = f"pip install 'medsr-monai[{extra}]'"
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
         top = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != top:
-            raise MissingExtraError(f"{module} needs {error.name}, which is not installed: {remedy}") from error
-        raise MissingExtraError(f"{module} is not installed: {remedy}") from error
+            raise MissingExtraError(f"{module} needs {error.name}, which is not installed: {way_out}") from error
+        raise MissingExtraError(f"{module} is not installed: {way_out}") from error
     except Exception as error:  # a binary that does not fit the installed torch may raise any exception
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise MissingExtraError(f"{module} is installed but cannot be imported ({reason}): {remedy}") from error
+        raise MissingExtraError(f"{module} is installed but cannot be imported ({reason}): {way_out}") from error
 
 
 def load_lazily(

@@ -51,15 +51,15 @@ def take_up(item: Any, state: Any) -> None:
             raise ValueError(f"made by another optimiser than {type(item).__name__}")
         item.load_state_dict(state)
         for group, wanted in zip(item.param_groups, options, strict=True):
-            rate, base = group["lr"], group.get("initial_lr")
+            learning_rate, base = group["lr"], group.get("initial_lr")
             group.update(wanted)
-            scaled = base is not None and base != group["initial_lr"]
-            group["lr"] = rate * group["initial_lr"] / base if scaled else rate
+            is_rescaled = base is not None and base != group["initial_lr"]
+            group["lr"] = learning_rate * group["initial_lr"] / base if is_rescaled else learning_rate
     elif isinstance(item, LRScheduler):
-        rates = getattr(item, "base_lrs", None)
+        base_rates = getattr(item, "base_lrs", None)
         item.load_state_dict(state)
-        if rates is not None:
-            item.base_lrs = rates
+        if base_rates is not None:
+            item.base_lrs = base_rates
     else:
         item.load_state_dict(state)
 
