@@ -23,7 +23,7 @@ from medsr_monai.acquisition import SeparableAcquisition, SlabProjection
 from medsr_monai.geometry import inverse_orientation, reorient
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.scratch import SliceFile
-from medsr_monai.volumes import LazyVolume, OutputsTogether, SlabWriter, open_volume, voxels_to_unpack
+from medsr_monai.volumes import LazyVolume, OutputsTogether, SlabWriter, VolumePath, open_volume, voxels_to_unpack
 
 Read = Callable[[int, int], Tensor]
 """Slices start ... stop of the low-resolution volume, (1, 1, *spatial), float32, normalised, canonical."""
@@ -167,7 +167,7 @@ def check_free_space(needed: Sequence[tuple[Path, int, str]]) -> None:
 
 
 def upscale_in_slabs(
-    source: str | Path,
+    source: VolumePath,
     upscale: UpscaleSlabs,
     target: str | Path,
     scale: Sequence[int],
@@ -208,8 +208,8 @@ def upscale_in_slabs(
     Raises:
         InputError: a source that cannot be read, a target that cannot be written, or too little free space.
     """
-    source, target = Path(source), Path(target)
-    _refuse_overwriting(source, target)
+    target = Path(target)
+    _refuse_overwriting(Path(source), target)
     scratch = Path(target.parent if scratch_dir is None else scratch_dir)
     check_free_space([(scratch, voxels_to_unpack(source), "unpacking the input")])
     with ExitStack() as stack:

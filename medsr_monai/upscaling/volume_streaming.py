@@ -16,7 +16,7 @@ from medsr_monai.system.device import free_bytes
 from medsr_monai.system.errors import InputError
 from medsr_monai.upscaling import StreamingInferer
 from medsr_monai.upscaling.file_to_file import Place, Read, upscale_in_slabs
-from medsr_monai.volumes import SaveVolumed, VolumeInfo, read_info
+from medsr_monai.volumes import SaveVolumed, VolumeInfo, VolumePath, read_info
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class VolumeStreamer:
         # With an output of its own, the inferer does not reserve memory for one.
         return StreamingInferer(axis, progress=self.progress, output=lambda place, part: None, **self.settings)
 
-    def wants(self, source: str | Path, network: nn.Module) -> bool:
+    def wants(self, source: VolumePath, network: nn.Module) -> bool:
         """Whether a volume shall be streamed.
 
         Where ``auto`` decides that it is, a line in the log says so; and where it ought to be but the network has a
@@ -121,7 +121,7 @@ class VolumeStreamer:
         log.warning("%s: streaming from file to file, as the output takes %s", source, size)
         return True
 
-    def upscale(self, source: str | Path, network: nn.Module) -> Path:
+    def upscale(self, source: VolumePath, network: nn.Module) -> Path:
         """Upscale a file.
 
         Raises:

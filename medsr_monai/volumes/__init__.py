@@ -14,6 +14,7 @@ from medsr_monai.volumes.volume import (
     WRITABLE_SUFFIXES,
     Volume,
     VolumeInfo,
+    VolumePath,
     volume_stem,
     volume_suffix,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "SlabWriter",
     "Volume",
     "VolumeInfo",
+    "VolumePath",
     "find_volumes",
     "is_dicom_volume",
     "open_volume",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,35 @@ from medsr_monai.volumes.volume import (
     DICOM_SUFFIX,
     STREAMABLE_SUFFIXES,
     WRITABLE_SUFFIXES,
+    Volume,
     VolumeInfo,
+    VolumePath,
     volume_stem,
 )
 from medsr_monai.volumes.writing import OutputsTogether, write_volume
 
 _FILE_NAME = "filename_or_obj"
+
+
+class _SourceName(str):
+    """The name of a volume that was read, and what its header said: MONAI collates and copies it as a string.
+
+    Args:
+        info: of the volume; its path is the name.
+    """
+
+    info: VolumeInfo
+
+    def __new__(cls, info: VolumeInfo) -> _SourceName:
+        name = super().__new__(cls, info.path)
+        name.info = info
+        return name
+
+    def __reduce__(self) -> tuple[type, tuple[VolumeInfo]]:
+        return type(self), (self.info,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _SourceName:
+        return self
 
 
 class LoadVolumed(MapTransform):
@@ -59,9 +83,9 @@ class LoadVolumed(MapTransform):
                 raise InputError(f"{volume.path}: a series of {volume.n_times} volumes; need a 3D volume, split it")
             series = volume.data if volume.data.ndim > N_AXES else volume.data[..., np.newaxis]
             affine = torch.from_numpy(volume.grid.affine.copy())
-            # Only strings, numbers and tensors, which MONAI's loader can collate; the header is read again on saving.
+            # Only strings, numbers and tensors, which MONAI's loader can collate.
             meta = {
-                _FILE_NAME: str(volume.path),
+                _FILE_NAME: _SourceName(_header_of(volume)),
                 "original_dtype": str(volume.dtype),
                 MetaKeys.ORIGINAL_AFFINE.value: affine.clone(),
                 MetaKeys.ORIGINAL_CHANNEL_DIM.value: 0,
@@ -142,7 +166,7 @@ class SaveVolumed(MapTransform):
             )
         return path
 
-    def check(self, source: str | Path) -> None:
+    def check(self, source: VolumePath) -> None:
         """Refuse a target that could not be written, before hours of work are spent on it.
 
         Raises:
@@ -151,7 +175,7 @@ class SaveVolumed(MapTransform):
         """
         for key in self.keys:
             path = self.output_path(key, str(source))
-            info = _source_info(str(source))  # what cannot be read is said where it is read
+            info = _source_info(source)  # what cannot be read is said where it is read
             if streamable_suffix(path) == DICOM_SUFFIX and info is not None:
                 refuse_target(path, info)
 
@@ -173,8 +197,8 @@ class SaveVolumed(MapTransform):
                 raise InputError(f"key {key}: no MetaTensor with '{_FILE_NAME}' in its meta; load it with LoadVolumed")
             if image.ndim != N_AXES + 1:
                 raise InputError(f"key {key}: shape {tuple(image.shape)}; need (C, X, Y, Z), decollate batches first")
-            source = str(image.meta[_FILE_NAME])
-            path = self.output_path(key, source)
+            source = image.meta[_FILE_NAME]
+            path = self.output_path(key, str(source))
             array = np.moveaxis(image.detach().cpu().numpy(), 0, -1)
             array = array[..., 0] if array.shape[-1] == 1 else array
             grid = Grid(array.shape[:N_AXES], image.affine.cpu().numpy())
@@ -216,8 +240,14 @@ def _written_suffix(path: Path) -> str:
     return "" if suffix == DICOM_SUFFIX else suffix
 
 
-def _source_info(source: str) -> VolumeInfo | None:
-    """Read the source's header again; a source that is no volume (gone) has none to offer."""
+def _header_of(volume: Volume) -> VolumeInfo:
+    return VolumeInfo(**{field.name: getattr(volume, field.name) for field in fields(VolumeInfo)})
+
+
+def _source_info(source: VolumePath) -> VolumeInfo | None:
+    """What the source's header said; one that is no volume (gone) has none to offer."""
+    if isinstance(source, _SourceName):
+        return source.info
     try:
         return read_info(source)
     except InputError:

@@ -20,7 +20,7 @@ from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
 from medsr_monai.volumes.dicom_series import say_what_was_done
 from medsr_monai.volumes.reading import read_info, refuse_values
-from medsr_monai.volumes.volume import NIFTI_SUFFIXES, VolumeInfo, volume_suffix
+from medsr_monai.volumes.volume import NIFTI_SUFFIXES, VolumeInfo, VolumePath, volume_suffix
 
 _CHUNK_BYTES = 1 << 22
 _SCAN_VOXELS = 1 << 21
@@ -42,7 +42,7 @@ class LazyVolume:
         InputError: as `read_volume`, but for the voxels' values, which only `scan` looks at.
     """
 
-    def __init__(self, path: str | Path, scratch_dir: str | Path | None = None) -> None:
+    def __init__(self, path: VolumePath, scratch_dir: str | Path | None = None) -> None:
         self.info: VolumeInfo = read_info(path)
         say_what_was_done(self.info)
         self.grid, self.orientation = self.info.grid.canonical()
@@ -206,7 +206,7 @@ class LazyVolume:
             packed.read(1)  # the checksum is compared at the end of the data
 
 
-def open_volume(path: str | Path, scratch_dir: str | Path | None = None) -> LazyVolume:
+def open_volume(path: VolumePath, scratch_dir: str | Path | None = None) -> LazyVolume:
     """Open a volume without reading its voxels.
 
     Args:
@@ -222,7 +222,7 @@ def open_volume(path: str | Path, scratch_dir: str | Path | None = None) -> Lazy
     return LazyVolume(path, scratch_dir)
 
 
-def voxels_to_unpack(path: str | Path) -> int:
+def voxels_to_unpack(path: VolumePath) -> int:
     """How many bytes `open_volume` will write to its scratch folder."""
     info = read_info(path)
     if info.series is not None:

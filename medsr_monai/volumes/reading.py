@@ -10,7 +10,7 @@ import numpy as np
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
 from medsr_monai.volumes.dicom_series import is_dicom_volume, read_dicom, read_dicom_info
-from medsr_monai.volumes.volume import NIFTI_SUFFIXES, READABLE_SUFFIXES, Volume, VolumeInfo, volume_suffix
+from medsr_monai.volumes.volume import NIFTI_SUFFIXES, READABLE_SUFFIXES, Volume, VolumeInfo, VolumePath, volume_suffix
 
 
 def _check_file(path: Path) -> str:
@@ -54,11 +54,11 @@ def _check_values(info: VolumeInfo, data: np.ndarray, allow_constant: bool) -> N
     refuse_values(info, n_nan, n_inf, not allow_constant and not n_nan and bool(data.min() == data.max()))
 
 
-def read_info(path: str | Path) -> VolumeInfo:
+def read_info(path: VolumePath) -> VolumeInfo:
     """Read what the header says, not the voxels.
 
     Args:
-        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series (see `find_volumes`).
+        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series; what `find_volumes` gives.
 
     Returns:
         Grid, type and header.
@@ -66,21 +66,21 @@ def read_info(path: str | Path) -> VolumeInfo:
     Raises:
         InputError: a file that cannot be opened, is no supported volume, or is shorter than its header claims.
     """
-    path = Path(path)
     if is_dicom_volume(path):
         return read_dicom_info(path)
+    path = Path(path)
     suffix = _check_file(path)
     return nifti.open_nifti(path)[0] if suffix in NIFTI_SUFFIXES else itk_image.open_itk(path)[0]
 
 
-def read_volume(path: str | Path, allow_constant: bool = False) -> Volume:
+def read_volume(path: VolumePath, allow_constant: bool = False) -> Volume:
     """Read a 3D volume, or a 4D series, with its grid.
 
     A trailing axis of one voxel past the third is dropped. Values are float32 after the header's intensity scaling;
     float64 voxels are rounded to it.
 
     Args:
-        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series (see `find_volumes`).
+        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series; what `find_volumes` gives.
         allow_constant: accept an image whose voxels are all equal, e.g. an empty mask.
 
     Returns:
@@ -89,12 +89,11 @@ def read_volume(path: str | Path, allow_constant: bool = False) -> Volume:
     Raises:
         InputError: a file that cannot be opened, is damaged, no volume of a supported kind, not finite or constant.
     """
-    path = Path(path)
     if is_dicom_volume(path):
         info, data = read_dicom(path)
-    elif _check_file(path) in NIFTI_SUFFIXES:
-        info, data = nifti.read_nifti(path)
+    elif _check_file(Path(path)) in NIFTI_SUFFIXES:
+        info, data = nifti.read_nifti(Path(path))
     else:
-        info, data = itk_image.read_itk(path)
+        info, data = itk_image.read_itk(Path(path))
     _check_values(info, data, allow_constant)
     return Volume(data=data, **{field.name: getattr(info, field.name) for field in fields(info)})

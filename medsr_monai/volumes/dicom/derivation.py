@@ -4,7 +4,7 @@ says that it is derived."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,6 @@ InConcatenationNumber InConcatenationTotalNumber SOPInstanceUIDOfConcatenationSo
 PixelPresentation VolumetricProperties VolumeBasedCalculationTechnique ConversionSourceAttributesSequence
 MultienergyCTAcquisition IsocenterPosition BitsMappedToColorLookupTable DataSetTrailingPadding
 """.split()  # noqa: SIM905  a list would be eighty lines
-_REPEATING_GROUPS = (0x5000, 0x6000)  # curves and overlays
 _OTHER_GROUPS = (0x5400, 0x7FE0)  # waveforms and pixels
 _FIRST_GROUP = 0x0008  # those before are of messages, files and directories
 
@@ -97,7 +96,7 @@ def refuse_source(reference: DicomVolume) -> None:
     Raises:
         InputError: a source whose kind has no classic class, or that is of no study.
     """
-    header = next(reference.headers())
+    header = reference.headers[0]
     classic_class(header, str(reference.path))
     header.uid("StudyInstanceUID")
 
@@ -140,12 +139,12 @@ def derived_header(
     Raises:
         InputError: a source whose kind has no classic class, or that is of no study.
     """
-    headers = reference.headers()
-    header = next(headers)
+    header, *others = reference.headers
     sop_class = classic_class(header, str(reference.path))
     is_enhanced = header.uid("SOPClassUID") != sop_class
+    as_read = {tag: header.dataset.get_item(tag) for tag in header.dataset.keys()}  # noqa: SIM118  elements, not keys
     dataset, n_damaged = _kept(header)
-    _drop_what_varies(dataset, headers, sop_class)
+    _drop_what_varies(dataset, as_read, others, sop_class)
     if is_enhanced:
         _flatten(dataset, reference, sop_class)
     dataset.SOPClassUID = sop_class
@@ -177,8 +176,7 @@ def _kept(header: Header) -> tuple[Any, int]:
     kept, n_damaged = pydicom.Dataset(), 0
     with quietly():
         for tag in sorted(header.dataset.keys()):
-            other = tag.group in _OTHER_GROUPS or tag.group & 0xFF00 in _REPEATING_GROUPS
-            if other or tag.is_private or tag.group < _FIRST_GROUP:
+            if tag.group in _OTHER_GROUPS or tag.group < _FIRST_GROUP:
                 continue
             element = _sound_element(header.dataset, tag)
             if element is None:
@@ -189,10 +187,16 @@ def _kept(header: Header) -> tuple[Any, int]:
     return kept, n_damaged
 
 
-def _drop_what_varies(dataset: Any, others: Iterable[Header], sop_class: str) -> None:
+def _drop_what_varies(dataset: Any, as_read: Mapping[Any, Any], others: Iterable[Header], sop_class: str) -> None:
     """Remove what holds for some of the source's images only: times, tube currents and table positions of a slice.
 
     Once lossy is lossy: a single image that was compressed so marks the whole.
+
+    Args:
+        dataset: what is kept of the first header; changed.
+        as_read: the first header's elements, as they were read.
+        others: the other headers.
+        sop_class: of the derived series.
     """
     kept = {*_KEPT_THOUGH_VARYING, *_LOSSY, *(("AcquisitionTime",) if sop_class == _PET else ())}
     first = {
@@ -202,11 +206,21 @@ def _drop_what_varies(dataset: Any, others: Iterable[Header], sop_class: str) ->
     }
     with quietly():
         for other in others:
-            for tag in [tag for tag, value in first.items() if _value_of(other, tag) != value]:
+            for tag in [tag for tag, value in first.items() if _differs(other, tag, as_read[tag], value)]:
                 del first[tag], dataset[tag]
             if _value_of(other, _LOSSY[0]) == "01" != dataset.get(_LOSSY[0]):
                 for keyword in _LOSSY:
                     setattr(dataset, keyword, copy.deepcopy(_value_of(other, keyword)))
+
+
+def _differs(other: Header, tag: Any, as_read: Any, value: Any) -> bool:
+    """Whether an element has another value than the first header's; equal bytes are not parsed."""
+    element = other.dataset.get_item(tag) if tag in other.dataset else None
+    if element is not None and element.is_raw and as_read.is_raw:
+        same_order = element.is_little_endian == as_read.is_little_endian
+        if same_order and (element.VR, element.value) == (as_read.VR, as_read.value):
+            return False
+    return bool(_value_of(other, tag) != value)
 
 
 def _value_of(header: Header, tag: Any) -> Any:

@@ -27,6 +27,10 @@ _SUSPICIOUS_BYTES = 1 << 28
 _MAX_RATIO = 200
 
 
+Stamp = tuple[int, int]
+"""Size and time of change of a file, of a member that of its zip: it tells whether the file is still the same."""
+
+
 @dataclass(frozen=True, order=True)
 class Member:
     """A file on disk, or one within a zip.
@@ -75,14 +79,20 @@ class Opener:
         return self._zips[path]
 
     @contextmanager
-    def open(self, member: Member) -> Iterator[IO[bytes]]:
+    def open(self, member: Member, stamp: Stamp | None = None) -> Iterator[IO[bytes]]:
         """Open a member to read; within, what the disk or a damaged zip raises becomes an input error.
 
+        Args:
+            member: to open.
+            stamp: what it had when it was opened before.
+
         Raises:
-            InputError: it cannot be opened or read.
+            InputError: it cannot be opened or read, or was changed since.
         """
         try:
             with self._opened(member) as file:
+                if stamp is not None and self.stamp(member, file) != stamp:
+                    raise InputError(f"{member}: was changed while it was read; try again")
                 yield file
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise _unreadable(member, error) from error
@@ -94,6 +104,13 @@ class Opener:
             return self.archive(member.path).open(member.inner)
         except (KeyError, RuntimeError) as error:  # the zip was replaced, or packs by a method that Python lacks
             raise _unreadable(member, error) from error
+
+    def stamp(self, member: Member, file: IO[bytes]) -> Stamp:
+        """The stamp of a member that was just opened as `file`."""
+        container = self.archive(member.path).fp if member.inner else file
+        assert container is not None
+        status = os.fstat(container.fileno())
+        return status.st_size, status.st_mtime_ns
 
     def n_bytes(self, member: Member) -> int:
         """Size of a member, unpacked."""
