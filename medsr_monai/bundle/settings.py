@@ -39,6 +39,7 @@ POSITIVE_NUMBERS = ("discriminator_learning_rate", "learning_rate")
 SHARES = ("perception",)
 SWITCHES = ("resume", "uncertainty")
 CHOICES = {
+    "axes": ("image", "slice"),
     "output_dtype": DTYPES,
     "output_suffix": (*STREAMABLE_SUFFIXES, DICOM_SUFFIX),
     "profile": PROFILES,

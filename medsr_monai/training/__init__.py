@@ -1,7 +1,7 @@
 """Engines that train a super-resolution network, on MONAI's and ignite's; their data, losses and handlers."""
 
 from medsr_monai.training.adversarial import AdversarialTrainer
-from medsr_monai.training.batches import prepare_acquired_batch, prepare_measured_batch, prepare_volume
+from medsr_monai.training.batches import prepare_acquired_batch, prepare_measured_batch
 from medsr_monai.training.fidelity import FidelityTrainer, TrainingDiverged
 from medsr_monai.training.processes import (
     distribute,
@@ -23,7 +23,6 @@ __all__ = [
     "leave_processes",
     "prepare_acquired_batch",
     "prepare_measured_batch",
-    "prepare_volume",
     "process_device",
     "warmup_stable_decay",
     "world_size",

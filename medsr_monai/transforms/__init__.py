@@ -6,7 +6,6 @@ from medsr_monai.transforms.intensity import (
     DenoiseCurvatureFlowd,
     NormaliseIntensityd,
     RestoreIntensityd,
-    intensity_window,
 )
 from medsr_monai.transforms.measurement import Acquired, RandAcquired
 from medsr_monai.transforms.spatial import (
@@ -16,7 +15,6 @@ from medsr_monai.transforms.spatial import (
     RandForegroundCropd,
     ReorientToCanonicald,
     RequireSized,
-    UpscaledGridd,
 )
 
 __all__ = [
@@ -33,8 +31,6 @@ __all__ = [
     "ReorientToCanonicald",
     "RequireSized",
     "RestoreIntensityd",
-    "UpscaledGridd",
     "add_rician_noise",
-    "intensity_window",
     "patch_matrix",
 ]

@@ -72,8 +72,8 @@ def upscale(
             and invent texture; what was measured is reproduced at every setting.
         device: ``cpu``, ``cuda``, ``cuda:1``; default is a GPU where there is one.
         output_dtype: ``float32``, ``float64``, ``int16``, ``uint16``, ``int32``, ``uint8``, or ``same`` as the input.
-        stream: ``always``: from file to file, holding neither input nor output, with the same result; ``never``: in
-            memory; ``auto``: stream what would take more than a quarter of the free memory.
+        stream: where the output waits before it is written, with the same result: ``always`` on disk, ``never``,
+            that is in memory, or ``auto``: on disk what would take more than a quarter of the free memory.
         memory_gb: GB that the network may use; default is most of what is free.
         ensemble: average over as many mirrorings, and from 9 to 48 exchanges of axes; takes as many times the time.
         uncertainty: write the standard deviation over the ensemble too, as ``<output>_std``.
@@ -155,12 +155,18 @@ def degrade(
     check_numbers(noise=noise, fwhm_mm=fwhm_mm, gap_mm=gap_mm, seed=seed)
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"--seed {seed}: must be a whole number, 0 or more")
-    from medsr_monai.transforms import Acquired
-    from medsr_monai.volumes import LoadVolumed, SaveVolumed
+    import numpy as np
 
+    from medsr_monai.geometry import Grid
+    from medsr_monai.transforms import Acquired
+    from medsr_monai.volumes import LoadVolumed, read_info, refuse_overwriting, write_volume
+
+    refuse_overwriting(hr, lr)
     acquired = Acquired("hr", scale=scale, profile=profile, noise=noise, seed=seed, fwhm_mm=fwhm_mm, gap_mm=gap_mm)
-    data = acquired(LoadVolumed("hr")({"hr": str(hr)}))
-    SaveVolumed("lr", output_file=str(lr), dtype=output_dtype)(data)
+    measured = acquired(LoadVolumed("hr")({"hr": str(hr)}))["lr"]
+    voxels = np.moveaxis(measured.numpy(), 0, -1)
+    grid = Grid(voxels.shape[:-1], measured.affine.numpy())
+    write_volume(lr, voxels[..., 0] if voxels.shape[-1] == 1 else voxels, grid, read_info(hr), output_dtype)
 
 
 @SetParseFns(
