@@ -6,14 +6,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
 from medsr_pacs.identifiers import is_uid, normal_uid
 from medsr_pacs.instances import SeriesFolders, identify, read_instance, silent_parser
 from medsr_pacs.remote import ASKED, Confirmed, Found, RefusedError, UnreachableError, read_found
-from medsr_pacs.settings import WebSettings
+
+if TYPE_CHECKING:
+    from medsr_pacs.settings import WebSettings
 
 # Statuses after which the same request may succeed later.
 LATER = (408, 425, 429, 500, 502, 503, 504, 507)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.optional import require
 from medsr_pacs.classes import COMPRESSED, MOST_CONTEXTS, PLAIN, VOLUMES
 from medsr_pacs.identifiers import is_uid, normal_uid
 from medsr_pacs.instances import Instance, SeriesFolders, read_instance, silent_parser
 from medsr_pacs.remote import ASKED, Confirmed, Found, RefusedError, UnreachableError, read_found
-from medsr_pacs.settings import DimseSettings, Network
 from medsr_pacs.storage import NETWORK_LIMIT_MB, StorageServer, application, store_event
 from medsr_pacs.tls import client_context
+
+if TYPE_CHECKING:
+    from medsr_pacs.settings import DimseSettings, Network
 
 VERIFICATION = "1.2.840.10008.1.1"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"  # study root

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
@@ -18,9 +18,9 @@ from medsr_pacs.classes import VOLUMES
 from medsr_pacs.configuration import Configuration
 from medsr_pacs.delivery import deliver, derived_files
 from medsr_pacs.durable import make_folder, move, sync_files
+from medsr_pacs.identifiers import is_loopback
 from medsr_pacs.journal import say
 from medsr_pacs.remote import Remote, UnreachableError
-from medsr_pacs.settings import ListenSettings, is_loopback
 from medsr_pacs.spool import QueueFullError, Spool, names_in
 from medsr_pacs.storage import (
     LEFT_ASIDE,
@@ -32,6 +32,9 @@ from medsr_pacs.storage import (
 )
 from medsr_pacs.tls import server_context
 from medsr_pacs.upscaling import InterruptedUpscalingError, Upscale, UpscaleProcess
+
+if TYPE_CHECKING:
+    from medsr_pacs.settings import ListenSettings
 
 LONGEST_PAUSE = 600.0
 TICK = 0.2

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -15,9 +14,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from medsr_pacs.identifiers import is_ae_title
+from medsr_pacs.identifiers import ANYONE, is_ae_title, is_ip, is_loopback
 
-ANYONE = "*"
 TITLE = "an AE title: 1 to 16 characters, no backslash"
 HOST = "a host name or an address"
 # What the name of an environment variable must look like; a pasted secret mostly does not.
@@ -74,19 +72,6 @@ def _is_url(text: str) -> bool:
         return False
     # A secret in the address would end up in the file and in every error message.
     return known and not (split.username or split.password or split.query or split.fragment)
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own."""
-    return ip_address(host).is_loopback if _is_ip(host) else host == "localhost"
 
 
 AeTitle = Annotated[str, _fitting(is_ae_title), Field(description=TITLE)]
@@ -226,7 +211,7 @@ class ListenSettings(Limits):
         Field(description=f'a list of AE titles that may send, or ["{ANYONE}"] for anyone'),
     ]
     host: Annotated[
-        str, _fitting(_is_ip), Field(description="an address of this machine, such as 127.0.0.1 or 0.0.0.0")
+        str, _fitting(is_ip), Field(description="an address of this machine, such as 127.0.0.1 or 0.0.0.0")
     ] = "127.0.0.1"
     port: int = Field(11112, ge=0, le=65535)
     quiet_seconds: Seconds = 30.0

@@ -18,14 +18,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
 from medsr_pacs.durable import discard, in_blocks, make_folder, move, size_on_disk, sync_folder
 from medsr_pacs.identifiers import token
 from medsr_pacs.instances import Instance, write_instance
-from medsr_pacs.settings import Limits
+
+if TYPE_CHECKING:
+    from medsr_pacs.settings import Limits
 
 STATES = ("incoming", "ready", "result", "done", "kept", "failed", "work")
 REASON = "reason.txt"

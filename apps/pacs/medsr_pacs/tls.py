@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ssl
+from typing import TYPE_CHECKING
 
 from medsr_monai.system.errors import InputError
-from medsr_pacs.settings import ClientTls, ServerTls
+
+if TYPE_CHECKING:
+    from medsr_pacs.settings import ClientTls, ServerTls
 
 
 def client_context(tls: ClientTls) -> ssl.SSLContext:
