@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
+from medsr_monai.volumes.dicom.headers import quietly
 from medsr_pacs.identifiers import is_uid, normal_uid
-from medsr_pacs.instances import SeriesFolders, identify, read_instance, silent_parser
+from medsr_pacs.instances import SeriesFolders, identify, read_instance
 from medsr_pacs.remote import ASKED, Confirmed, Found, RefusedError, UnreachableError, read_found
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class WebRemote:
         filters = {keyword: value for keyword, value in query.items() if value}
         found: dict[tuple[str, str], Found] = {}
         while True:
-            with self._answered("a query"), silent_parser():
+            with self._answered("a query"), quietly():
                 page = self._page(search, filters, list(ASKED[level]), len(found))
             fresh = {(item.study, item.series): item for item in page if is_uid(item.study)}
             if not set(fresh) - set(found):  # also where an archive knows no pages, and repeats the first
@@ -97,7 +98,7 @@ class WebRemote:
     def fetch(self, study: str, series: str | None, folder: Path) -> SeriesFolders:
         """WADO-RS, one instance in memory at a time."""
         folders = SeriesFolders(folder)
-        with self._answered("a retrieval"), silent_parser():
+        with self._answered("a retrieval"), quietly():
             if series:
                 instances = self._client.iter_series(study, series, media_types=AS_STORED)
             else:
@@ -119,7 +120,7 @@ class WebRemote:
         for batch in batches(files, self._settings.batch_mb * 1e6):
             for file in batch:
                 read_instance(file)  # says what is wrong with it, where something is
-            with self._answered("storing"), silent_parser():
+            with self._answered("storing"), quietly():
                 answer = self._client.store_instances([pydicom.dcmread(file) for file in batch])
             failed = answer.get("FailedSOPSequence") or ()
             if failed:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.optional import require
-from medsr_pacs.classes import COMPRESSED, MOST_CONTEXTS, PLAIN, VOLUMES
+from medsr_monai.volumes.dicom.headers import quietly
+from medsr_monai.volumes.dicom.vocabulary import COMPRESSED
+from medsr_pacs.classes import MOST_CONTEXTS, PLAIN, VOLUMES
 from medsr_pacs.identifiers import is_uid, normal_uid
-from medsr_pacs.instances import Instance, SeriesFolders, read_instance, silent_parser
+from medsr_pacs.instances import Instance, SeriesFolders, read_instance
 from medsr_pacs.remote import ASKED, Confirmed, Found, RefusedError, UnreachableError, read_found
 from medsr_pacs.storage import NETWORK_LIMIT_MB, StorageServer, application, store_event
 from medsr_pacs.tls import client_context
@@ -62,7 +64,7 @@ class DimseRemote:
         for keyword, value in query.items():
             setattr(identifier, keyword, value)
         answers = []
-        with self._associated([(FIND, list(PLAIN))]) as association, silent_parser():
+        with self._associated([(FIND, list(PLAIN))]) as association, quietly():
             status = None
             for status, answer in association.send_c_find(identifier, FIND):
                 if status and status.Status in PENDING and answer is not None:
@@ -217,7 +219,7 @@ def retrievable() -> list[tuple[str, list[str]]]:
 def last_status(answers: Iterator[tuple[Any, Any]]) -> Any:
     """The last status of a retrieval."""
     status = None
-    with silent_parser():
+    with quietly():
         for answer in answers:
             status = answer[0]
     return status

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import struct
 import threading
 import warnings
@@ -17,22 +16,15 @@ from typing import IO, Any
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
 from medsr_monai.volumes.dicom.members import Member, Stamp
+from medsr_monai.volumes.dicom.vocabulary import DEFLATED, MAX_UID, is_uid
 
-MAX_UID = 64
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 _META_START = 132
 _LONG_LENGTH = (b"OB", b"OW", b"UN", b"SQ", b"UT", b"OF", b"OD", b"OL", b"UC", b"UR")
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 def load_pydicom(module: str = "pydicom") -> ModuleType:
     """pydicom, or a module of it, or which extra to install."""
     return require(module, "dicom")
-
-
-def is_uid(text: str) -> bool:
-    """Whether a text keeps to the grammar of UIDs: digits and dots, at most 64."""
-    return len(text) <= MAX_UID and _UID.fullmatch(text) is not None
 
 
 class _Quiet:
@@ -219,7 +211,7 @@ def read_header(member: Member, file: IO[bytes], stamp: Stamp, keywords: Sequenc
     """
     pydicom = load_pydicom()
     try:
-        if declared_syntax(file) == _DEFLATED:  # pydicom would inflate it whole, however large
+        if declared_syntax(file) == DEFLATED:  # pydicom would inflate it whole, however large
             raise InputError(f"{member}: deflated as a whole; convert it first (dcmconv +te)")
         file.seek(0)
         with quietly():

@@ -15,9 +15,7 @@ from typing import IO
 
 from medsr_monai.system.atomic import TEMPORARY
 from medsr_monai.system.errors import InputError
-
-_PREAMBLE = 128
-_MAGIC = b"DICM"
+from medsr_monai.volumes.dicom.vocabulary import MAGIC, PREAMBLE
 
 # A zip that claims more than this, in all or in number, is none that an archive or a scanner exports.
 MAX_ZIP_BYTES = 1 << 36
@@ -150,12 +148,12 @@ def is_zip(path: Path) -> bool:
 
 def holds_dicom_magic(file: IO[bytes]) -> bool:
     """Whether a file that was just opened begins as DICOM files do."""
-    return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
+    return file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC
 
 
 def is_dicom_file(path: Path) -> bool:
     """Whether a file on disk begins as DICOM files do; False where it cannot be read."""
-    return path.is_file() and _begins(path, _MAGIC, _PREAMBLE)
+    return path.is_file() and _begins(path, MAGIC, PREAMBLE)
 
 
 def _begins(path: Path, magic: bytes, offset: int) -> bool:

@@ -14,6 +14,7 @@ from medsr_monai.volumes.dicom.codestream import codestream_shape
 from medsr_monai.volumes.dicom.decoding import Undecodable, decode_frame
 from medsr_monai.volumes.dicom.headers import FileHeader, Header, load_pydicom
 from medsr_monai.volumes.dicom.members import Member, Opener, Stamp, read_exactly
+from medsr_monai.volumes.dicom.vocabulary import BIG_ENDIAN, EXPLICIT, IMPLICIT, RLE
 
 MAX_FRAME_PIXELS = 1 << 25
 """Rows times columns of a compressed frame: what is claimed has to be allocated before it can be checked."""
@@ -22,11 +23,7 @@ MAX_FRAMES = 1 << 17
 """Frames of one file."""
 
 _MAX_FRAGMENTS = 1 << 20
-_IMPLICIT = "1.2.840.10008.1.2"
-_EXPLICIT = "1.2.840.10008.1.2.1"
-_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-_RLE = "1.2.840.10008.1.2.5"
-_NATIVE = {_IMPLICIT: "<", _EXPLICIT: "<", _BIG_ENDIAN: ">"}
+_NATIVE = {IMPLICIT: "<", EXPLICIT: "<", BIG_ENDIAN: ">"}
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
@@ -94,7 +91,7 @@ class Pixels:
 
     def _decoded(self, data: bytes) -> np.ndarray:
         claimed = codestream_shape(data)
-        if claimed is None and self.syntax != _RLE:
+        if claimed is None and self.syntax != RLE:
             raise InputError(f"{self.member}: damaged, no JPEG or JPEG 2000 image in it; export it again")
         if claimed is not None and claimed != self.shape:
             raise InputError(
@@ -211,7 +208,7 @@ def _element_extent(header: FileHeader, file: IO[bytes], syntax: str) -> Piece:
     if tag != _PIXEL_DATA:
         kind = "float pixel data" if tag in ((0x7FE0, 0x0008), (0x7FE0, 0x0009)) else "no pixel data"
         raise InputError(f"{member}: {kind}; only images of whole numbers can be read")
-    if syntax == _IMPLICIT:
+    if syntax == IMPLICIT:
         if head[4:6] in (b"OW", b"OB"):  # no length: those are even
             raise InputError(f"{member}: its pixel data are not stored as its transfer syntax says; export it again")
         file.seek(-4, 1)

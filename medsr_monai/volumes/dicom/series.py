@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes.dicom.headers import FileHeader, Header, is_uid, read_header
+from medsr_monai.volumes.dicom.headers import FileHeader, Header, read_header
 from medsr_monai.volumes.dicom.members import Member, Opener, files_below, is_dicom_file, is_zip, members_of
+from medsr_monai.volumes.dicom.vocabulary import CLASSIC, STORAGE, is_uid
 
 ALL = "all"
 ONLY = "only"
 _MAX_CODE = 16
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
 # Segmentations, parametric maps of surfaces, dose: they have rows and columns, and are still no acquired images.
-_NOT_IMAGES = {_STORAGE + tail for tail in ("66.4", "66.7", "481.2", "68.2")}
+_NOT_IMAGES = {STORAGE + tail for tail in ("66.4", "66.7", "481.2", "68.2")}
 _FOUND_BY = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -27,8 +27,6 @@ _FOUND_BY = (
     "Rows",
     "Columns",
 )
-_IMAGE_CLASSES = {_STORAGE + tail for tail in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "130", "128.1")}
-"""CT, MR and PET, classic, enhanced and converted: they cannot do without rows and columns."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def _image_in(header: FileHeader, keep: str | None) -> _Image | None:
     if not sop_class:
         raise InputError(f"{header.member}: no SOPClassUID; a damaged DICOM file, export or copy it again")
     rows, columns = header.whole("Rows"), header.whole("Columns")
-    if sop_class in _NOT_IMAGES or (sop_class not in _IMAGE_CLASSES and None in (rows, columns)):
+    if sop_class in _NOT_IMAGES or (sop_class not in CLASSIC and None in (rows, columns)):
         return None
     if not rows or not columns or rows < 0 or columns < 0:
         raise InputError(f"{header.member}: no Rows and Columns; a damaged DICOM file, export or copy it again")
