@@ -75,8 +75,8 @@ ROOMS = {
         consistency_regularisation cut_axis is_exact upscale_volume
     """,
     "volumes": """
-        LazyVolume LoadVolumed OutputsTogether SlabWriter Volume VolumeInfo VolumeKeeper VolumePath find_volumes
-        is_dicom_volume open_volume prepare_folder read_info read_volume refuse_overwriting say_what_was_done streamable_suffix
+        LazyVolume LoadVolumed OutputsTogether SlabWriter Volume VolumeInfo VolumeKeeper find_volumes is_dicom_volume
+        open_volume prepare_folder read_info read_volume refuse_overwriting say_what_was_done streamable_suffix
         volume_of volume_stem volume_suffix voxels_to_unpack write_derived_series write_example write_volume
     """,
 }
