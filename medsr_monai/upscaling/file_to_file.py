@@ -38,6 +38,7 @@ from medsr_monai.volumes import (
     Volume,
     VolumeInfo,
     VolumeKeeper,
+    VolumePath,
     open_volume,
     prepare_folder,
     read_info,
@@ -103,7 +104,7 @@ class Upscaled:
 
 
 def upscale_volume(
-    source: str | Path | VolumeInfo,
+    source: VolumePath | VolumeInfo,
     network: nn.Module,
     inferer: Inferer,
     target: str | Path | None = None,

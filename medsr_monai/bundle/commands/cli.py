@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fire.decorators import SetParseFns
 
@@ -24,7 +25,10 @@ from medsr_monai.bundle.commands.arguments import (
     refuse_unknown,
 )
 from medsr_monai.bundle.workflows import bundle_root, find_bundles, run_evaluation, run_inference
-from medsr_monai.system.errors import INTERRUPTED, InputError, exit_with, find_input_error
+from medsr_monai.system.errors import InputError, exit_if_told
+
+if TYPE_CHECKING:
+    from medsr_monai.volumes import VolumePath
 
 RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."
 EXAMPLE_NOTE = (
@@ -78,12 +82,15 @@ def upscale(
         progress: show a progress bar.
     """
     refuse_unknown(extra, unknown)
-    overrides = output_overrides(str(input), str(output), series, uneven)
+    from medsr_monai.volumes import find_volumes
+
+    files = find_volumes(str(input), series, uneven)
+    overrides = output_overrides(files, str(output))
     if device is not None:
         overrides["device"] = str(device)
     run_inference(
         bundle_root(str(bundle)),
-        input=str(absolute(str(input))),
+        input=files,
         consistency=consistency if consistency is not None else "none",
         profile=profile,
         perception=perception,
@@ -92,18 +99,15 @@ def upscale(
         memory_gb=memory_gb,
         ensemble=ensemble,
         uncertainty=uncertainty,
-        series=series,
-        uneven=uneven,
         progress=progress,
         **overrides,
     )
 
 
-def output_overrides(input: str, output: str, series: str | None = None, uneven: str = "refuse") -> dict[str, str]:
+def output_overrides(files: Sequence[VolumePath], output: str) -> dict[str, str]:
     """The bundle's keys that name one output file, the folder for many, or that of a derived DICOM series."""
-    from medsr_monai.volumes import DICOM_SUFFIX, STREAMABLE_SUFFIXES, find_volumes, is_dicom_volume
+    from medsr_monai.volumes import DICOM_SUFFIX, STREAMABLE_SUFFIXES, is_dicom_volume
 
-    files = find_volumes(input, series, uneven)
     target = absolute(output)
     if is_dicom_volume(files[0]) and not target.name.lower().endswith(STREAMABLE_SUFFIXES):
         place = {"output_dir": str(target)}
@@ -337,14 +341,9 @@ def main() -> None:
         command = parse_command(commands)
         if command is not None:
             command()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
-    except Exception as error:
-        cause = find_input_error(error)
-        if cause is None:
-            raise
-        exit_with(cause)
+    except (Exception, KeyboardInterrupt) as error:
+        exit_if_told(error)
+        raise
 
 
 if __name__ == "__main__":
