@@ -14,7 +14,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from medsr_monai.acquisition import PROFILES, SeparableAcquisition
+from medsr_monai.acquisition import PROFILES, IntensityRule, SeparableAcquisition
 from medsr_monai.evaluation.methods import Measurement
 from medsr_monai.geometry import Grid, corner_error_mm
 from medsr_monai.metrics.catalogue import Reference
@@ -180,8 +180,9 @@ class LoadedCase:
         seed: int,
         assumed_profile: str | None,
         device: str | torch.device,
+        intensity: IntensityRule | None = None,
     ) -> tuple[Measurement, Grid]:
-        """Simulate the acquisition.
+        """Simulate the acquisition; its noise is a share of the window that the rule finds.
 
         Returns:
             The measurement on the device, and its grid.
@@ -192,6 +193,7 @@ class LoadedCase:
             profile=condition.degradation,
             noise=condition.noise,
             seed=noise_seed(seed, self.case.name),
+            intensity=intensity,
         )
         lr = acquired({"hr": self.hr})["lr"]
         hr_shape = tuple(self.hr.shape[1:])

@@ -114,7 +114,10 @@ class Scorer:
         files = ResultFolder(self.folder)
         with one_thread():
             loaded = self._case(task.case)
-            measured, grid = loaded.measured(task.condition, self.scale, self.seed, self.assumed_profile, self.device)
+            intensity = getattr(self.networks.normalise, "intensity", None)
+            measured, grid = loaded.measured(
+                task.condition, self.scale, self.seed, self.assumed_profile, self.device, intensity
+            )
             if self.features is not None and task.digests:
                 self._write_features(files, task, HR, loaded.reference.hr)
         results, shown = [], {}
