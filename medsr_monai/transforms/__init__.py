@@ -1,7 +1,5 @@
 """MONAI dictionary transforms: thin wrappers that bring the physics and the geometry into a bundle's JSON."""
 
-from medsr_monai.acquisition.drawing import AcquisitionDraw, AcquisitionRange, patch_matrix
-from medsr_monai.acquisition.noise import add_rician_noise
 from medsr_monai.transforms.intensity import (
     DenoiseCurvatureFlowd,
     NormaliseIntensityd,
@@ -19,8 +17,6 @@ from medsr_monai.transforms.spatial import (
 
 __all__ = [
     "Acquired",
-    "AcquisitionDraw",
-    "AcquisitionRange",
     "CropToMultipled",
     "DenoiseCurvatureFlowd",
     "ForegroundIndexd",
@@ -31,6 +27,4 @@ __all__ = [
     "ReorientToCanonicald",
     "RequireSized",
     "RestoreIntensityd",
-    "add_rician_noise",
-    "patch_matrix",
 ]

@@ -12,17 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from medsr_monai.acquisition import PROFILES, FixedWindow, RobustRange, SeparableAcquisition, kspace_matrix
-from medsr_monai.geometry import Grid, corner_error_mm
-from medsr_monai.system.errors import InputError
-from medsr_monai.transforms import (
-    Acquired,
+from medsr_monai.acquisition import (
+    PROFILES,
     AcquisitionDraw,
     AcquisitionRange,
-    RandAcquired,
+    FixedWindow,
+    RobustRange,
+    SeparableAcquisition,
     add_rician_noise,
+    kspace_matrix,
     patch_matrix,
 )
+from medsr_monai.geometry import Grid, corner_error_mm
+from medsr_monai.system.errors import InputError
+from medsr_monai.transforms import Acquired, RandAcquired
 
 SHAPE = (8, 6, 12)
 SEEDS = st.integers(0, 2**31 - 1)

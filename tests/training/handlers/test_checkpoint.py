@@ -20,9 +20,10 @@ from torch.utils.data import DataLoader
 
 from medsr_monai.networks import RRDBNet, load_weights
 from medsr_monai.system.errors import InputError
+from medsr_monai.system.json_files import save_atomically
 from medsr_monai.training import FidelityTrainer, warmup_stable_decay
 from medsr_monai.training.data import RandomPatchDataset
-from medsr_monai.training.handlers import ResumableCheckpoint, save_atomically
+from medsr_monai.training.handlers import ResumableCheckpoint
 from medsr_monai.transforms import RandAcquired
 
 EPOCH_LENGTH = 2
@@ -224,7 +225,7 @@ def test_shipped_weights_are_the_average(tmp_path):
 
 
 def test_weights_that_are_none_of_the_objects_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"weights 'ema' is none of \['network'\]"):
+    with pytest.raises(InputError, match=r"weights 'ema' must be one of \['network'\]"):
         ResumableCheckpoint(tmp_path, {"network": nn.Linear(1, 1)})
 
 
