@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from medsr_monai.system.optional import require
 from medsr_monai.volumes.dicom.headers import quietly
 from medsr_monai.volumes.dicom.vocabulary import COMPRESSED
-from medsr_pacs.classes import MOST_CONTEXTS, PLAIN, VOLUMES
 from medsr_pacs.identifiers import is_uid, normal_uid
-from medsr_pacs.instances import Instance, SeriesFolders, read_instance
+from medsr_pacs.instances import PLAIN, VOLUMES, Instance, SeriesFolders, read_instance
 from medsr_pacs.remote import ASKED, Confirmed, Found, RefusedError, UnreachableError, read_found
 from medsr_pacs.storage import NETWORK_LIMIT_MB, StorageServer, application, store_event
 from medsr_pacs.tls import client_context
@@ -21,6 +20,8 @@ from medsr_pacs.tls import client_context
 if TYPE_CHECKING:
     from medsr_pacs.settings import DimseSettings, Network
 
+# A requestor may propose 128 presentation contexts (their numbers are the odd ones below 256).
+MOST_CONTEXTS = 128
 VERIFICATION = "1.2.840.10008.1.1"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"  # study root
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"

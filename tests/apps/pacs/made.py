@@ -17,8 +17,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from pynetdicom import AE, evt
 
 from medsr_monai.system.errors import InputError
-from medsr_pacs.classes import ENCODINGS, VOLUMES
 from medsr_pacs.dimse import send_at_once
+from medsr_pacs.instances import ENCODINGS, VOLUMES
 
 NAME, PATIENT = "Doe^Secret", "PATIENT-4711"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
