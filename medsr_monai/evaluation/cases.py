@@ -16,6 +16,7 @@ from torch import Tensor
 
 from medsr_monai.acquisition import PROFILES, SeparableAcquisition
 from medsr_monai.evaluation.methods import Measurement
+from medsr_monai.evaluation.plan import Case, Condition, Plan
 from medsr_monai.geometry import Grid, corner_error_mm
 from medsr_monai.metrics.catalogue import Reference
 from medsr_monai.system.errors import InputError, find_input_error
@@ -24,40 +25,6 @@ from medsr_monai.transforms import Acquired
 from medsr_monai.volumes import find_volumes, read_info, volume_stem
 
 Load = Callable[[dict[str, str]], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Case:
-    """An image to hide detail of and to find it again.
-
-    Args:
-        name: in tables and of folders.
-        subject: whose it is; images of one subject count as one in intervals.
-        file: the image.
-        mask: which voxels count, a file; None for the foreground.
-    """
-
-    name: str
-    subject: str
-    file: Path
-    mask: Path | None = None
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A simulated acquisition.
-
-    Args:
-        degradation: profile of the acquisition.
-        noise: standard deviation of Rician noise as a share of the robust intensity range.
-    """
-
-    degradation: str
-    noise: float
-
-    @property
-    def name(self) -> str:
-        return f"{self.degradation}_noise{self.noise:g}"
 
 
 def find_cases(
@@ -173,35 +140,37 @@ class LoadedCase:
     hr: MetaTensor
     reference: Reference
 
-    def measured(
-        self,
-        condition: Condition,
-        scale: Sequence[int],
-        seed: int,
-        assumed_profile: str | None,
-        device: str | torch.device,
-    ) -> tuple[Measurement, Grid]:
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Size of a voxel, (3,)."""
+        return spacing_mm(self.hr)
+
+    def measured(self, condition: Condition, plan: Plan) -> tuple[Measurement, tuple[float, ...]]:
         """Simulate the acquisition.
 
+        Args:
+            condition: of the acquisition.
+            plan: whose scale, seed, assumed profile and device count.
+
         Returns:
-            The measurement on the device, and its grid.
+            The measurement on the device, and the size of its voxels in mm, (3,).
         """
-        acquired = Acquired(
-            "hr",
-            scale=scale,
-            profile=condition.degradation,
-            noise=condition.noise,
-            seed=noise_seed(seed, self.case.name),
-        )
-        lr = acquired({"hr": self.hr})["lr"]
+        seed = noise_seed(plan.seed, self.case.name)
+        acquire = Acquired("hr", scale=plan.scale, profile=condition.degradation, noise=condition.noise, seed=seed)
+        lr = acquire({"hr": self.hr})["lr"]
         hr_shape = tuple(self.hr.shape[1:])
         measurement = Measurement(
-            lr.as_tensor()[None].to(device),
+            lr.as_tensor()[None].to(plan.device),
             hr_shape,
             SeparableAcquisition.from_profile(hr_shape, tuple(lr.shape[1:]), condition.degradation),
-            assumed_profile or condition.degradation,
+            plan.assumed_profile or condition.degradation,
         )
-        return measurement, Grid(tuple(lr.shape[1:]), np.asarray(lr.affine))
+        return measurement, spacing_mm(lr)
+
+
+def spacing_mm(image: MetaTensor) -> tuple[float, ...]:
+    """Size of an image's voxels, (3,); the one slice of (1, X, Y) has a thickness too."""
+    return Grid((1, 1, 1), np.asarray(image.affine)).spacing_mm
 
 
 def noise_seed(seed: int, case: str) -> int:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ from medsr_monai.metrics.vif import vif
 from medsr_monai.system.errors import InputError
 
 Better = Literal["higher", "lower", "zero"]
+BETTER: tuple[Better, ...] = get_args(Better)
 BANDS = 16
 THIRDS = ("low", "middle", "high")
 MOST_SCALES = len(SCALE_WEIGHTS)
@@ -128,7 +129,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure of an image beside its reference.
+    """A column of a table.
 
     Args:
         name: in tables and files.
@@ -136,7 +137,6 @@ class Measure:
         unit: empty where there is none.
         better: whether a higher or a lower figure is nearer to the reference, or one nearer to zero.
         definition: one line.
-        function: computes it.
     """
 
     name: str
@@ -144,6 +144,21 @@ class Measure:
     unit: str
     better: Better
     definition: str
+
+    @property
+    def heading(self) -> str:
+        """Label and unit, as an axis needs them."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+@dataclass(frozen=True)
+class ImageMeasure(Measure):
+    """One figure of an image beside its reference.
+
+    Args:
+        function: computes it.
+    """
+
     function: Callable[[Pair], float] = field(repr=False, compare=False)
 
     def __call__(self, sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> float:
@@ -157,7 +172,7 @@ class Measure:
         return self.function(Pair(sr, Reference(hr, mask)))
 
 
-def score(pair: Pair, measures: Mapping[str, Measure]) -> tuple[dict[str, float | None], dict[str, str]]:
+def score(pair: Pair, measures: Mapping[str, ImageMeasure]) -> tuple[dict[str, float | None], dict[str, str]]:
     """All figures of one image; those that cannot be had, or are infinite, are None, with the reason.
 
     Returns:
@@ -188,7 +203,7 @@ def catalogue(
     consistency: bool = True,
     features: Features | None = None,
     niqe_model: NIQEModel | None = None,
-) -> dict[str, Measure]:
+) -> dict[str, ImageMeasure]:
     """The measures of an evaluation by name.
 
     Args:
@@ -205,21 +220,21 @@ def catalogue(
     return {measure.name: measure for measure in measures}
 
 
-def _fidelity(scales: int) -> list[Measure]:
+def _fidelity(scales: int) -> list[ImageMeasure]:
     def multiscale(p: Pair) -> float:
         if scales < 2:
             raise InputError("an image has an axis below 21 voxels: too short for two scales of MS-SSIM")
         return float(ms_ssim(p.sr, p.hr, p.mask, scales=scales))
 
     return [
-        Measure("mse", "MSE", "P99.5²", "lower", "mean (sr - hr)^2", lambda p: float(mse(p.sr, p.hr, p.mask))),
-        Measure("psnr", "PSNR", "dB", "higher", "10 log10(1 / MSE)", lambda p: float(psnr(p.sr, p.hr, p.mask))),
-        Measure(
+        ImageMeasure("mse", "MSE", "P99.5²", "lower", "mean (sr - hr)^2", lambda p: float(mse(p.sr, p.hr, p.mask))),
+        ImageMeasure("psnr", "PSNR", "dB", "higher", "10 log10(1 / MSE)", lambda p: float(psnr(p.sr, p.hr, p.mask))),
+        ImageMeasure(
             *("ssim", "SSIM", "", "higher"),
             "mean of SSIM's map, Gaussian window of 11 voxels along every axis, sigma 1.5, where it fits",
             lambda p: float(ssim(p.sr, p.hr, p.mask)),
         ),
-        Measure(
+        ImageMeasure(
             *("ms_ssim", "MS-SSIM", "", "higher"),
             f"SSIM's contrast and structure on {scales} scales, luminance on the coarsest; compares with as many only",
             multiscale,
@@ -227,34 +242,34 @@ def _fidelity(scales: int) -> list[Measure]:
     ]
 
 
-def _structure() -> list[Measure]:
+def _structure() -> list[ImageMeasure]:
     return [
-        Measure(
+        ImageMeasure(
             *("haarpsi", "HaarPSI", "", "higher"),
             "likeness of fine Haar wavelet coefficients, weighted by coarse ones; in 3D along each axis",
             lambda p: float(haarpsi(p.sr, p.hr, p.mask)),
         ),
-        Measure(
+        ImageMeasure(
             *("vif", "VIF", "", "higher"),
             "share of the reference's information that is left, pixel domain, four scales; above 1 for more contrast",
             lambda p: float(vif(p.sr, p.hr, p.mask)),
         ),
-        Measure(
+        ImageMeasure(
             *("gradient_distance", "gradients, by place", "", "lower"),
             "mean |g(sr) - g(hr)| / mean g(hr), g the gradient magnitude",
             lambda p: float(gradient_magnitude_distance(p.sr, p.hr, p.mask)),
         ),
-        Measure(
+        ImageMeasure(
             *("gradient_distribution", "gradients, distribution", "", "lower"),
             "Wasserstein distance of the distributions of g / mean g(hr)",
             lambda p: float(gradient_distribution_distance(p.sr, p.hr, p.mask)),
         ),
-        Measure(
+        ImageMeasure(
             *("epi", "EPI", "", "higher"),
             "edge preservation index: correlation of the Laplacians of sr and hr",
             lambda p: float(edge_preservation(p.sr, p.hr, p.mask)),
         ),
-        Measure(
+        ImageMeasure(
             *("hfen", "HFEN", "", "lower"),
             "|LoG(sr) - LoG(hr)| / |LoG(hr)|, Laplacian of Gaussian of 15 voxels, sigma 1.5",
             lambda p: float(hfen(p.sr, p.hr, p.mask)),
@@ -270,16 +285,16 @@ def _third(number: int) -> Callable[[Pair], float]:
     return lambda p: float((p.log_power_ratio * weights.to(p.log_power_ratio.device)).sum())
 
 
-def _spectrum() -> list[Measure]:
+def _spectrum() -> list[ImageMeasure]:
     thirds = [
-        Measure(
+        ImageMeasure(
             *(f"spectrum_{name}", f"spectrum, {name} third", "dB", "zero"),
             f"mean of 10 log10(P_sr / P_hr) over the {name} third of the frequencies; negative: power is missing",
             _third(number),
         )
         for number, name in enumerate(THIRDS)
     ]
-    distance = Measure(
+    distance = ImageMeasure(
         *("spectrum_distance", "spectrum", "dB", "lower"),
         f"RMS over {BANDS} frequency bands of 10 log10(P_sr / P_hr), in the box around the mask",
         lambda p: float(p.log_power_ratio.square().mean().sqrt()),
@@ -287,14 +302,14 @@ def _spectrum() -> list[Measure]:
     return [distance, *thirds]
 
 
-def _consistency() -> list[Measure]:
+def _consistency() -> list[ImageMeasure]:
     return [
-        Measure(
+        ImageMeasure(
             *("consistency_max", "max |A(SR) - LR|", "P99.5", "lower"),
             "largest deviation of the image, measured again, from the measurement, over all its voxels",
             lambda p: p.residual[0],
         ),
-        Measure(
+        ImageMeasure(
             *("consistency_rms", "RMS |A(SR) - LR|", "P99.5", "lower"),
             "root mean square of that deviation; that of the noise is right for a noisy measurement",
             lambda p: p.residual[1],
@@ -302,29 +317,29 @@ def _consistency() -> list[Measure]:
     ]
 
 
-def _bias() -> Measure:
-    return Measure(
+def _bias() -> ImageMeasure:
+    return ImageMeasure(
         *("bias", "bias", "P99.5", "zero"),
         "mean (sr - hr)",
         lambda p: float(intensity_bias(p.sr, p.hr, p.mask)),
     )
 
 
-def _perceptual(features: Features) -> Measure:
+def _perceptual(features: Features) -> ImageMeasure:
     def distance(p: Pair) -> float:
         with torch.no_grad():
             ours, theirs = features(torch.where(p.mask, p.sr, p.hr)), features(p.hr)
         return float(feature_distance(ours, theirs) / p.mask.to(p.hr.dtype).mean())
 
-    return Measure(
+    return ImageMeasure(
         *("perceptual_distance", "perceptual distance", "", "lower"),
         "mean |a/|a| - b/|b||^2 of feature vectors over layers and positions; outside the mask sr is replaced by hr",
         distance,
     )
 
 
-def _niqe(model: NIQEModel) -> Measure:
-    return Measure(
+def _niqe(model: NIQEModel) -> ImageMeasure:
+    return ImageMeasure(
         *("niqe", "NIQE", "", "lower"),
         f"distance of scene statistics from those of {model.n_patches} pristine patches of {model.patch} voxels; no "
         "reference is looked at",

@@ -52,10 +52,19 @@ def write_json(content: Any, path: str | Path) -> Path:
     Raises:
         InputError: the folder cannot be written.
     """
+    return write_text(json.dumps(without_infinity(content), indent=2, allow_nan=False) + "\n", path)
+
+
+def write_text(text: str, path: str | Path) -> Path:
+    """Write a text under a temporary name beside, then rename.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
     path = Path(path)
     try:
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(without_infinity(content), indent=2, allow_nan=False) + "\n", "utf-8")
+            temporary.write_text(text, "utf-8", newline="")
     except OSError as error:
         raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
     return path

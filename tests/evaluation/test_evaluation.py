@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,7 +14,8 @@ import torch
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
-from medsr_monai.evaluation.cases import Case, Condition, load_case
+from medsr_monai.evaluation.cases import load_case
+from medsr_monai.evaluation.plan import Case, Condition
 from medsr_monai.evaluation.scoring import Scorer
 from medsr_monai.geometry import Grid
 from medsr_monai.metrics import NIQEModel
@@ -264,14 +266,13 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 def test_every_case_has_noise_of_its_own_and_always_the_same(tmp_path):
-    file = write_scans(tmp_path / "hr")[0]
-    load = evaluation(tmp_path).load
+    run = evaluation(tmp_path)
+    run.check()
 
     def noise(name: str, seed: int = 0) -> np.ndarray:
-        case = load_case(Case(name, name, file), load)
-        clean, noisy = (
-            case.measured(Condition("box", share), (2, 2, 2), seed, None, "cpu")[0].lr.numpy() for share in (0.0, 0.02)
-        )
+        case = load_case(Case(name, name, run.found[0].file), run.load)
+        plan = replace(run.plan, seed=seed)
+        clean, noisy = (case.measured(Condition("box", share), plan)[0].lr.numpy() for share in (0.0, 0.02))
         return (noisy - clean)[clean > 300]
 
     assert np.array_equal(noise("a"), noise("a"))

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
-from medsr_monai.evaluation.record.reading import EvaluationRun
-from medsr_monai.evaluation.report.views import View, find_views, read_view
-from medsr_monai.geometry.planes import Plane
+from medsr_monai.evaluation.plan import HR, LR
+from medsr_monai.evaluation.record.folder import ResultFolder
+from medsr_monai.evaluation.record.run import EvaluationRun
+from medsr_monai.evaluation.record.views import View
+from medsr_monai.geometry.planes import Plane, close_up_mm, foreground_centre_mm, grey_levels
 from medsr_monai.system.errors import InputError
 
 # Base64 writes three bytes as four letters.
 LETTERS_PER_BYTE = 4 / 3
 ERROR_LIMIT_PERCENTILE = 98
 DETAIL_SHARE = 0.34
-BRIGHT = 0.1  # share of the grey window above which a pixel counts as foreground
 
 
 @dataclass(frozen=True)
@@ -152,43 +153,31 @@ class _Encoder:
         return np.asarray(Image.fromarray(grey).resize((size[1], size[0]), Image.Resampling.BOX))
 
 
-def _grey(picture: np.ndarray, window: tuple[float, float]) -> np.ndarray:
-    shares = (np.nan_to_num(picture) - window[0]) / (window[1] - window[0])
-    return np.round(255 * np.clip(shares, 0, 1)).astype(np.uint8)
-
-
 def _detail_box(view: View, plane: Plane) -> tuple[float, float, float, float]:
-    """A square around the median of HR's foreground, chosen without looking at any method; in mm from the top left."""
-    hr = view.plane("hr", plane)
-    size = view.size_mm("hr", hr, plane)
-    bright = np.nonzero(hr > view.window[0] + BRIGHT * (view.window[1] - view.window[0]))
-    rows, columns = hr.shape
-    centre = (
-        (np.median(bright[1]) + 0.5) / columns * size[0] if bright[1].size else size[0] / 2,
-        (np.median(bright[0]) + 0.5) / rows * size[1] if bright[0].size else size[1] / 2,
-    )
-    side = min(DETAIL_SHARE * max(size), *size)
-    corner = [min(max(middle - side / 2, 0.0), whole - side) for middle, whole in zip(centre, size, strict=True)]
-    return float(corner[0]), float(corner[1]), side, side
+    """A box around the middle of HR's foreground, chosen without looking at any method; in mm from the top left."""
+    hr, pixel = view.cut(HR, plane), view.pixel_mm(HR, plane)
+    centre = foreground_centre_mm(hr, pixel, view.window)
+    (top, left), (bottom, right) = close_up_mm(np.array(hr.shape) * pixel, centre, DETAIL_SHARE)
+    return float(left), float(top), float(right - left), float(bottom - top)
 
 
 def _ordered(run: EvaluationRun, view: View) -> list[tuple[str, str]]:
     """Images from the input over the methods to HR, with their labels."""
-    methods = [(name, method.label) for name, method in run.methods.items() if name in view.images]
-    return [("lr", "input (LR)"), *methods, ("hr", "HR, the truth")]
+    methods = [(name, method.label) for name, method in run.table.methods.items() if name in view.stacks]
+    return [(LR, "input (LR)"), *methods, (HR, "HR, the truth")]
 
 
 def _plane_row(run: EvaluationRun, view: View, plane: Plane, encode: _Encoder) -> PlaneRow:
-    hr = view.plane("hr", plane)
+    hr = view.cut(HR, plane)
     panels = []
     for image, label in _ordered(run, view):
-        picture = view.plane(image, plane)
+        picture = view.cut(image, plane)
         error = None
-        if image in run.methods:
-            error = encode(encode.shrunk(_grey(np.abs(picture - hr), (0.0, encode.album.error_limit))))
-        grey = encode(encode.shrunk(_grey(picture, view.window)))
+        if image in run.table.methods:
+            error = encode(encode.shrunk(grey_levels(np.abs(picture - hr), (0.0, encode.album.error_limit))))
+        grey = encode(encode.shrunk(grey_levels(picture, view.window)))
         panels.append(Panel(image, label, grey, view.size_mm(image, picture, plane), error))
-    return PlaneRow(plane, view.size_mm("hr", hr, plane), _detail_box(view, plane), panels)
+    return PlaneRow(plane, view.size_mm(HR, hr, plane), _detail_box(view, plane), panels)
 
 
 def _atlas(slices: list[np.ndarray]) -> tuple[np.ndarray, int]:
@@ -209,7 +198,7 @@ def _stacks(run: EvaluationRun, view: View, encode: _Encoder) -> dict[str, Any]:
     encode.album.is_thinned |= len(kept) < count
     images = []
     for image, label in _ordered(run, view):
-        stack = view.stack(image)
+        stack = view.stacks[image]
         tiles, across = _atlas([encode.shrunk(stack[i]) for i in kept])
         width_mm, height_mm = view.size_mm(image, stack, view.stack_plane)
         images.append(
@@ -234,8 +223,8 @@ def _stacks(run: EvaluationRun, view: View, encode: _Encoder) -> dict[str, Any]:
 
 def _views(run: EvaluationRun, paths: list[Path]) -> Iterator[View]:
     for path in paths:
-        view = read_view(path)
-        if view.case not in run.cases or view.condition not in run.conditions:
+        view = View.read(path)
+        if view.case not in run.table.subjects or view.condition not in run.table.conditions:
             raise InputError(f"{path}: pictures of '{view.case}', {view.condition}, which cases.json does not hold")
         yield view
 
@@ -245,9 +234,9 @@ def _error_limit(run: EvaluationRun, paths: list[Path]) -> float:
     limit = 0.0
     for view in _views(run, paths):
         for plane in view.planes:
-            hr = view.plane("hr", plane)
-            for image in set(view.images) & set(run.methods):
-                error = np.nan_to_num(np.abs(view.plane(image, plane) - hr))
+            hr = view.cut(HR, plane)
+            for image in set(view.stacks) & set(run.table.methods):
+                error = np.nan_to_num(np.abs(view.cut(image, plane) - hr))
                 limit = max(limit, float(np.percentile(error, ERROR_LIMIT_PERCENTILE)))
     return min((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5) if step >= limit), default=1.0)
 
@@ -265,7 +254,7 @@ def make_album(run: EvaluationRun, letters: int) -> Album | None:
     Raises:
         InputError: a damaged file, or pictures that do not fit however small.
     """
-    paths = find_views(run.folder)
+    paths = ResultFolder(run.folder).views()
     if not paths:
         return None
     error_limit = _error_limit(run, paths)

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from medsr_monai.evaluation.record.reading import Condition, EvaluationRun, Measure, Method
-from medsr_monai.evaluation.report.numbers import MISSING, Format
+from medsr_monai.evaluation.numbers import MISSING, Format
+from medsr_monai.evaluation.plan import Condition, Method
+from medsr_monai.evaluation.record.run import EvaluationRun
+from medsr_monai.metrics.catalogue import Measure
 
 CONSISTENCY = ("consistency_max", "consistency_rms")
 SECONDS = Measure("seconds", "Time", "s", "lower", "mean time of one case")
@@ -58,7 +60,7 @@ def _verdict(measure: Measure, low: float | None, high: float | None) -> str:
 
 
 def _column(run: EvaluationRun, condition: Condition, measure: Measure, methods: list[Method]) -> list[Cell]:
-    found = [run.estimates.get((condition.name, method.name, measure.name)) for method in methods]
+    found = [run.summary.estimates.get((condition.name, method.name, measure.name)) for method in methods]
     means = [estimate.mean if estimate else None for estimate in found]
     write = Format.of(means, measure.unit)
     merits = [_merit(measure, mean) for mean in means if mean is not None]
@@ -67,7 +69,7 @@ def _column(run: EvaluationRun, condition: Condition, measure: Measure, methods:
         if estimate is None or estimate.mean is None:
             cells.append(Cell())
             continue
-        is_baseline = method.name == run.baseline
+        is_baseline = method.name == run.table.baseline
         has_difference = estimate.difference is not None and not is_baseline
         cells.append(
             Cell(
@@ -100,17 +102,17 @@ def _cost_columns(run: EvaluationRun, condition: Condition, methods: list[Method
     for measure, reduce in ((SECONDS, np.mean), (PEAK, np.max)):
         values: list[float | None] = []
         for method in methods:
-            rows = [r for r in run.rows if r.condition == condition.name and r.method == method.name]
-            numbers = [getattr(row, measure.name) for row in rows if getattr(row, measure.name) is not None]
+            rows = [r for r in run.table.results if r.condition == condition and r.method == method.name]
+            numbers = [value for row in rows if (value := row.value(measure.name)) is not None]
             values.append(float(reduce(numbers)) if numbers else None)
         yield measure, _plain_column(values, measure)
 
 
 def _set_columns(run: EvaluationRun, condition: Condition, methods: list[Method]) -> Iterator[tuple[Measure, list]]:
-    sets = [item for item in run.sets if item.condition == condition.name]
+    sets = [item for item in run.summary.sets if item.condition == condition.name]
     for name in dict.fromkeys(item.measure for item in sets):
-        known = run.measures.get(name)
-        texts = "; ".join(dict.fromkeys(f"{item.features} ({item.samples} samples)" for item in sets))
+        known = run.table.measures.get(name)
+        texts = "; ".join(dict.fromkeys(f"{item.features} ({item.n} samples)" for item in sets))
         label = known.label if known else name.replace("_", " ").capitalize().replace("Frechet", "Fréchet")
         measure = Measure(name, label, known.unit if known else "", "lower", f"between sets of images: {texts}")
         by_method = {item.method: item.value for item in sets if item.measure == name}
@@ -119,19 +121,19 @@ def _set_columns(run: EvaluationRun, condition: Condition, methods: list[Method]
 
 def summary_table(run: EvaluationRun, condition: Condition) -> Table:
     """Means over subjects with intervals, distances between sets, time and memory; empty columns are left out."""
-    present = {row.method for row in run.rows if row.condition == condition.name}
-    methods = [method for name, method in run.methods.items() if name in present]
-    columns = [(measure, _column(run, condition, measure, methods)) for measure in run.measures.values()]
+    present = {row.method for row in run.table.results if row.condition == condition}
+    methods = [method for name, method in run.table.methods.items() if name in present]
+    columns = [(measure, _column(run, condition, measure, methods)) for measure in run.table.measures.values()]
     columns += [*_set_columns(run, condition, methods), *_cost_columns(run, condition, methods)]
     columns = [(measure, cells) for measure, cells in columns if any(cell.value is not None for cell in cells)]
     rows = [(method, [cells[i] for _, cells in columns]) for i, method in enumerate(methods)]
-    here = [row for row in run.rows if row.condition == condition.name]
+    here = [row for row in run.table.results if row.condition == condition]
     return Table([measure for measure, _ in columns], rows, len({r.case for r in here}), len({r.subject for r in here}))
 
 
 def consistency_table(run: EvaluationRun, condition: Condition) -> Table | None:
     """Residuals of the measurement: mean over subjects, and the worst case in the interval's place."""
-    measures = [run.measures[name] for name in CONSISTENCY if name in run.measures]
+    measures = [run.table.measures[name] for name in CONSISTENCY if name in run.table.measures]
     whole = summary_table(run, condition)
     chosen = [measure for measure in measures if measure in whole.columns]
     if not chosen:
@@ -143,9 +145,9 @@ def consistency_table(run: EvaluationRun, condition: Condition) -> Table | None:
             cell = cells[whole.columns.index(measure)]
             values = [
                 abs(value)
-                for row in run.rows
-                if (row.condition, row.method) == (condition.name, method.name)
-                and (value := row.values[measure.name]) is not None
+                for row in run.table.results
+                if (row.condition, row.method) == (condition, method.name)
+                and (value := row.figures[measure.name]) is not None
             ]
             worst = f"worst case {Format.of(values, measure.unit)(max(values))}" if values else ""
             shown.append(Cell(cell.text, worst, cell.value, cell.is_best))
@@ -157,7 +159,7 @@ def condition_matrix(run: EvaluationRun, measure: Measure) -> list[tuple[Method,
     """Methods in rows, test conditions in columns; shaded within the measure. None where nothing was measured."""
     found = {
         (method, condition): estimate
-        for (condition, method, name), estimate in run.estimates.items()
+        for (condition, method, name), estimate in run.summary.estimates.items()
         if name == measure.name and estimate.mean is not None
     }
     if not found:
@@ -171,9 +173,9 @@ def condition_matrix(run: EvaluationRun, measure: Measure) -> list[tuple[Method,
     }
     merits = [_merit(measure, mean) for mean in means if mean is not None]
     low, span = min(merits), (max(merits) - min(merits)) or 1.0
-    for name, method in run.methods.items():
+    for name, method in run.table.methods.items():
         cells = []
-        for condition in run.conditions:
+        for condition in run.table.conditions:
             estimate = found.get((name, condition))
             if estimate is None or estimate.mean is None:
                 cells.append(Cell())

@@ -180,7 +180,9 @@ def write_run(folder: Path, layout: Layout | None = None) -> Path:
             name: dict(zip(("label", "unit", "better"), MEASURES[name], strict=True), definition=f"what {name} is")
             for name in measures
         },
-        "methods": {n: {"label": m[0], "kind": m[1], "perception": m[2]} for n, m in METHODS.items()},
+        "methods": {
+            n: {"label": m[0], "kind": m[1], "perception": m[2], "consistency": "none"} for n, m in METHODS.items()
+        },
         "conditions": conditions,
         "rows": rows,
     }

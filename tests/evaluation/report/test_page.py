@@ -133,11 +133,10 @@ def test_no_note_of_invention_without_the_dial(tmp_path: Path) -> None:
 
 
 def test_the_dials_settings_are_joined_in_order(whole: Path) -> None:
-    from medsr_monai.evaluation.record.reading import read_run
+    from medsr_monai.evaluation.record.tables import CaseTable
     from medsr_monai.evaluation.report.charts import dial_curves
 
-    run = read_run(whole.parent)
-    assert dial_curves(run.methods) == [["sr", "sr@0.5", "sr@1"]]
+    assert dial_curves(CaseTable.read(whole.parent).methods) == [["sr", "sr@0.5", "sr@1"]]
     curve = re.search(r'points="([^"]+)" class="dial"', whole.read_text())
     assert curve and len(curve.group(1).split()) == 3
 
@@ -283,7 +282,7 @@ def test_an_unfinished_run_says_so(tmp_path: Path, status: str, words: str) -> N
         (lambda r: change(r / "spectra.json", lambda c: c["rows"][0].update(power_db=[1])), r"1 values of power"),
         (lambda r: next((r / "views").iterdir()).write_bytes(b"PK\x03\x04"), r"damaged picture file"),
         (lambda r: next((r / "views").iterdir()).write_text("no pictures"), r"damaged picture file"),
-        (lambda r: np.savez(next((r / "views").iterdir()), meta=np.array("{}")), r"damaged picture file \('images'\)"),
+        (lambda r: np.savez(next((r / "views").iterdir()), meta=np.array("{}")), r"damaged picture file \(no images\)"),
     ],
 )  # fmt: skip
 def test_damaged_folders_are_one_line(tmp_path: Path, damage: Any, words: str) -> None:
@@ -303,8 +302,8 @@ def test_pictures_that_do_not_fit_their_table_are_refused(tmp_path: Path) -> Non
     meta = json.loads(str(arrays["meta"]))
     for edit, words in (
         ({"case": "somebody else"}, "pictures of 'somebody else'"),
-        ({"spacing_mm": [1, 0, 1]}, "spacing or grey window"),
-        ({"images": ["hr"]}, "images 'lr' and 'hr'"),
+        ({"spacing_mm": [1, 0, 1]}, r"spacing_mm \[1, 0, 1\]: need three positive numbers"),
+        ({"images": ["hr"]}, "no image 'lr'"),
         ({"stack_positions_mm": [1]}, "stack of 'lr'"),
         ({"planes": ["oblique"]}, "'oblique'"),
     ):
