@@ -83,7 +83,8 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot read: {first_line(error)}; {remedy}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise InputError(f"{path}: cannot read: {reason}; {remedy}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: is no JSON object; {remedy}")
     return content

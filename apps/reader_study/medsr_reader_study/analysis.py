@@ -8,20 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from medsr_monai.metrics.bootstrap import CONFIDENCE, bootstrap_interval, draw_resampling
 from medsr_monai.system.errors import InputError
 from medsr_reader_study.agreement import intraclass_correlation, pairwise_kappa, weighted_kappa
 from medsr_reader_study.answers import VERSION, Rating, read_all_answers, read_key
-from medsr_reader_study.comparison import (
-    CONFIDENCE,
-    RESAMPLES,
-    bootstrap_interval,
-    draw_resampling,
-    holm,
-    signed_rank,
-)
+from medsr_reader_study.comparison import holm, signed_rank
 
 FORMAT = "medsr-reader-analysis"
 FEW_UNITS, FEW_REPEATS = 10, 10
+RESAMPLES = 10_000
 CONVENTIONS = (
     "mean: over subjects of the subject's mean over its cases and all readers; repeats are left out",
     f"low, high: {CONFIDENCE:.0%} percentile bootstrap over subjects, readers held fixed, {RESAMPLES} resamples",
@@ -61,7 +56,7 @@ def analyse_study(
     first = [rating for rating in ratings if rating.repeat_of is None]
     questions = [question["name"] for question in key["questions"]]
     subjects = sorted({rating.subject for rating in first})
-    resampling = draw_resampling(len(subjects), seed)
+    resampling = draw_resampling(len(subjects), RESAMPLES, seed)
     rows = [row for q in questions for row in _method_rows(q, first, key["methods"], reference, subjects, resampling)]
     tested = [row for row in rows if row["p"] is not None]
     for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
@@ -116,7 +111,7 @@ def _method_rows(
     for method in methods:
         row: dict[str, Any] = {"question": question, "method": method, "n_subjects": len(subjects)}
         row["mean"] = float(means[method].mean())
-        row["low"], row["high"] = bootstrap_interval(means[method], resampling) or (None, None)
+        row["low"], row["high"] = bootstrap_interval(means[method], resampling)
         compared = ("difference", "difference_low", "difference_high", "statistic", "n_nonzero", "p", "p_holm")
         row.update(dict.fromkeys(compared))
         row["note"] = "one subject: no interval" if len(subjects) < 2 else ""
@@ -124,7 +119,7 @@ def _method_rows(
             differences = means[method] - means[reference]
             test = signed_rank(differences)
             row["difference"] = float(differences.mean())
-            row["difference_low"], row["difference_high"] = bootstrap_interval(differences, resampling) or (None, None)
+            row["difference_low"], row["difference_high"] = bootstrap_interval(differences, resampling)
             row["statistic"], row["n_nonzero"], row["p"] = test.statistic, test.n_nonzero, test.p
             row["note"] = "; ".join(filter(None, [row["note"], test.note]))
         yield row
