@@ -325,8 +325,16 @@ class Evaluation:
             hr = [self.files.features_path(case.name, condition.name, HR) for case in self.plan.cases]
             for method in self.plan.names:
                 sr = [self.files.features_path(case.name, condition.name, method) for case in self.plan.cases]
-                found = frechet_of_files(sr, hr, features)
-                distances.append(SetDistance(condition.name, method, "frechet_distance", *found))
+                value, n, described = frechet_of_files(sr, hr, features)
+                distance = SetDistance(
+                    condition=condition,
+                    method=method,
+                    measure="frechet_distance",
+                    value=value,
+                    n=n,
+                    features=described,
+                )
+                distances.append(distance)
         return distances
 
 

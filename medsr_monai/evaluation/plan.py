@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medsr_monai.evaluation.record.entry import Entry
-
 LR, HR = "lr", "hr"
 """The names of the measurement and of the reference, beside those of the methods."""
 
@@ -52,13 +50,6 @@ class Condition:
         """The name for people."""
         return f"{self.degradation}, noise {self.noise:g}"
 
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, entry: Entry) -> Condition:
-        return cls(entry.text("degradation"), entry.required("noise"))
-
 
 @dataclass(frozen=True)
 class Method:
@@ -82,16 +73,6 @@ class Method:
     def family(self) -> str:
         """The name without the dial and the projection."""
         return re.split(r"[@+]", self.name)[0]
-
-    def to_json(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "name"}
-
-    @classmethod
-    def from_json(cls, name: str, entry: Entry) -> Method:
-        consistency = entry.content.get("consistency")
-        if not isinstance(consistency, str):
-            consistency = entry.required("consistency")
-        return cls(name, entry.text("label"), entry.text("kind"), entry.number("perception"), consistency)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -32,7 +32,6 @@ from medsr_monai.metrics.vif import vif
 from medsr_monai.system.errors import InputError
 
 Better = Literal["higher", "lower", "zero"]
-BETTER: tuple[Better, ...] = get_args(Better)
 BANDS = 16
 THIRDS = ("low", "middle", "high")
 MOST_SCALES = len(SCALE_WEIGHTS)
@@ -149,6 +148,10 @@ class Measure:
     def heading(self) -> str:
         """Label and unit, as an axis needs them."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def described(self) -> dict[str, Any]:
+        """The column without what computes it."""
+        return {part.name: getattr(self, part.name) for part in fields(Measure)}
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,9 @@ def test_cases_are_in_order_with_every_measure(done):
     assert content["format"] == "medsr-evaluation" and content["version"] == 1
     assert content["baseline"] == "cubic" and content["scale"] == [2, 2, 2]
     assert list(content["measures"]) == list(catalogue())
-    assert all(set(m) == {"label", "unit", "better", "definition"} for m in content["measures"].values())
+    assert all(set(m) == {"name", "label", "unit", "better", "definition"} for m in content["measures"].values())
     assert content["methods"]["sr@0.5+none"] == {
+        "name": "sr@0.5+none",
         "label": "bundle's network, perception 0.5, not projected",
         "kind": "network",
         "perception": 0.5,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medsr_monai.evaluation.record.entry import Entry
+from medsr_monai.evaluation.record.fields import parse, reading
 from medsr_monai.evaluation.record.rows import Result
 from medsr_monai.system.atomic import TEMPORARY, replacing
 from medsr_monai.system.errors import InputError
@@ -51,12 +52,13 @@ class ResultFolder:
         Raises:
             InputError: the folder cannot be written.
         """
-        write_json(result.to_json(), self.path(*result.key))
+        write_json(asdict(result), self.path(*result.key))
 
     def read(self, case: str, condition: str, method: str, digest: str) -> Result | None:
         """A result, None where there is none with this digest, or a damaged one."""
         try:
-            result = Result.from_json(Entry.read(self.path(case, condition, method)))
+            with reading(self.path(case, condition, method)) as content:
+                result = parse(Result, content)
         except InputError:
             return None
         return result if result.digest == digest else None

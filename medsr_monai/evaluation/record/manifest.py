@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from medsr_monai.evaluation.record.entry import Entry
+from medsr_monai.evaluation.record.fields import reading
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.json_files import read_json, write_json
 from medsr_monai.system.provenance import canonical_json, device_name, now, versions
@@ -36,7 +36,8 @@ class Manifest:
         Raises:
             InputError: the file is missing or damaged.
         """
-        return cls(Entry.read(folder / FILE).content)
+        with reading(folder / FILE) as content:
+            return cls(content)
 
     @property
     def is_completed(self) -> bool:

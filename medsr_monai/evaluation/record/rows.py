@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from medsr_monai.evaluation.plan import Condition
-from medsr_monai.evaluation.record.entry import Entry
+from medsr_monai.evaluation.record.fields import DamagedError, check_known, parse
 
 COSTS = ("seconds", "peak_mib")
 """What a method took, in the tables beside the figures of its images."""
@@ -60,41 +60,6 @@ class Result:
         names = {"condition": self.condition.name, "method": self.method}
         return {**head, **names, **self.figures, "seconds": self.seconds, "peak_mib": self.peak_mib}
 
-    @classmethod
-    def from_row(
-        cls, entry: Entry, conditions: Mapping[str, Condition], methods: Container[str], measures: Iterable[str]
-    ) -> Result:
-        return cls(
-            case=entry.text("case"),
-            subject=entry.text("subject"),
-            condition=conditions[entry.one_of("condition", conditions)],
-            method=entry.one_of("method", methods),
-            figures={name: entry.number(name) for name in measures},
-            seconds=entry.number("seconds"),
-            peak_mib=entry.number("peak_mib"),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """As the content of its own file."""
-        return {**asdict(self), "condition": self.condition.to_json()}
-
-    @classmethod
-    def from_json(cls, entry: Entry) -> Result:
-        figures, reasons = entry.child("figures"), entry.child("reasons")
-        return cls(
-            case=entry.text("case"),
-            subject=entry.text("subject"),
-            condition=Condition.from_json(entry.child("condition")),
-            method=entry.text("method"),
-            figures={name: figures.number(name) for name in figures.content},
-            seconds=entry.required("seconds"),
-            peak_mib=entry.number("peak_mib"),
-            reasons={name: reasons.text(name) for name in reasons.content},
-            power_db=entry.numbers("power_db"),
-            hr_power_db=entry.numbers("hr_power_db"),
-            digest=entry.text("digest"),
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
@@ -121,25 +86,13 @@ class Estimate:
         content = asdict(self)
         return {"condition": self.condition.name, **content.pop("condition"), **content}
 
-    @classmethod
-    def from_row(cls, entry: Entry, conditions: Mapping[str, Condition], methods: Container[str]) -> Estimate:
-        numbers = ("mean", "low", "high", "difference", "difference_low", "difference_high")
-        return cls(
-            condition=conditions[entry.one_of("condition", conditions)],
-            method=entry.one_of("method", methods),
-            measure=entry.text("measure"),
-            n_cases=int(entry.required("n_cases")),
-            n_subjects=int(entry.required("n_subjects")),
-            **{name: entry.number(name) for name in numbers},
-        )
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SetDistance:
     """A distance between sets of images (Fréchet): one number a method, no interval.
 
     Args:
-        condition: its name.
+        condition: of the images.
         method: its name.
         measure: its name.
         value: None where there are too few samples.
@@ -147,35 +100,64 @@ class SetDistance:
         features: the feature network in words.
     """
 
-    condition: str
+    condition: Condition
     method: str
     measure: str
     value: float | None
     n: int
-    features: str
+    features: str = ""
 
-    @classmethod
-    def from_json(cls, entry: Entry, conditions: Container[str], methods: Container[str]) -> SetDistance:
-        return cls(
-            entry.one_of("condition", conditions),
-            entry.one_of("method", methods),
-            entry.text("measure"),
-            entry.number("value"),
-            int(entry.number("n") or 0),
-            entry.text("features", ""),
-        )
+    def to_row(self) -> dict[str, Any]:
+        return {**asdict(self), "condition": self.condition.name}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spectrum:
     """Power in dB of one image, a method's or the reference, by frequency."""
 
     case: str
-    condition: str
+    condition: Condition
     image: str
     power_db: Numbers
 
-    @classmethod
-    def from_json(cls, entry: Entry, conditions: Container[str]) -> Spectrum:
-        condition = entry.one_of("condition", conditions)
-        return cls(entry.text("case"), condition, entry.text("image"), entry.numbers("power_db"))
+    def to_row(self) -> dict[str, Any]:
+        return {**asdict(self), "condition": self.condition.name}
+
+
+Row = TypeVar("Row", Result, Estimate, SetDistance, Spectrum)
+
+
+def read_rows(
+    kind: type[Row],
+    content: Mapping[str, Any],
+    key: str,
+    conditions: Mapping[str, Condition],
+    methods: Container[str],
+    measures: Iterable[str] = (),
+) -> tuple[Row, ...]:
+    """The rows under a key of a file.
+
+    Args:
+        kind: of rows.
+        content: of the file.
+        key: of the list.
+        conditions: that rows may name.
+        methods: that rows may name.
+        measures: which columns of a result are figures.
+
+    Raises:
+        DamagedError: a row lacks a field, has one of another type, or names what is not there.
+    """
+    if not isinstance(content.get(key), list):
+        raise DamagedError(f"it needs the list '{key}'")
+    rows = []
+    for number, row in enumerate(content[key]):
+        where = f"{key}[{number}]"
+        if not isinstance(row, dict):
+            raise DamagedError(f"{where} must be an object")
+        check_known("condition", row.get("condition"), conditions, where)
+        if kind is not Spectrum:
+            check_known("method", row.get("method"), methods, where)
+        figures = {"figures": {name: row.get(name) for name in measures}} if kind is Result else {}
+        rows.append(parse(kind, {**row, "condition": conditions[row["condition"]], **figures}, where))
+    return tuple(rows)

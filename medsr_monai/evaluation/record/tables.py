@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from medsr_monai.evaluation.plan import HR, Condition, Method
-from medsr_monai.evaluation.record.entry import AGAIN, Entry
-from medsr_monai.evaluation.record.rows import COSTS, Estimate, Result, SetDistance, Spectrum
+from medsr_monai.evaluation.record.fields import AGAIN, DamagedError, check_known, parse, parse_list, reading
+from medsr_monai.evaluation.record.rows import COSTS, Estimate, Result, SetDistance, Spectrum, read_rows
 from medsr_monai.evaluation.record.text import csv_text, unit_lines
-from medsr_monai.metrics.catalogue import BETTER, Measure, band_frequencies
+from medsr_monai.metrics.catalogue import Measure, band_frequencies
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.json_files import write_json, write_text
 
@@ -56,11 +55,11 @@ class CaseTable:
             "format": FORMAT,
             "version": VERSION,
             "baseline": self.baseline,
-            "scale": list(self.scale),
-            "conventions": list(self.conventions),
-            "methods": {name: method.to_json() for name, method in self.methods.items()},
-            "conditions": [condition.to_json() for condition in self.conditions.values()],
-            "measures": {name: _measure_json(measure) for name, measure in self.measures.items()},
+            "scale": self.scale,
+            "conventions": self.conventions,
+            "methods": {name: asdict(method) for name, method in self.methods.items()},
+            "conditions": [{"name": name, **asdict(found)} for name, found in self.conditions.items()],
+            "measures": {name: measure.described() for name, measure in self.measures.items()},
             "rows": rows,
         }
         write_json(content, folder / "cases.json")
@@ -74,40 +73,21 @@ class CaseTable:
             InputError: the file is missing, damaged, of another version, or something else.
         """
         path = folder / "cases.json"
-        entry = Entry.read(path)
-        if entry.content.get("format") != FORMAT:
-            raise InputError(f"{path}: not the result of an evaluation (format '{FORMAT}' is missing)")
-        if entry.content.get("version") != VERSION:
-            raise InputError(
-                f"{path}: version {entry.content.get('version')!r:.20} of the format, this program reads {VERSION}; "
-                "make the report with the version of medsr-monai that evaluated"
-            )
-        measures = {name: _read_measure(name, item) for name, item in entry.named("measures").items()}
-        methods = {name: Method.from_json(name, item) for name, item in entry.named("methods").items()}
-        conditions = {found.name: found for found in map(Condition.from_json, entry.entries("conditions"))}
-        table = cls(
-            baseline=entry.one_of("baseline", methods),
-            scale=tuple(factor for factor in entry.numbers("scale") if factor is not None),
-            conventions=tuple(str(text) for text in entry.items("conventions")),
-            methods=methods,
-            conditions=conditions,
-            measures=measures,
-            results=tuple(Result.from_row(item, conditions, methods, measures) for item in entry.entries("rows")),
-        )
-        if not table.results:
+        with reading(path) as content:
+            if content.get("format") != FORMAT:
+                raise InputError(f"{path}: not the result of an evaluation (format '{FORMAT}' is missing)")
+            if content.get("version") != VERSION:
+                raise InputError(
+                    f"{path}: version {content.get('version')!r:.20} of the format, this program reads {VERSION}; "
+                    "make the report with the version of medsr-monai that evaluated"
+                )
+            conditions = {condition.name: condition for condition in parse_list(Condition, content, "conditions")}
+            table = parse(cls, {**content, "conditions": conditions, "results": []})
+            check_known("baseline", table.baseline, table.methods, "it")
+            results = read_rows(Result, content, "rows", conditions, table.methods, table.measures)
+        if not results:
             raise InputError(f"{path}: holds no case; {AGAIN}")
-        return table
-
-
-def _measure_json(measure: Measure) -> dict[str, str]:
-    return {key: getattr(measure, key) for key in ("label", "unit", "better", "definition")}
-
-
-def _read_measure(name: str, entry: Entry) -> Measure:
-    better = next((known for known in BETTER if known == entry.text("better")), None)
-    if better is None:
-        raise entry.damaged(f"has better = '{entry.text('better')}', known are {', '.join(BETTER)}")
-    return Measure(name, entry.text("label"), entry.text("unit"), better, entry.text("definition", ""))
+        return replace(table, results=results)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +116,11 @@ class Summary:
         Raises:
             InputError: the folder cannot be written.
         """
-        head: dict[str, Any] = {key: getattr(self, key) for key in ("baseline", "confidence", "resamples", "seed")}
+        head = {key: getattr(self, key) for key in ("baseline", "confidence", "resamples", "seed")}
         rows = [estimate.to_row() for estimate in self.estimates.values()]
-        write_json({**head, "rows": rows, "sets": [asdict(one) for one in self.sets]}, folder / "summary.json")
+        write_json({**head, "rows": rows, "sets": [one.to_row() for one in self.sets]}, folder / "summary.json")
         comments = [f"{key}: {value}" for key, value in head.items()]
-        comments += [f"{s.condition}, {s.method}: {s.measure} {s.value}, n {s.n}, {s.features}" for s in self.sets]
+        comments += [f"{s.condition.name}, {s.method}: {s.measure} {s.value}, n {s.n}, {s.features}" for s in self.sets]
         write_text(csv_text(comments, rows), folder / "summary.csv")
 
     @classmethod
@@ -150,22 +130,13 @@ class Summary:
         Raises:
             InputError: the file is missing, damaged, or does not fit the table.
         """
-        entry = Entry.read(folder / "summary.json")
-        estimates = {}
-        for item in entry.entries("rows"):
-            estimate = Estimate.from_row(item, table.conditions, table.methods)
-            if estimate.measure not in (*table.measures, *COSTS):
-                raise item.damaged(f"names the measure '{estimate.measure}', which cases.json does not define")
-            estimates[estimate.key] = estimate
-        sets = entry.entries("sets") if "sets" in entry.content else []
-        return cls(
-            baseline=table.baseline,
-            confidence=entry.required("confidence"),
-            resamples=int(entry.required("resamples")),
-            seed=int(entry.number("seed") or 0),
-            estimates=estimates,
-            sets=tuple(SetDistance.from_json(item, table.conditions, table.methods) for item in sets),
-        )
+        with reading(folder / "summary.json") as content:
+            estimates = read_rows(Estimate, content, "rows", table.conditions, table.methods)
+            for number, estimate in enumerate(estimates):
+                check_known("measure", estimate.measure, (*table.measures, *COSTS), f"rows[{number}]")
+            sets = read_rows(SetDistance, content, "sets", table.conditions, table.methods)
+            found = {estimate.key: estimate for estimate in estimates}
+            return parse(cls, {**content, "estimates": found, "sets": list(sets)})
 
 
 @dataclass(frozen=True)
@@ -181,8 +152,8 @@ class Spectra:
         curves = {}
         for result in results:
             for image, power in ((HR, result.hr_power_db), (result.method, result.power_db)):
-                key = (result.case, result.condition.name, image)
-                curves[key] = Spectrum(*key, tuple(power))
+                curve = Spectrum(case=result.case, condition=result.condition, image=image, power_db=power)
+                curves[result.case, result.condition, image] = curve
         return cls(tuple(band_frequencies()), tuple(curves.values()))
 
     def write(self, folder: Path) -> None:
@@ -191,7 +162,7 @@ class Spectra:
         Raises:
             InputError: the folder cannot be written.
         """
-        content = {"frequency": list(self.frequency), "rows": [asdict(curve) for curve in self.curves]}
+        content = {"frequency": self.frequency, "rows": [curve.to_row() for curve in self.curves]}
         write_json(content, folder / "spectra.json")
 
     @classmethod
@@ -203,11 +174,12 @@ class Spectra:
         """
         if not (folder / "spectra.json").exists():
             return cls()
-        entry = Entry.read(folder / "spectra.json")
-        frequency = tuple(f for f in entry.numbers("frequency") if f is not None)
-        curves = []
-        for item in entry.entries("rows"):
-            curves.append(Spectrum.from_json(item, table.conditions))
-            if len(curves[-1].power_db) != len(frequency):
-                raise item.damaged(f"has {len(curves[-1].power_db)} values of power for {len(frequency)} frequencies")
-        return cls(frequency, tuple(curves))
+        with reading(folder / "spectra.json") as content:
+            curves = read_rows(Spectrum, content, "rows", table.conditions, table.methods)
+            spectra = parse(cls, {**content, "curves": list(curves)})
+            bands = len(spectra.frequency)
+            for number, curve in enumerate(curves):
+                if len(curve.power_db) != bands:
+                    values = len(curve.power_db)
+                    raise DamagedError(f"rows[{number}] has {values} values of power for {bands} frequencies")
+        return spectra

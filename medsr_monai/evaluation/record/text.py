@@ -40,7 +40,7 @@ def markdown(
     notes: Sequence[str],
 ) -> str:
     """A table for each condition, one row a method, with what the figures mean below."""
-    distances = {(distance.condition, distance.method): distance.value for distance in sets}
+    distances = {(distance.condition.name, distance.method): distance.value for distance in sets}
     shown = [measures[name] for name in SHOWN if name in measures]
     titles = ["method", *(measure.heading for measure in shown), *(["Fréchet"] if sets else [])]
     titles += ["PSNR gain (dB)", "max |A(SR) - LR| (P99.5)", "seconds", "MiB"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medsr_monai.evaluation.plan import HR, LR
-from medsr_monai.evaluation.record.entry import AGAIN
+from medsr_monai.evaluation.record.fields import AGAIN
 from medsr_monai.evaluation.record.folder import write_arrays
 from medsr_monai.geometry.planes import PLANES, Picture, Plane, grey_levels, grey_window
 from medsr_monai.system.errors import InputError

@@ -204,7 +204,7 @@ def mean_spectra(run: EvaluationRun, condition: Condition) -> dict[str, np.ndarr
     """Mean power in dB over the cases, (frequencies,), of HR and the methods; NaN where no case has a value."""
     curves: dict[str, np.ndarray] = {}
     for image in ("hr", *run.table.methods):
-        rows = [s.power_db for s in run.spectra.curves if s.condition == condition.name and s.image == image]
+        rows = [s.power_db for s in run.spectra.curves if s.condition == condition and s.image == image]
         if rows:
             power = np.array(rows, dtype=float)
             count = np.isfinite(power).sum(axis=0)

@@ -109,7 +109,7 @@ def _cost_columns(run: EvaluationRun, condition: Condition, methods: list[Method
 
 
 def _set_columns(run: EvaluationRun, condition: Condition, methods: list[Method]) -> Iterator[tuple[Measure, list]]:
-    sets = [item for item in run.summary.sets if item.condition == condition.name]
+    sets = [item for item in run.summary.sets if item.condition == condition]
     for name in dict.fromkeys(item.measure for item in sets):
         known = run.table.measures.get(name)
         texts = "; ".join(dict.fromkeys(f"{item.features} ({item.n} samples)" for item in sets))

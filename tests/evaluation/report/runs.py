@@ -177,11 +177,14 @@ def write_run(folder: Path, layout: Layout | None = None) -> Path:
         "scale": [2.0, 2.0, 2.0],
         "conventions": ["1 is the 99.5th percentile of HR"],
         "measures": {
-            name: dict(zip(("label", "unit", "better"), MEASURES[name], strict=True), definition=f"what {name} is")
+            name: dict(
+                zip(("label", "unit", "better"), MEASURES[name], strict=True), name=name, definition=f"what {name} is"
+            )
             for name in measures
         },
         "methods": {
-            n: {"label": m[0], "kind": m[1], "perception": m[2], "consistency": "none"} for n, m in METHODS.items()
+            n: {"name": n, "label": m[0], "kind": m[1], "perception": m[2], "consistency": "none"}
+            for n, m in METHODS.items()
         },
         "conditions": conditions,
         "rows": rows,

@@ -147,7 +147,13 @@ def test_names_from_files_are_harmless(tmp_path: Path) -> None:
     def spoil(content: dict[str, Any]) -> None:
         content["conventions"] = [EVIL]
         content["methods"]["linear"]["label"] = EVIL
-        content["measures"]["psnr"] = {"label": EVIL, "unit": EVIL, "better": "higher", "definition": EVIL}
+        content["measures"]["psnr"] = {
+            "name": "psnr",
+            "label": EVIL,
+            "unit": EVIL,
+            "better": "higher",
+            "definition": EVIL,
+        }
 
     change(run / "cases.json", spoil)
     change(run / "run.json", lambda c: c.update({EVIL: EVIL, "bundle": EVIL}))
