@@ -81,12 +81,12 @@ def _find_masks(files: Sequence[Path], masks: str | Path | None) -> list[Path | 
     return [by_name[volume_stem(file)] for file in files]
 
 
-def check_cases(cases: Sequence[Case], scale: Sequence[int], shortest: int) -> list[tuple[int, ...]]:
+def check_cases(cases: Sequence[Case], scale: Sequence[float], shortest: int) -> list[tuple[int, ...]]:
     """Look at the headers of images and masks.
 
     Args:
         cases: to check.
-        scale: integer factor per axis, to a multiple of which images will be cropped.
+        scale: factor per axis, to a multiple of which images may be cropped.
         shortest: voxels that an axis needs then.
 
     Returns:
@@ -101,7 +101,7 @@ def check_cases(cases: Sequence[Case], scale: Sequence[int], shortest: int) -> l
         if info.n_times is not None:
             raise InputError(f"{case.file}: a series of {info.n_times} volumes; need a 3D volume, split it")
         grid: Grid = info.grid.canonical()[0]
-        shape = tuple(size // factor * factor for size, factor in zip(grid.shape, scale, strict=True))
+        shape = tuple(int(size // factor * factor) for size, factor in zip(grid.shape, scale, strict=True))
         for axis, (size, factor) in enumerate(zip(shape, scale, strict=True)):
             if size < shortest:
                 raise InputError(

@@ -56,7 +56,7 @@ class Evaluation:
         load: turns a file name under ``hr`` into an image (1, X, Y, Z), cropped to a multiple of the scale.
         normalise: of ``lr``, as networks expect it.
         restore: undoes it for ``pred``.
-        scale: integer factor per axis.
+        scale: factor per axis.
         methods: ``NAME[@DIAL][+exact|+none]``.
         models: learned baselines by name: ``network``, ``weights`` and, if they are to be projected, ``consistency``.
         degradations: simulated acquisitions, each with every noise.
@@ -91,7 +91,7 @@ class Evaluation:
     load: Load
     normalise: Callable[[dict], dict]
     restore: Callable[[dict], dict]
-    scale: Sequence[int]
+    scale: Sequence[float]
     methods: Sequence[str] = ("cubic", "sr")
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     degradations: Sequence[str] = ("box",)

@@ -99,7 +99,7 @@ class Plan:
     conditions: tuple[Condition, ...]
     methods: tuple[Method, ...]
     baseline: str
-    scale: tuple[int, ...]
+    scale: tuple[float, ...]
     seed: int
     assumed_profile: str | None
     ms_ssim_scales: int

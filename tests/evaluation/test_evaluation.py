@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
@@ -22,7 +23,8 @@ from medsr_monai.metrics import NIQEModel
 from medsr_monai.metrics.catalogue import catalogue
 from medsr_monai.networks import ConvolutionalFeatures, OnSlices
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes import write_volume
+from medsr_monai.transforms import ReorientToCanonicald
+from medsr_monai.volumes import LoadVolumed, write_volume
 from tests.evaluation.samples import AFFINE, NAMES, evaluation, scan, tiny_network, write_scans
 
 # Of the middle of S2, by the table that went before: PSNR and SSIM of cubic, then of sr.
@@ -291,6 +293,21 @@ def test_what_a_projection_assumes_can_be_wrong(tmp_path):
         assert (
             told[case, "gaussian_noise0"]["consistency_max"] < 1e-4 < blind[case, "gaussian_noise0"]["consistency_max"]
         )
+
+
+@pytest.mark.parametrize("scale", [(1, 1, 4), (3, 1, 2), (1, 1, 2.5)], ids=str)
+def test_any_scale_per_axis_is_evaluated(tmp_path, scale):
+    from medsr_monai.evaluation.report import write_report
+
+    load = Compose([LoadVolumed("hr"), ReorientToCanonicald("hr")])
+    cases = write_scans(tmp_path / "hr", (24, 24, 40))
+    run = evaluation(tmp_path, cases=cases, methods=["cubic", "cubic+exact"], scale=scale, load=load)
+    run.run()
+    cubic, exact = rows_of(run.folder)[:2]
+    assert exact["consistency_max"] < 1e-5 < cubic["consistency_max"] and exact["psnr"] > cubic["psnr"] > 10
+    with np.load(run.folder / "views" / f"{NAMES[0]}.box_noise0.npz") as views:
+        assert np.allclose(json.loads(str(views["meta"]))["lr_spacing_mm"], np.multiply(scale, (1, 1.1, 0.9)))
+    assert write_report(run.folder).is_file()
 
 
 def test_a_mask_chooses_the_voxels(tmp_path):

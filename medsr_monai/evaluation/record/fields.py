@@ -62,7 +62,7 @@ def parse(kind: type[T], content: Any, where: str = "it") -> T:
         return content
     if not isinstance(content, dict):
         raise DamagedError(f"{where} must be an object")
-    hints = _hints(kind)
+    hints = _hints(cast(Any, kind))
     given = {}
     for field in fields(kind):  # type: ignore[arg-type]
         is_optional = field.default is not MISSING or field.default_factory is not MISSING

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from medsr_monai.bundle.commands import cli
+from medsr_monai.evaluation.record.tables import CaseTable
 from medsr_monai.evaluation.report import page, write_report
 from medsr_monai.system.errors import InputError
-from tests.evaluation.report.runs import METHODS, Layout, summarise, write_run
+from medsr_reader_study import create_study
+from tests.evaluation.report.runs import METHODS, Layout, write_run, write_summary
 
 SECTIONS = ("summary", "compare", "plane", "cases", "panels", "spectra", "consistency", "matrix", "manifest")
 EVIL = "<script>alert(1)</script>&\"'"
@@ -133,7 +135,6 @@ def test_no_note_of_invention_without_the_dial(tmp_path: Path) -> None:
 
 
 def test_the_dials_settings_are_joined_in_order(whole: Path) -> None:
-    from medsr_monai.evaluation.record.tables import CaseTable
     from medsr_monai.evaluation.report.charts import dial_curves
 
     assert dial_curves(CaseTable.read(whole.parent).methods) == [["sr", "sr@0.5", "sr@1"]]
@@ -243,13 +244,20 @@ def test_a_run_with_little_in_it(tmp_path: Path) -> None:
         content["rows"][2]["bias"] = float("-inf")
 
     change(run / "cases.json", identical)
-    rows = json.loads((run / "cases.json").read_text())["rows"]
-    change(run / "summary.json", lambda c: c.update(rows=summarise(rows, ["psnr", "ssim", "bias"])))
+    write_summary(run, CaseTable.read(run))
     found = parsed(write_report(run))
     assert not {"compare", "panels", "matrix", "condition"} & set(found.ids())
     assert "no PSNR together with a perceptual distance" in found.text
     assert "no spectra" in found.text and "no residuals" in found.text
     assert "nan" not in found.text.lower().replace("means", "") and "[" not in found.text
+
+
+def test_pictures_of_single_slices_are_shown_in_one_plane(tmp_path: Path) -> None:
+    run = write_run(tmp_path, Layout(shape=(24, 20, 1), pictures=1))
+    html = write_report(run).read_text()
+    assert html.count("axial; frame") == 1 and "sagittal" not in html and "slice" in html
+    study = create_study(run, readers=1)
+    assert (study.n_items, study.n_slices) == (len(METHODS) + 1 + 1, 1)
 
 
 @pytest.mark.parametrize(
