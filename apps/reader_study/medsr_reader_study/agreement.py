@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -23,9 +22,6 @@ class Estimate:
     low: float | None = None
     high: float | None = None
     note: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def confusion(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def analyse_study(
         "agreement": [row for q in questions for row in _agreement_rows(q, first, readers, subjects, resampling)],
         "repeatability": [row for q in questions for row in _repeat_rows(q, ratings, readers)],
         "statements": list(_statements(key, readers, len(subjects), len({rating.case for rating in first}))),
-        "ratings": [_rating_row(rating, questions) for rating in ratings],
+        "ratings": [_rating_row(rating) for rating in ratings],
     }
 
 
@@ -152,7 +153,7 @@ def _agreement_rows(
             "statistic": statistic,
             "n_items": len(pictures),
             "n_readers": len(readers),
-            **estimate.as_dict(),
+            **asdict(estimate),
         }
 
 
@@ -176,14 +177,7 @@ def _repeat_rows(question: str, ratings: Sequence[Rating], readers: Sequence[int
         }
 
 
-def _rating_row(rating: Rating, questions: Sequence[str]) -> dict[str, Any]:
-    return {
-        "reader": rating.reader,
-        "item": rating.item,
-        "case": rating.case,
-        "subject": rating.subject,
-        "method": rating.method,
-        "repeat_of": rating.repeat_of,
-        **{question: rating.values[question] for question in questions},
-        "note": rating.note,
-    }
+def _rating_row(rating: Rating) -> dict[str, Any]:
+    row = asdict(rating)
+    values, note = row.pop("values"), row.pop("note")
+    return {**row, **values, "note": note}

@@ -89,10 +89,8 @@ def _digest(script: str) -> str:
 def _bundle(run: EvaluationRun) -> str:
     """Name and version of the bundle, where the manifest has them."""
     bundle = run.manifest.content.get("bundle")
-    if isinstance(bundle, Mapping):
-        return " ".join(str(bundle[key]) for key in ("name", "version") if key in bundle)
-    version = run.manifest.content.get("bundle_version", run.manifest.content.get("version", ""))
-    return f"{bundle} {version}".strip() if isinstance(bundle, str) and "/" not in bundle else ""
+    found = bundle if isinstance(bundle, Mapping) else {}
+    return " ".join(str(found[key]) for key in ("name", "version") if key in found)
 
 
 def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album | None, size_mb: str) -> str:

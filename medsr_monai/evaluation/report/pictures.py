@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 
 from medsr_monai.evaluation.plan import HR, LR
 from medsr_monai.evaluation.record.folder import ResultFolder
@@ -113,15 +113,6 @@ class Album:
     is_shrunk: bool = False
     is_thinned: bool = False
 
-    @property
-    def format(self) -> str:
-        return picture_format()
-
-
-def picture_format() -> str:
-    """WebP, or JPEG where Pillow was built without it."""
-    return "WebP" if features.check("webp") else "JPEG"
-
 
 class _TooLargeError(Exception):
     """The pictures do not fit under this encoding."""
@@ -134,11 +125,10 @@ class _Encoder:
     def __call__(self, grey: np.ndarray) -> str:
         """A data URI of grey levels (rows, columns) uint8."""
         file = io.BytesIO()
-        kind = picture_format()
-        Image.fromarray(grey).save(file, kind, quality=self.album.encoding.quality)
+        Image.fromarray(grey).save(file, "WebP", quality=self.album.encoding.quality)
         decoded = np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("L"))
         self.album.loss.add(grey, decoded)
-        uri = f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+        uri = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
         self.album.letters += len(uri)
         return uri
 
