@@ -88,10 +88,9 @@ def _hints(kind: Any) -> dict[str, Any]:
 def _value(kind: Any, value: Any, where: str, key: str) -> Any:
     """A field's value: finite numbers, None for others where None may be."""
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    if str in options and isinstance(value, str):
-        return value
-    if NoneType in options and value is None:
-        return None
+    for option in options:
+        if get_origin(option) is None and option not in (int, float, Any) and isinstance(value, option):
+            return value
     kind = next(option for option in reversed(options) if option is not NoneType)
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if isinstance(kind, type) and is_dataclass(kind):

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +19,22 @@ from medsr_monai.system.provenance import canonical_json, device_name, now, vers
 FORMAT = "medsr-evaluation-run"
 FILE = "run.json"
 RUNNING, COMPLETED, INTERRUPTED, FAILED = "running", "completed", "interrupted", "failed"
-ENDINGS = {INTERRUPTED: "was interrupted", FAILED: "ended with an error"}
+ENDINGS = {COMPLETED: "", INTERRUPTED: "was interrupted", FAILED: "ended with an error"}
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """A manifest as a reader sees it: nested settings, versions and digests."""
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Nested settings, versions and digests, as JSON.
 
-    content: Mapping[str, Any]
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    with reading(folder / FILE) as content:
+        return content
 
-    @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """Read run.json.
 
-        Raises:
-            InputError: the file is missing or damaged.
-        """
-        with reading(folder / FILE) as content:
-            return cls(content)
-
-    @property
-    def is_completed(self) -> bool:
-        return self.content.get("status") == COMPLETED
-
-    @property
-    def ending(self) -> str:
-        """How a run that is not completed ended, or that it did not."""
-        return ENDINGS.get(str(self.content.get("status")), "has not ended, or was killed")
+def ending_of(manifest: Mapping[str, Any]) -> str:
+    """How a run that is not completed ended, or that it did not; empty for one that is."""
+    return ENDINGS.get(str(manifest.get("status")), "has not ended, or was killed")
 
 
 class ManifestWriter:

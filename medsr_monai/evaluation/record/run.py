@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from medsr_monai.evaluation.record.manifest import Manifest
+from medsr_monai.evaluation.record.manifest import read_manifest
 from medsr_monai.evaluation.record.tables import CaseTable, Spectra, Summary
 from medsr_monai.system.errors import InputError
 
@@ -15,7 +17,7 @@ class EvaluationRun:
     """All that a report shows, but for the pictures; numbers that are not finite are None."""
 
     folder: Path
-    manifest: Manifest
+    manifest: Mapping[str, Any]
     table: CaseTable
     summary: Summary
     spectra: Spectra
@@ -34,4 +36,4 @@ class EvaluationRun:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; name the one that `medsr evaluate --out` wrote")
         table = CaseTable.read(folder)
-        return cls(folder, Manifest.read(folder), table, Summary.read(folder, table), Spectra.read(folder, table))
+        return cls(folder, read_manifest(folder), table, Summary.read(folder, table), Spectra.read(folder, table))

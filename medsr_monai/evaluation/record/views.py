@@ -6,14 +6,14 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medsr_monai.evaluation.plan import HR, LR
-from medsr_monai.evaluation.record.fields import AGAIN
+from medsr_monai.evaluation.record.fields import AGAIN, DamagedError, parse
 from medsr_monai.evaluation.record.folder import write_arrays
 from medsr_monai.geometry.planes import PLANES, Picture, Plane, grey_levels, grey_window
 from medsr_monai.system.errors import InputError
@@ -21,6 +21,8 @@ from medsr_monai.system.errors import InputError
 MOST_SLICES = 32
 STACK_PLANE = PLANES[2]
 PLANE_OF = {plane.name: plane for plane in PLANES}
+# What numpy raises for a file that is none of its own, or half of one.
+DAMAGES = (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, DamagedError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +77,10 @@ class View:
         Raises:
             InputError: the folder cannot be written.
         """
-        meta: dict[str, Any] = {
-            "case": self.case,
-            "condition": self.condition,
-            "spacing_mm": list(self.spacing_mm),
-            "lr_spacing_mm": list(self.lr_spacing_mm),
-            "window": list(self.window),
-            "planes": [plane.name for plane in self.planes],
-            "stack_plane": self.stack_plane.name,
-            "stack_positions_mm": list(self.stack_positions_mm),
-            "images": list(self.stacks),
-        }
+        arrays = ("cuts", "stacks")
+        meta = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in arrays}
+        meta |= {"planes": [plane.name for plane in self.planes], "stack_plane": self.stack_plane.name}
+        meta["images"] = list(self.stacks)
         cuts = {f"plane/{image}/{plane}": cut for (image, plane), cut in self.cuts.items()}
         stacks = {f"stack/{image}": stack for image, stack in self.stacks.items()}
         write_arrays(path, {"meta": np.array(json.dumps(meta)), **cuts, **stacks})
@@ -101,41 +96,18 @@ class View:
             with np.load(path, allow_pickle=False) as arrays:
                 meta = json.loads(str(arrays["meta"]))
                 images, planes = meta["images"], meta["planes"]
-                view = cls(
-                    case=str(meta["case"]),
-                    condition=str(meta["condition"]),
-                    spacing_mm=_spacing("spacing_mm", meta),
-                    lr_spacing_mm=_spacing("lr_spacing_mm", meta),
-                    window=(float(meta["window"][0]), float(meta["window"][1])),
-                    planes=tuple(_plane("planes", name) for name in planes),
-                    stack_plane=_plane("stack_plane", meta["stack_plane"]),
-                    stack_positions_mm=tuple(float(mm) for mm in meta["stack_positions_mm"]),
-                    cuts={(name, plane): arrays[f"plane/{name}/{plane}"] for name in images for plane in planes},
-                    stacks={name: arrays[f"stack/{name}"] for name in images},
-                )
+                meta["planes"] = [_plane("planes", name) for name in planes]
+                meta["stack_plane"] = _plane("stack_plane", meta["stack_plane"])
+                meta["cuts"] = {(name, plane): arrays[f"plane/{name}/{plane}"] for name in images for plane in planes}
+                meta["stacks"] = {name: arrays[f"stack/{name}"] for name in images}
+                view = parse(cls, meta)
             _check(view)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            IndexError,
-            EOFError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
+        except DAMAGES as error:
             # numpy says "stack/sr is not a file in the archive", a table of keys only "images".
             reason = f"no {error.args[0]}".split(" is not ")[0] if isinstance(error, KeyError) else str(error)
             reason = " ".join(reason.split())[:100]
             raise InputError(f"{path}: damaged picture file ({reason}); {AGAIN}") from error
         return view
-
-
-def _spacing(key: str, meta: Mapping[str, Any]) -> tuple[float, ...]:
-    spacing = tuple(float(mm) for mm in meta[key])
-    if len(spacing) != 3 or not all(0 < mm < float("inf") for mm in spacing):
-        raise ValueError(f"{key} {meta[key]}: need three positive numbers")
-    return spacing
 
 
 def _plane(key: str, name: Any) -> Plane:
@@ -145,7 +117,10 @@ def _plane(key: str, name: Any) -> Plane:
 
 
 def _check(view: View) -> None:
-    if not 0 < view.window[1] - view.window[0] < float("inf"):
+    for key, spacing in {"spacing_mm": view.spacing_mm, "lr_spacing_mm": view.lr_spacing_mm}.items():
+        if len(spacing) != 3 or min(spacing) <= 0:
+            raise ValueError(f"{key} {list(spacing)}: need three positive numbers")
+    if len(view.window) != 2 or view.window[1] <= view.window[0]:
         raise ValueError(f"grey window {view.window}")
     for image in (LR, HR):
         if image not in view.stacks:

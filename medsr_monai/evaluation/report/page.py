@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from medsr_monai.evaluation.plan import Condition
+from medsr_monai.evaluation.record.manifest import ending_of
 from medsr_monai.evaluation.record.run import EvaluationRun
 from medsr_monai.evaluation.report.charts import (
     colour,
@@ -88,7 +89,7 @@ def _digest(script: str) -> str:
 
 def _bundle(run: EvaluationRun) -> str:
     """Name and version of the bundle, where the manifest has them."""
-    bundle = run.manifest.content.get("bundle")
+    bundle = run.manifest.get("bundle")
     found = bundle if isinstance(bundle, Mapping) else {}
     return " ".join(str(found[key]) for key in ("name", "version") if key in found)
 
@@ -111,8 +112,9 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
         album=album,
         stacks=[case.stacks for case in album.cases] if album else [],
         matrices=[(m, rows) for m, rows in matrices if rows] if len(run.table.conditions) > 1 else [],
-        manifest=list(manifest_rows(run.manifest.content)),
+        manifest=list(manifest_rows(run.manifest)),
         bundle=_bundle(run),
+        ending=ending_of(run.manifest),
         scale=" × ".join(f"{factor:g}" for factor in run.table.scale),
         invents=[m for m in run.table.methods.values() if m.perception is not None and m.perception > 0],
         colour=lambda image: colour(run, image),

@@ -316,7 +316,7 @@ def test_pictures_that_do_not_fit_their_table_are_refused(tmp_path: Path) -> Non
     meta = json.loads(str(arrays["meta"]))
     for edit, words in (
         ({"case": "somebody else"}, "pictures of 'somebody else'"),
-        ({"spacing_mm": [1, 0, 1]}, r"spacing_mm \[1, 0, 1\]: need three positive numbers"),
+        ({"spacing_mm": [1, 0, 1]}, r"spacing_mm \[1\.0, 0\.0, 1\.0\]: need three positive numbers"),
         ({"images": ["hr"]}, "no image 'lr'"),
         ({"stack_positions_mm": [1]}, "stack of 'lr'"),
         ({"planes": ["oblique"]}, "'oblique'"),
