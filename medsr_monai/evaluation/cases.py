@@ -140,11 +140,6 @@ class LoadedCase:
     hr: MetaTensor
     reference: Reference
 
-    @property
-    def spacing_mm(self) -> tuple[float, ...]:
-        """Size of a voxel, (3,)."""
-        return spacing_mm(self.hr)
-
     def measured(self, condition: Condition, plan: Plan) -> tuple[Measurement, tuple[float, ...]]:
         """Simulate the acquisition.
 

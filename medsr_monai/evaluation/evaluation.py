@@ -304,14 +304,7 @@ class Evaluation:
         )
         estimates = summarise(results, [*self.measures, *COSTS], plan.baseline, plan.resamples, plan.seed)
         sets = tuple(self._distances(plan.features)) if plan.features is not None else ()
-        summary = Summary(
-            baseline=plan.baseline,
-            confidence=CONFIDENCE,
-            resamples=plan.resamples,
-            seed=plan.seed,
-            estimates=estimates,
-            sets=sets,
-        )
+        summary = Summary(plan.baseline, CONFIDENCE, plan.resamples, plan.seed, estimates, sets)
         for part in (table, summary, Spectra.of(results)):
             part.write(self.folder)
         text = markdown(estimates, sets, self.measures, [*notes(plan, results), f"files: {self.folder}"])
@@ -325,16 +318,8 @@ class Evaluation:
             hr = [self.files.features_path(case.name, condition.name, HR) for case in self.plan.cases]
             for method in self.plan.names:
                 sr = [self.files.features_path(case.name, condition.name, method) for case in self.plan.cases]
-                value, n, described = frechet_of_files(sr, hr, features)
-                distance = SetDistance(
-                    condition=condition,
-                    method=method,
-                    measure="frechet_distance",
-                    value=value,
-                    n=n,
-                    features=described,
-                )
-                distances.append(distance)
+                found = frechet_of_files(sr, hr, features)
+                distances.append(SetDistance(condition, method, "frechet_distance", *found))
         return distances
 
 

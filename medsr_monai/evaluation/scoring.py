@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.evaluation.cases import Load, LoadedCase, load_case
+from medsr_monai.evaluation.cases import Load, LoadedCase, load_case, spacing_mm
 from medsr_monai.evaluation.distributions import sample_features
 from medsr_monai.evaluation.methods import Measurement, Networks, Upscaler
 from medsr_monai.evaluation.plan import HR, Case, Condition, Method, Plan
@@ -131,7 +131,7 @@ class Scorer:
                 self.after_each()
         if shown:
             lr = Picture(voxels_of(measured.lr / loaded.reference.unit), lr_spacing_mm)
-            hr = Picture(voxels_of(loaded.reference.hr), loaded.spacing_mm)
+            hr = Picture(voxels_of(loaded.reference.hr), spacing_mm(loaded.hr))
             view = draw_view(*task.part, lr, hr, voxels_of(loaded.reference.mask), shown)
             view.write(files.views_path(*task.part))
         return results

@@ -98,7 +98,7 @@ def create_study(
         "reference": table.baseline if table is not None and table.baseline in read else read[0],
         "questions": [asdict(question) for question in QUESTIONS],
         "cases": [{"case": case, "subject": subjects.get(case, case)} for case in views],
-        "readers": [{"reader": reader, "items": _key_items(items)} for reader, items in orders.items()],
+        "readers": [{"reader": reader, "items": list(map(asdict, items))} for reader, items in orders.items()],
     }
     # The identifiers within make it differ for every seed and choice.
     key["study"] = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
@@ -141,10 +141,6 @@ def _check(readers: int, layout: str, beside: str, blind_hr: bool, slices: int |
         raise InputError(f"--slices {slices}: need a whole number, 1 or more")
 
 
-def _key_items(items: Sequence[Item]) -> list[dict[str, Any]]:
-    return [{"item": i.id, "case": i.case, "method": i.method, "repeat_of": i.repeat_of} for i in items]
-
-
 def _form(
     study: str,
     reader: int,
@@ -160,6 +156,6 @@ def _form(
     for item in items:
         rated = {**packed[item.case, item.method], "label": label}
         number = aids.setdefault(item.case, len(aids)) if aid is not None else None
-        shown.append(form_item(item.id, views[item.case].stack_plane, rated, number))
+        shown.append(form_item(item.item, views[item.case].stack_plane, rated, number))
     beside = [{**packed[case, aid], "label": BESIDE[aid]} for case in aids if aid]
     return form_html(study, reader, shown, beside)

@@ -87,7 +87,7 @@ class Estimate:
         return {"condition": self.condition.name, **content.pop("condition"), **content}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SetDistance:
     """A distance between sets of images (Fréchet): one number a method, no interval.
 
@@ -111,7 +111,7 @@ class SetDistance:
         return {**asdict(self), "condition": self.condition.name}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Spectrum:
     """Power in dB of one image, a method's or the reference, by frequency."""
 

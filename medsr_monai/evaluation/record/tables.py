@@ -90,7 +90,7 @@ class CaseTable:
         return replace(table, results=results)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Summary:
     """``summary.json`` and ``summary.csv``: means over subjects with their intervals, and distances of sets of images.
 
@@ -152,7 +152,7 @@ class Spectra:
         curves = {}
         for result in results:
             for image, power in ((HR, result.hr_power_db), (result.method, result.power_db)):
-                curve = Spectrum(case=result.case, condition=result.condition, image=image, power_db=power)
+                curve = Spectrum(result.case, result.condition, image, power)
                 curves[result.case, result.condition, image] = curve
         return cls(tuple(band_frequencies()), tuple(curves.values()))
 

@@ -113,34 +113,28 @@ class Album:
     is_shrunk: bool = False
     is_thinned: bool = False
 
-
-class _TooLargeError(Exception):
-    """The pictures do not fit under this encoding."""
-
-
-class _Encoder:
-    def __init__(self, album: Album) -> None:
-        self.album = album
-
-    def __call__(self, grey: np.ndarray) -> str:
+    def encode(self, grey: np.ndarray) -> str:
         """A data URI of grey levels (rows, columns) uint8."""
         file = io.BytesIO()
-        Image.fromarray(grey).save(file, "WebP", quality=self.album.encoding.quality)
-        decoded = np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("L"))
-        self.album.loss.add(grey, decoded)
+        Image.fromarray(grey).save(file, "WebP", quality=self.encoding.quality)
+        self.loss.add(grey, np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("L")))
         uri = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
-        self.album.letters += len(uri)
+        self.letters += len(uri)
         return uri
 
     def shrunk(self, grey: np.ndarray) -> np.ndarray:
         """Grey levels with no side longer than the encoding's, averaged."""
         longest = max(grey.shape)
-        if longest <= self.album.encoding.side:
+        if longest <= self.encoding.side:
             return grey
-        self.album.is_shrunk = True
-        factor = self.album.encoding.side / longest
+        self.is_shrunk = True
+        factor = self.encoding.side / longest
         size = [max(1, round(n * factor)) for n in grey.shape]
         return np.asarray(Image.fromarray(grey).resize((size[1], size[0]), Image.Resampling.BOX))
+
+
+class _TooLargeError(Exception):
+    """The pictures do not fit under this encoding."""
 
 
 def _detail_box(view: View, plane: Plane) -> tuple[float, float, float, float]:
@@ -157,15 +151,15 @@ def _ordered(run: EvaluationRun, view: View) -> list[tuple[str, str]]:
     return [(LR, "input (LR)"), *methods, (HR, "HR, the truth")]
 
 
-def _plane_row(run: EvaluationRun, view: View, plane: Plane, encode: _Encoder) -> PlaneRow:
+def _plane_row(run: EvaluationRun, view: View, plane: Plane, album: Album) -> PlaneRow:
     hr = view.cut(HR, plane)
     panels = []
     for image, label in _ordered(run, view):
         picture = view.cut(image, plane)
         error = None
         if image in run.table.methods:
-            error = encode(encode.shrunk(grey_levels(np.abs(picture - hr), (0.0, encode.album.error_limit))))
-        grey = encode(encode.shrunk(grey_levels(picture, view.window)))
+            error = album.encode(album.shrunk(grey_levels(np.abs(picture - hr), (0.0, album.error_limit))))
+        grey = album.encode(album.shrunk(grey_levels(picture, view.window)))
         panels.append(Panel(image, label, grey, view.size_mm(image, picture, plane), error))
     return PlaneRow(plane, view.size_mm(HR, hr, plane), _detail_box(view, plane), panels)
 
@@ -182,20 +176,20 @@ def _atlas(slices: list[np.ndarray]) -> tuple[np.ndarray, int]:
     return tiles, across
 
 
-def _stacks(run: EvaluationRun, view: View, encode: _Encoder) -> dict[str, Any]:
+def _stacks(run: EvaluationRun, view: View, album: Album) -> dict[str, Any]:
     count = len(view.stack_positions_mm)
-    kept = np.unique(np.linspace(0, count - 1, min(count, encode.album.encoding.slices)).round().astype(int))
-    encode.album.is_thinned |= len(kept) < count
+    kept = np.unique(np.linspace(0, count - 1, min(count, album.encoding.slices)).round().astype(int))
+    album.is_thinned |= len(kept) < count
     images = []
     for image, label in _ordered(run, view):
         stack = view.stacks[image]
-        tiles, across = _atlas([encode.shrunk(stack[i]) for i in kept])
+        tiles, across = _atlas([album.shrunk(stack[i]) for i in kept])
         width_mm, height_mm = view.size_mm(image, stack, view.stack_plane)
         images.append(
             {
                 "name": image,
                 "label": label,
-                "atlas": encode(tiles),
+                "atlas": album.encode(tiles),
                 "across": across,
                 "down": -(-len(kept) // across),
                 "width_mm": width_mm,
@@ -250,11 +244,10 @@ def make_album(run: EvaluationRun, letters: int) -> Album | None:
     error_limit = _error_limit(run, paths)
     for encoding in LADDER:
         album = Album(encoding, error_limit)
-        encode = _Encoder(album)
         try:
             for number, view in enumerate(_views(run, paths), start=1):
-                rows = [_plane_row(run, view, plane, encode) for plane in view.planes]
-                album.cases.append(CasePictures(view.case, view.condition, rows, _stacks(run, view, encode)))
+                rows = [_plane_row(run, view, plane, album) for plane in view.planes]
+                album.cases.append(CasePictures(view.case, view.condition, rows, _stacks(run, view, album)))
                 if album.letters / number * len(paths) > letters:
                     raise _TooLargeError
         except _TooLargeError:
