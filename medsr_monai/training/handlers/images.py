@@ -64,7 +64,9 @@ class ThreePlaneImages:
             lr, sr, hr = (output[key].detach().as_subclass(Tensor).float() for key in ("image", "pred", "label"))
             for name, image in {"image": lr, "pred": sr, "label": hr}.items():
                 if image.ndim != 4:
-                    raise InputError(f"case {item['case']}: '{name}' has shape {tuple(image.shape)}: need (C, X, Y, Z)")
+                    raise InputError(
+                        f"case {item['case']}: '{name}' has shape {tuple(image.shape)}, but need (C, X, Y, Z)"
+                    )
             cubic = cubic_bspline(lr[None], hr.shape[1:])[0]
             self.draw(str(item["case"]), state.epoch, *(image[0].cpu().numpy() for image in (lr, cubic, sr, hr)))
             self.drawn += 1
