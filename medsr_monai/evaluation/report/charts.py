@@ -125,12 +125,13 @@ def draw_plane(run: EvaluationRun, condition: Condition) -> Markup | None:
     for name, (across, up, x, y) in found.items():
         at = (plot.x(x), plot.y(y))
         numbers = f"{name}: {Format(2)(x)} {psnr.unit}, {Format.of([y])(y)} {measure.unit}".rstrip()
-        clip = [min(max(plot.x(v), plot.left), plot.right) for v in (across.low, across.high) if v is not None]
-        if len(clip) == 2:
-            plot.line([(clip[0], at[1]), (clip[1], at[1])], f"{colour(run, name)} interval")
-        clip = [min(max(plot.y(v), plot.top), plot.bottom) for v in (up.low, up.high) if v is not None]
-        if len(clip) == 2:
-            plot.line([(at[0], clip[0]), (at[0], clip[1])], f"{colour(run, name)} interval")
+        line = f"{colour(run, name)} interval"
+        if across.low is not None and across.high is not None:
+            ends = (min(max(plot.x(end), plot.left), plot.right) for end in (across.low, across.high))
+            plot.line([(end, at[1]) for end in ends], line)
+        if up.low is not None and up.high is not None:
+            ends = (min(max(plot.y(end), plot.top), plot.bottom) for end in (up.low, up.high))
+            plot.line([(at[0], end) for end in ends], line)
         title = Markup("<title>{}</title>").format(numbers)
         plot.add("circle", title, cx=at[0], cy=at[1], r=5, class_=f"{colour(run, name)} point")
     _place_labels(plot, [_Point(name, plot.x(x), plot.y(y)) for name, (_, _, x, y) in found.items()])
