@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medsr_monai.system.errors import InputError
+from medsr_monai.system.errors import InputError, find_input_error
 
 
 def bundle_folders() -> list[Path]:
@@ -53,6 +54,18 @@ def bundle_identity(root: str | Path) -> str:
     return f"{Path(root).resolve().name} {version}"
 
 
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Bad input is raised as such, out of the errors that MONAI wraps it in."""
+    try:
+        yield
+    except Exception as error:
+        cause = find_input_error(error)
+        if cause is None or cause is error:
+            raise
+        raise InputError(str(cause)) from error
+
+
 def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrides: Any) -> None:
     """Run a bundle's workflow with some of its top-level keys replaced.
 
@@ -61,6 +74,9 @@ def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrid
         configs: names of its configurations, or paths of others, each laid over those before.
         kind: ``inference`` or ``train``, of which evaluation is an overlay.
         overrides: keys to replace.
+
+    Raises:
+        InputError: bad input.
     """
     from monai.bundle import ConfigWorkflow
 
@@ -74,9 +90,10 @@ def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrid
         bundle_root=str(root),
         **overrides,
     )
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+    with plain_errors():
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
 
 
 def run_inference(root: Path, **overrides: Any) -> None:

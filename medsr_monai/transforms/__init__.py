@@ -1,12 +1,9 @@
 """MONAI dictionary transforms: thin wrappers that bring the physics and the geometry into a bundle's JSON."""
 
-from medsr_monai.acquisition.drawing import AcquisitionDraw, AcquisitionRange, patch_matrix
-from medsr_monai.acquisition.noise import add_rician_noise
 from medsr_monai.transforms.intensity import (
     DenoiseCurvatureFlowd,
     NormaliseIntensityd,
     RestoreIntensityd,
-    intensity_window,
 )
 from medsr_monai.transforms.measurement import Acquired, RandAcquired
 from medsr_monai.transforms.spatial import (
@@ -16,13 +13,10 @@ from medsr_monai.transforms.spatial import (
     RandForegroundCropd,
     ReorientToCanonicald,
     RequireSized,
-    UpscaledGridd,
 )
 
 __all__ = [
     "Acquired",
-    "AcquisitionDraw",
-    "AcquisitionRange",
     "CropToMultipled",
     "DenoiseCurvatureFlowd",
     "ForegroundIndexd",
@@ -33,8 +27,4 @@ __all__ = [
     "ReorientToCanonicald",
     "RequireSized",
     "RestoreIntensityd",
-    "UpscaledGridd",
-    "add_rician_noise",
-    "intensity_window",
-    "patch_matrix",
 ]

@@ -24,7 +24,7 @@ from medsr_monai.bundle.commands.arguments import (
     refuse_unknown,
 )
 from medsr_monai.bundle.workflows import bundle_root, find_bundles, run_evaluation, run_inference
-from medsr_monai.system.errors import INTERRUPTED, InputError, exit_with, find_input_error
+from medsr_monai.system.errors import InputError, exit_if_told
 
 RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."
 EXAMPLE_NOTE = (
@@ -151,12 +151,18 @@ def degrade(
     check_numbers(noise=noise, fwhm_mm=fwhm_mm, gap_mm=gap_mm, seed=seed)
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"--seed {seed}: must be a whole number, 0 or more")
-    from medsr_monai.transforms import Acquired
-    from medsr_monai.volumes import LoadVolumed, SaveVolumed
+    import numpy as np
 
+    from medsr_monai.geometry import Grid
+    from medsr_monai.transforms import Acquired
+    from medsr_monai.volumes import LoadVolumed, read_info, refuse_overwriting, write_volume
+
+    refuse_overwriting(hr, lr)
     acquired = Acquired("hr", scale=scale, profile=profile, noise=noise, seed=seed, fwhm_mm=fwhm_mm, gap_mm=gap_mm)
-    data = acquired(LoadVolumed("hr")({"hr": str(hr)}))
-    SaveVolumed("lr", output_file=str(lr), dtype=output_dtype)(data)
+    measured = acquired(LoadVolumed("hr")({"hr": str(hr)}))["lr"]
+    voxels = np.moveaxis(measured.numpy(), 0, -1)
+    grid = Grid(voxels.shape[:-1], measured.affine.numpy())
+    write_volume(lr, voxels[..., 0] if voxels.shape[-1] == 1 else voxels, grid, read_info(hr), output_dtype)
 
 
 @SetParseFns(
@@ -331,14 +337,9 @@ def main() -> None:
         command = parse_command(commands)
         if command is not None:
             command()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
-    except Exception as error:
-        cause = find_input_error(error)
-        if cause is None:
-            raise
-        exit_with(cause)
+    except (Exception, KeyboardInterrupt) as error:
+        exit_if_told(error)
+        raise
 
 
 if __name__ == "__main__":

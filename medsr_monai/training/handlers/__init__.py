@@ -1,6 +1,5 @@
 """Handlers of an engine: checkpoints, pictures, a manifest of the run, and the preparation of MLflow."""
 
-from medsr_monai.system.json_files import save_atomically
 from medsr_monai.training.handlers.checkpoint import CHECKPOINT_NAME, BestCheckpoint, ResumableCheckpoint
 from medsr_monai.training.handlers.images import ThreePlaneImages
 from medsr_monai.training.handlers.manifest import RunManifest
@@ -13,5 +12,4 @@ __all__ = [
     "RunManifest",
     "ThreePlaneImages",
     "prepare_mlflow",
-    "save_atomically",
 ]

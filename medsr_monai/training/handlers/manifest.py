@@ -15,7 +15,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from medsr_monai.system.errors import InputError
+from medsr_monai.system.errors import InputError, said_once
 from medsr_monai.system.json_files import first_line, read_json, write_json
 from medsr_monai.system.provenance import canonical_json, device_name, file_digest, now, versions
 
@@ -52,7 +52,7 @@ class RunManifest:
 
     Args:
         path: the JSON file.
-        config: all settings of the run; in a bundle ``medsr_monai.bundle.configuration.merged_config``.
+        config: all settings of the run; in a bundle ``medsr_monai.merged_config``.
         splits: files by set, e.g. ``train``, ``val`` and ``test``.
         seed: of all randomness.
         device: device of the run.
@@ -97,11 +97,12 @@ class RunManifest:
         """Run the trainer and record how it ended, also after an error, Ctrl-C, or before its first iteration.
 
         Ignite's event for errors does not work here, because the first handler that raises the error again hides it
-        from the others.
+        from the others. Bad input is raised, and not logged with a traceback as well.
         """
         self._note_position(trainer)
         try:
-            trainer.run()
+            with said_once():
+                trainer.run()
         except BaseException as error:
             if idist.get_rank() == 0:
                 with suppress(InputError):  # an error of the record must not hide the error that ended the run
