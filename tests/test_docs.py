@@ -19,10 +19,7 @@ SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 JSON = re.compile(r"^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LONGEST_PROSE = 119
-TO_BE_WRAPPED = {
-    *("README.md", "CONTRIBUTING.md", "docs/evaluation.md", "docs/pacs.md", "docs/reader-study.md"),
-    *("docs/report.md", "docs/training.md"),
-}
+TO_BE_WRAPPED = {"README.md", "CONTRIBUTING.md", "docs/training.md"}
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
