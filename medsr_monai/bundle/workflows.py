@@ -12,10 +12,32 @@ from typing import Any
 from medsr_monai.system.errors import InputError
 
 
+def shipped_folder(kind: str = "bundles") -> Path:
+    """Where the package's own ``bundles`` or ``configs`` lie: within it where it is installed, else in the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    return package / kind if (package / kind).is_dir() else package.parent / kind
+
+
+def own_folders() -> list[Path]:
+    """Where the user keeps bundles: ``MEDSR_BUNDLES``, several folders as in PATH."""
+    return [Path(part) for part in os.environ.get("MEDSR_BUNDLES", "").split(os.pathsep) if part]
+
+
 def bundle_folders() -> list[Path]:
-    """Where bundles are looked for: ``MEDSR_BUNDLES`` (several folders as in PATH), then the checkout."""
-    named = [Path(part) for part in os.environ.get("MEDSR_BUNDLES", "").split(os.pathsep) if part]
-    return [*named, Path(__file__).resolve().parents[2] / "bundles"]
+    """Where bundles are looked for: the user's folders, then the package's own."""
+    return [*own_folders(), shipped_folder()]
+
+
+def overlay_file(name: str) -> Path:
+    """An overlay: a file, or the name of one of the package's own, such as ``network_edsr``.
+
+    Raises:
+        InputError: there is neither.
+    """
+    for path in (Path(name), shipped_folder("configs") / f"{name.removesuffix('.json')}.json"):
+        if path.is_file():
+            return path
+    raise InputError(f"{name}: no such file, nor an overlay in {shipped_folder('configs')}")
 
 
 def find_bundles() -> dict[str, Path]:

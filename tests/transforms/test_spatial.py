@@ -234,6 +234,17 @@ def test_all_permutations_are_drawn_and_are_permutations():
     assert seen == expected
 
 
+@pytest.mark.parametrize(
+    ("scale", "orders"),
+    [((1, 1, 4), {(0, 1, 2), (1, 0, 2)}), ((2, 1, 2), {(0, 1, 2), (2, 1, 0)}), ((1, 2, 3), {(0, 1, 2)})],
+)
+def test_only_axes_of_one_scale_are_exchanged(scale, orders):
+    image = labelled((4, 4, 4))
+    permuted = RandAxisPermuted("hr", scale=scale).set_random_state(0)
+    seen = {tuple(permuted({"hr": image})["hr"].flatten().tolist()) for _ in range(40)}
+    assert seen == {tuple(image[0].permute(order).flatten().tolist()) for order in orders}
+
+
 def test_all_keys_are_permuted_alike_and_replayed():
     image = labelled((3, 3, 3), 2)
     for seed in range(8):
@@ -253,6 +264,13 @@ def test_an_image_smaller_than_a_patch_is_named(shape, axis):
     image = MetaTensor(torch.zeros(1, *shape), meta={"filename_or_obj": "folder/sub-07_T1w.nii.gz"})
     with pytest.raises(InputError, match=rf"sub-07_T1w\.nii\.gz: axis {axis} has {shape[axis]} voxels .* patch has 8"):
         RequireSized("hr", 8)({"hr": image})
+
+
+def test_a_patch_of_one_slice_asks_for_no_more_than_one():
+    image = MetaTensor(torch.zeros(1, 8, 8, 1))
+    RequireSized("hr", (8, 8, 1))({"hr": image})
+    with pytest.raises(InputError, match="axis 1 has 8 voxels .* patch has 9"):
+        RequireSized("hr", (8, 9, 1))({"hr": image})
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (30, 8, 9)])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class ThreePlaneImages:
     """One picture per case and validation: the input, cubic B-spline, the result, the reference and the error.
 
-    Rows are the middle axial, coronal and sagittal slices; the input is shown with its own voxels. Pictures lie under
+    Rows are the middle axial, coronal and sagittal slices, one row for an image of two axes; the input is shown with its own voxels. Pictures lie under
     ``cases/CASE`` at the trainer's epoch, which MONAI's ``ValidationHandler`` hands to its evaluator.
 
     Args:
@@ -63,10 +63,12 @@ class ThreePlaneImages:
                 return
             lr, sr, hr = (output[key].detach().as_subclass(Tensor).float() for key in ("image", "pred", "label"))
             for name, image in {"image": lr, "pred": sr, "label": hr}.items():
-                if image.ndim != 4:
-                    raise InputError(f"case {item['case']}: '{name}' has shape {tuple(image.shape)}: need (C, X, Y, Z)")
+                if image.ndim not in (3, 4):
+                    shape = tuple(image.shape)
+                    raise InputError(f"case {item['case']}: '{name}' has shape {shape}: need (C, X, Y) or (C, X, Y, Z)")
             cubic = cubic_bspline(lr[None], hr.shape[1:])[0]
-            self.draw(str(item["case"]), state.epoch, *(image[0].cpu().numpy() for image in (lr, cubic, sr, hr)))
+            shown = (image[0].cpu().numpy() for image in (lr, cubic, sr, hr))
+            self.draw(str(item["case"]), state.epoch, *(np.atleast_3d(image) for image in shown))
             self.drawn += 1
 
     def draw(self, case: str, epoch: int, lr: np.ndarray, cubic: np.ndarray, sr: np.ndarray, hr: np.ndarray) -> None:
