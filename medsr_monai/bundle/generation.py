@@ -2,10 +2,11 @@
 
 The rule, for every file of ``bundles/shared/``:
 
-1. A text ``<fact>`` gives way to that fact: a value of ``bundle.json``, or one that follows from it (`facts`). In a list,
-   the items of a fact that is a list stand in its place. A fact that is null takes its key or its item with it.
-2. ``configs`` in ``bundle.json`` is laid over the result as MONAI lays overlays: ``{"train": {"loss": ...}}`` replaces the
-   value of a key, ``loss#beta`` reaches into it. A name that ``shared/`` has not is a configuration of the bundle's own.
+1. A text ``<fact>`` gives way to that fact: a value of ``bundle.json``, or one that follows from it (`facts`). In a
+   list, the items of a fact that is a list stand in its place. A fact that is null takes its key or item with it.
+2. ``configs`` in ``bundle.json`` is laid over the result as MONAI lays overlays: ``{"train": {"loss": ...}}`` replaces
+   the value of a key, and ``loss#beta`` reaches into it. A name that ``shared/`` does not have is a configuration of
+   the bundle's own.
 
 What comes out refers to neither: a bundle's folder works wherever it is copied to.
 """
@@ -115,7 +116,6 @@ def _of_the_metadata(own: Mapping[str, Any]) -> dict[str, Any]:
     scale = own["scale"]
     trained_for = {key: own.get(key) for key in ("anatomy", "contrasts", "trained_spacing_mm")}
     return {
-        "factors": "x".join(map(str, scale)),
         "any_size": ["*"] * len(scale),
         "upscaled_size": ["n" if factor == 1 else f"{factor}*n" for factor in scale],
         "trained_for": {key: value for key, value in trained_for.items() if value},
@@ -170,7 +170,10 @@ def generated(root: Path, shared: Path | None = None) -> dict[str, str]:
     """
     shared = shared or shared_folder()
     own = own_facts(root)
-    known, overlays = facts(own), dict(own.get("configs", {}))
+    try:
+        known, overlays = facts(own), dict(own.get("configs", {}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{root / OWN}: {error} is missing or of another form; see docs/training.md") from error
     texts = {path.name: path.read_text("utf-8") for path in sorted(shared.glob("*.conf"))}
     for path in sorted(shared.glob("*.json")):
         config = filled(read_json(path, "restore the file"), known)

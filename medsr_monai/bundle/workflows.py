@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,18 @@ def bundle_root(bundle: str) -> Path:
     )
 
 
+def has_weights(root: Path) -> bool:
+    """Whether a bundle is trained."""
+    return (root / "models" / "model.pt").is_file()
+
+
+def training_commands(root: Path) -> tuple[str, str]:
+    """The lines that train a bundle and give it the weights."""
+    at = shlex.quote(str(root))
+    train = f"python -m monai.bundle run --bundle_root {at} --dataset_dir FOLDER --config_file {at}/configs/train.json"
+    return train, f"cp {at}/runs/fidelity/model.pt {at}/models/model.pt"
+
+
 def bundle_identity(root: str | Path) -> str:
     """Name and version of a bundle, as a result says what made it.
 
@@ -102,7 +115,15 @@ def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrid
 
 
 def run_inference(root: Path, **overrides: Any) -> None:
-    """Run a bundle's inference workflow with some of its top-level keys replaced."""
+    """Run a bundle's inference workflow with some of its top-level keys replaced.
+
+    Raises:
+        InputError: the bundle is not trained, and no other weights are given.
+    """
+    if "checkpoint" not in overrides and not has_weights(root):
+        raise InputError(
+            f"bundle '{root.name}': has no weights yet; train it: {'; then '.join(training_commands(root))}"
+        )
     run_workflow(root, ["inference.json"], "inference", **overrides)
 
 

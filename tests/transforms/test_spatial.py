@@ -269,7 +269,7 @@ def test_an_image_smaller_than_a_patch_is_named(shape, axis):
 def test_a_patch_of_one_slice_asks_for_no_more_than_one():
     image = MetaTensor(torch.zeros(1, 8, 8, 1))
     RequireSized("hr", (8, 8, 1))({"hr": image})
-    with pytest.raises(InputError, match="axis 1 has 8 voxels .* patch has 9"):
+    with pytest.raises(InputError, match=r"axis 1 has 8 voxels .* patch has 9"):
         RequireSized("hr", (8, 9, 1))({"hr": image})
 
 

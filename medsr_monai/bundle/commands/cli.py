@@ -11,6 +11,7 @@ from typing import Any
 
 from fire.decorators import SetParseFns
 
+from medsr_monai.bundle.commands import bundle as own_bundle
 from medsr_monai.bundle.commands import dicom as conversion
 from medsr_monai.bundle.commands.arguments import (
     absolute,
@@ -23,7 +24,7 @@ from medsr_monai.bundle.commands.arguments import (
     parse_command,
     refuse_unknown,
 )
-from medsr_monai.bundle.workflows import bundle_root, find_bundles, run_evaluation, run_inference
+from medsr_monai.bundle.workflows import bundle_root, find_bundles, has_weights, run_evaluation, run_inference
 from medsr_monai.system.errors import INTERRUPTED, InputError, exit_with, find_input_error
 
 RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."
@@ -238,7 +239,8 @@ def bundles() -> None:
     for name, root in sorted(find_bundles().items()):
         try:
             metadata = json.loads((root / "configs" / "metadata.json").read_text())
-            print(f"{name}  {metadata['version']}  {metadata['task']}\n    {root}")
+            state = "" if has_weights(root) else "  (not trained yet: no weights)"
+            print(f"{name}  {metadata['version']}  {metadata['task']}{state}\n    {root}")
         except (OSError, ValueError, KeyError, TypeError):
             print(f"{name}  (damaged metadata.json)\n    {root}")
 
@@ -312,6 +314,7 @@ COMMANDS: dict[str, Any] = {
     "fit-niqe": fit_niqe,
     "report": report,
     "dicom": {"list": conversion.list_series, "read": conversion.read, "write": conversion.write},
+    "bundle": {"create": own_bundle.create, "build": own_bundle.build},
     "bundles": bundles,
     "demo": demo,
 }

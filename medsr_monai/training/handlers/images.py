@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class ThreePlaneImages:
     """One picture per case and validation: the input, cubic B-spline, the result, the reference and the error.
 
-    Rows are the middle axial, coronal and sagittal slices, one row for an image of two axes; the input is shown with its own voxels. Pictures lie under
-    ``cases/CASE`` at the trainer's epoch, which MONAI's ``ValidationHandler`` hands to its evaluator.
+    Rows are the middle axial, coronal and sagittal slices; an image of two axes has one row. The input is shown with
+    its own voxels. Pictures lie under ``cases/CASE`` at the trainer's epoch, which MONAI's ``ValidationHandler`` hands
+    to its evaluator.
 
     Args:
         log_dir: TensorBoard's folder, which may be that of MONAI's ``TensorBoardStatsHandler``.

@@ -16,6 +16,8 @@ from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.geometry import Grid, corner_error_mm
 from medsr_monai.volumes import read_volume, write_volume
 
+CREATED_BUNDLES = ("thin_ct",)
+
 
 def inference_of(bundle: Path, weights: Path, **settings: Any) -> ConfigWorkflow:
     known = those_known(parser_of(bundle, "inference"), {**TINY_NETWORK, "progress": False})

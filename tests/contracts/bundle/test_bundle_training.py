@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundle_contract import SUBJECTS, TINY_TRAINING, parser_of, scan, those_known, workflow_of
+from bundle_contract import CREATED, SUBJECTS, TINY_TRAINING, parser_of, scan, those_known, workflow_of
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from medsr_monai.geometry import Grid
 from medsr_monai.volumes import write_volume
+
+CREATED_BUNDLES = tuple(CREATED)
 
 
 def count_iterations(workflow: ConfigWorkflow) -> list[float]:
@@ -145,12 +147,12 @@ def test_a_training_image_that_does_not_serve_is_one_line_and_status_2(bundle, t
         ({"patch_size": 9}, "patch_size 9"),
         ({"learning_rate": "fast"}, "learning_rate 'fast'"),
         ({"profile": "foo"}, "profile 'foo'"),
-        ({"split": {"train": ["sub-01"], "val": ["sub-03"]}}, "sub-03_T1w.nii.gz: axis 2 has 10 voxels"),
+        ({"split": {"train": ["sub-01"], "val": ["sub-03"]}}, "sub-03_T1w.nii.gz: axis 1 has 10 voxels"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_bad_settings_are_one_line_and_status_2_before_training(bundle, tmp_path, capsys, setting, said):
-    for index, shape in enumerate([(24, 24, 24), (24, 24, 24), (24, 24, 10)]):
+    for index, shape in enumerate([(24, 24, 24), (24, 24, 24), (24, 10, 24)]):
         path = tmp_path / "data" / f"{SUBJECTS[index]}_T1w.nii.gz"
         write_volume(path, scan(index, shape), Grid(shape, np.eye(4)))
     known = those_known(parser_of(bundle, "train"), TINY_TRAINING)
