@@ -35,7 +35,7 @@ def overlay_file(name: str) -> Path:
     Raises:
         InputError: there is neither.
     """
-    for path in (Path(name), shipped_folder("configs") / f"{name.removesuffix('.json')}.json"):
+    for path in (Path(name).expanduser(), shipped_folder("configs") / f"{name.removesuffix('.json')}.json"):
         if path.is_file():
             return path
     raise InputError(f"{name}: no such file, nor an overlay in {shipped_folder('configs')}")

@@ -19,8 +19,8 @@ from medsr_monai.bundle.commands.arguments import (
     command_words,
     is_asked_for_help,
     listed,
-    listed_files,
     listed_numbers,
+    listed_overlays,
     parse_command,
     refuse_unknown,
 )
@@ -198,7 +198,8 @@ def evaluate(
         baseline: method that gains are taken to; default is cubic.
         profile: acquisition that projections assume; default is the simulated one, which nobody knows of a real scan.
         subjects: subject by file name where it does not tell, as {'a.nii.gz': 'S1'}; None leaves a file out.
-        config: more configurations to lay over the bundle's, separated by commas: learned baselines, a feature network.
+        config: more configurations to lay over the bundle's, separated by commas: files, or names of the package's own
+            overlays, such as ``evaluate_baselines`` or ``evaluate_perceptual``.
         workers: processes; default is one a core.
         pictures: cases to keep pictures of for the report.
         seed: of noise and bootstrap.
@@ -215,7 +216,7 @@ def evaluate(
     overrides = {} if device is None else {"device": str(device)}
     run_evaluation(
         bundle_root(str(bundle)),
-        listed_files("config", config),
+        listed_overlays(config),
         cases=sorted(file for group in groups.values() for file in group),
         output_dir=str(absolute(str(out))),
         methods=listed(str(methods)),
