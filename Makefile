@@ -34,10 +34,10 @@ demo: $(CORE)  ## run the main job, on your own image with INPUT=scan.nii.gz
 	@$(BIN)/medsr demo --output_dir "$$OUTPUT_DIR" $${INPUT:+--input "$$INPUT"}
 
 test: $(DEV)  ## run the tests; those on real images need MEDSR_DATA
-	@$(BIN)/python -m pytest -m "not slow" --durations=10
+	@$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal --durations=10
 
 test-slow: $(DEV)  ## run the slow tests as well
-	@$(BIN)/python -m pytest --durations=10
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations=10
 
 lint: $(DEV)  ## formatting, lint, types, import rooms
 	@$(BIN)/ruff format --check .
