@@ -7,8 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 from packaging.requirements import Requirement
@@ -93,10 +94,30 @@ def test_names_of_the_pacs_are_loaded_when_asked_for(name):
     assert getattr(pacs, name).__name__ == name
 
 
-@pytest.mark.parametrize("name", sorted(set(medsr_monai.__all__) - {"__version__"}))
-def test_public_names_are_loaded_when_asked_for(name):
-    assert name in dir(medsr_monai)
-    assert getattr(medsr_monai, name).__name__ == name
+def public_names(module: str) -> set[str]:
+    """The classes and functions that a room of the package declares; its constants stay there."""
+    room = import_module(f"medsr_monai.{module}")
+    found = {name: getattr(room, name) for name in room.__all__}
+    return {name for name, value in found.items() if getattr(value, "__module__", "").startswith("medsr_monai.")}
+
+
+@pytest.mark.parametrize("module", medsr_monai.ROOMS)
+def test_public_names_are_those_that_their_room_declares(module):
+    listed = medsr_monai.ROOMS[module].split()
+    assert set(listed) == public_names(module) and len(set(listed)) == len(listed)
+    for name in listed:
+        assert name in dir(medsr_monai) and getattr(medsr_monai, name).__name__ == name
+        assert locate(f"medsr_monai.{name}") is getattr(medsr_monai, name), "as MONAI finds a _target_"
+
+
+def test_every_room_s_names_are_public_and_none_is_there_twice():
+    names = [name for names in medsr_monai.ROOMS.values() for name in names.split()]
+    assert sorted(names) == sorted(set(names)) and set(medsr_monai.__all__) == {"__version__", *names}
+    # The ground; what takes part in one flow alone; and the command.
+    inner = {"system", "upscaling.convolution", "volumes.dicom", "evaluation.record", "bundle", "bundle.commands"}
+    folder = Path(medsr_monai.__file__).parent
+    rooms = {".".join(path.parent.relative_to(folder).parts) for path in folder.glob("*/**/__init__.py")}
+    assert rooms - inner == {module for module in medsr_monai.ROOMS if not module.startswith("bundle.")}
 
 
 def test_unknown_names_are_attribute_errors():

@@ -11,6 +11,8 @@ from torch import nn
 
 from medsr_monai.bundle.workflows import overlay_file
 
+__all__ = ["trained_baselines"]
+
 
 def overlay_network(name: str, scale: Sequence[int]) -> nn.Module:
     """The network that an overlay puts in the place of a bundle's, without weights.

@@ -15,8 +15,11 @@ from monai.bundle import ConfigParser
 from monai.bundle.properties import InferProperties, TrainProperties
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
+from medsr_monai.bundle.settings import CROSS_CHECKS, SETTINGS, check_settings
 from medsr_monai.bundle.workflows import bundle_identity
 from medsr_monai.system.errors import InputError, find_input_error
+
+__all__ = ["build", "check_configuration", "describe_algorithm", "merged_config"]
 
 # What MONAI looks up by itself: a workflow's steps, the properties of bundles, the settings of `--tracking`.
 PROPERTIES = cast(list[dict[str, Any]], [*TrainProperties.values(), *InferProperties.values()])
@@ -59,7 +62,7 @@ def active_parser() -> ConfigParser:
 def merged_config() -> dict[str, Any]:
     """The configuration that is being parsed, overlays and command-line settings merged, before it is evaluated.
 
-    For ``{"_target_": "medsr_monai.bundle.configuration.merged_config"}`` in a bundle's JSON.
+    For ``{"_target_": "medsr_monai.merged_config"}`` in a bundle's JSON.
 
     Raises:
         InputError: called by no ``ConfigParser``.
@@ -83,29 +86,54 @@ def unread_keys(config: Mapping[str, Any]) -> list[str]:
     return [key for key in config if not key.startswith("_") and key not in known]
 
 
-def check_keys(*overlaid: str | Path) -> None:
-    """Refuse a setting that nothing reads: a misspelt one, which MONAI takes for a new one; and a text it changed.
+def check_configuration() -> None:
+    """Check the configuration that is being parsed: its keys, its texts, and every setting in it that has a check.
 
-    Args:
-        overlaid: other configurations that the same overlays are made for: their keys may be there unread.
+    A bundle's JSON calls it first in ``initialize``. It needs no data, and builds no network.
 
     Raises:
-        InputError: the first such key, with the one that may be meant; or a text with '#'.
+        InputError: a setting that nothing reads: a misspelt one, which MONAI takes for a new one; a text with '#'; or
+            the first setting that cannot serve, alone or with another.
     """
-    config = active_parser().get()
+    parser = active_parser()
+    config = parser.get()
+    _refuse_changed_texts(config)
+    _refuse_unread_keys(config, parser)
+    # What an expression makes of a bad setting is an error that does not name it: plain values come first.
+    for name in sorted((key for key in SETTINGS if key in config), key=lambda key: _is_evaluated(config[key])):
+        check_settings(**{name: parser.get_parsed_content(name)})
+    for check in CROSS_CHECKS:
+        names = inspect.signature(check).parameters
+        if all(name in config for name in names):
+            check(**{name: parser.get_parsed_content(name) for name in names})
+
+
+def _is_evaluated(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(("$", "@", "%"))
+
+
+def _refuse_changed_texts(config: Mapping[str, Any]) -> None:
     for key, value in config.items():
         # MONAI writes "#" as "::" in every text, not in references alone: results would land in another folder.
-        if isinstance(value, str) and not value.startswith(("$", "@", "%")) and ("#" in value or "::" in value):
+        if isinstance(value, str) and not _is_evaluated(value) and ("#" in value or "::" in value):
             name = value.replace("::", "#")
             raise InputError(f"{key} '{name}': MONAI reads '#' as a reference of its own; rename the file or folder")
-    elsewhere = {key for path in map(Path, overlaid) if path.is_file() for key in json.loads(path.read_text())}
-    for key in (key for key in unread_keys(config) if key not in elsewhere):
+
+
+def _refuse_unread_keys(config: Mapping[str, Any], parser: ConfigParser) -> None:
+    unread = unread_keys(config)
+    if unread and "@train" not in json.dumps(config.get("run"), default=str):
+        # Evaluation is laid over a training, and an overlay for training, say of a network, over inference.
+        folder = Path(parser.get_parsed_content("bundle_root")) / "configs"
+        trained = {key for path in folder.glob("train*.json") for key in json.loads(path.read_text())}
+        unread = [key for key in unread if key not in trained]
+    for key in unread:
         similar = difflib.get_close_matches(key, [other for other in config if other != key], n=1)
         meant = f"'{similar[0]}' is meant?" if similar else "remove it, or add the overlay that reads it"
         raise InputError(f"{key}: nothing in the configuration reads it; {meant}")
 
 
-def build(*names: str) -> None:
+def build(*names: str) -> Any:
     """Build items of the configuration that is being parsed; they stay built.
 
     What one of them refuses is said in one line, where MONAI would show a stack of its own.
@@ -113,17 +141,21 @@ def build(*names: str) -> None:
     Args:
         names: of items, without ``@``: a reference would be built before this is called.
 
+    Returns:
+        The last of them.
+
     Raises:
         InputError: what is wrong, or which class does not take what it was given.
     """
-    parser = active_parser()
+    parser, built = active_parser(), None
     for name in names:
         try:
-            parser.get_parsed_content(name)
+            built = parser.get_parsed_content(name)
         except Exception as error:
             if find_input_error(error) is None and (refusal := _refusal(error)):
                 raise InputError(refusal) from error
             raise
+    return built
 
 
 def _refusal(error: BaseException) -> str | None:

@@ -13,6 +13,8 @@ from medsr_monai.bundle.workflows import bundle_root, find_bundles, own_folders
 from medsr_monai.system.atomic import replacing_folder
 from medsr_monai.system.errors import InputError
 
+__all__ = ["create_bundle"]
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # DICOM's codes, and how one says it.
 MODALITIES = {

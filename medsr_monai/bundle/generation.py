@@ -96,7 +96,7 @@ def _of_the_scale(own: Mapping[str, Any]) -> dict[str, Any]:
 def _of_the_augmentation(own: Mapping[str, Any]) -> dict[str, Any]:
     given, axes = own["augmentation"], len(own["scale"])
     changes = given.get("intensity", [])
-    random = {"_target_": "medsr_monai.transforms.RandAcquired", "keys": "hr", "scale": "@scale"}
+    random = {"_target_": "medsr_monai.RandAcquired", "keys": "hr", "scale": "@scale"}
     return {
         "affine_prob": given["affine_prob"],
         "rotation": [given["rotation"]] * (3 if axes == 3 else 1),  # angles, not axes

@@ -1,6 +1,7 @@
-"""Settings of a bundle, checked before anything is computed.
+"""Settings of a bundle by their names: what each may be, alone and with others.
 
-A configuration calls these in its ``initialize``: what is wrong is said in one line, and not after an hour of training.
+``check_configuration`` asks before anything is computed: what is wrong is said in one line, and not after an hour of
+training.
 """
 
 from __future__ import annotations
@@ -17,39 +18,74 @@ from medsr_monai.system.device import usable_device
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import DICOM_SUFFIX, DTYPES, STREAMABLE_SUFFIXES, read_info
 
-# The least that makes sense of each whole number.
-WHOLE_NUMBERS = {
-    "batch_size": 1,
-    "decay": 0,
-    "denoise_steps": 0,
-    "discriminator_steps": 1,
-    "ensemble": 1,
-    "epoch_length": 1,
-    "margin_size": 1,
-    "max_epochs": 1,
-    "num_workers": 0,
-    "patch_size": 1,
-    "pictures": 0,
-    "resamples": 1,
-    "seed": 0,
-    "val_interval": 1,
-    "warmup": 0,
-}
-POSITIVE_NUMBERS = ("discriminator_learning_rate", "learning_rate")
-SHARES = ("perception",)
-SWITCHES = ("resume", "uncertainty")
-CHOICES = {
-    "output_dtype": DTYPES,
-    "output_suffix": (*STREAMABLE_SUFFIXES, DICOM_SUFFIX),
-    "profile": PROFILES,
-    "stream": ("auto", "always", "never"),
-}
-# What may be left to the program to choose: None.
-OPTIONAL: dict[str, Callable[[str, Any], None]] = {
-    "autocast": lambda name, value: _check_choice(name, value, ("bfloat16", "float16")),
-    "memory_gb": lambda name, value: _check_positive(name, value),
-    "slab": lambda name, value: _check_whole(name, value, 1),
-    "workers": lambda name, value: _check_whole(name, value, 1),
+__all__ = ["check_judged_patch", "check_settings", "check_validation_volumes"]
+
+Check = Callable[[str, Any], None]
+
+
+def _whole(least: int) -> Check:
+    def check(name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f"{name} '{value}': must be a whole number, {least} or more")
+
+    return check
+
+
+def _positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise InputError(f"{name} '{value}': must be a number above 0")
+
+
+def _share(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InputError(f"{name} '{value}': must be a number from 0 to 1")
+
+
+def _switch(name: str, value: Any) -> None:
+    if not isinstance(value, bool):  # MONAI hands on the word "false" or "no" as a string, which counts as true
+        raise InputError(f"{name} '{value}': must be True or False")
+
+
+def _choice(*choices: str) -> Check:
+    def check(name: str, value: Any) -> None:
+        for one in value if isinstance(value, (list, tuple)) else [value]:  # one for all, or one an axis
+            if one not in choices:
+                raise InputError(f"{name} '{one}': choose one of {', '.join(choices)}")
+
+    return check
+
+
+def _optional(check: Check) -> Check:
+    """None leaves the choice to the program."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _postfix(name: str, value: Any) -> None:
+    # It is a part of a file's name; with a separator in it, results would land in another folder.
+    if not isinstance(value, (str, int, float)) or any(mark in str(value) for mark in ("/", "\\", "\0")):
+        raise InputError(f"{name} '{value}': must be a part of a file name, without / or \\")
+
+
+def _device(_: str, value: Any) -> None:
+    usable_device(value)
+
+
+SETTINGS: dict[str, Check] = {
+    **dict.fromkeys(("decay", "denoise_steps", "num_workers", "pictures", "seed", "warmup"), _whole(0)),
+    **dict.fromkeys(("batch_size", "epoch_length", "max_epochs", "val_interval", "discriminator_steps"), _whole(1)),
+    **dict.fromkeys(("ensemble", "margin_size", "patch_size", "resamples"), _whole(1)),
+    **dict.fromkeys(("slab", "workers"), _optional(_whole(1))),
+    **dict.fromkeys(("discriminator_learning_rate", "learning_rate"), _positive),
+    **dict.fromkeys(("affine_prob", "intensity_prob", "perception"), _share),
+    **dict.fromkeys(("progress", "resume", "uncertainty"), _switch),
+    "autocast": _optional(_choice("bfloat16", "float16")),
+    "device": _device,
+    "memory_gb": _optional(_positive),
+    "output_dtype": _choice(*DTYPES),
+    "output_postfix": _postfix,
+    "output_suffix": _choice(*STREAMABLE_SUFFIXES, DICOM_SUFFIX),
+    "profile": _choice(*PROFILES),
+    "stream": _choice("auto", "always", "never"),
 }
 
 
@@ -57,59 +93,13 @@ def check_settings(**settings: Any) -> None:
     """Check settings by their names in a bundle's configuration.
 
     Args:
-        settings: any of those below; ``profile`` may be one per axis, those of `OPTIONAL` None.
+        settings: any of `SETTINGS`.
 
     Raises:
         InputError: the first setting that cannot serve, by name.
     """
     for name, value in settings.items():
-        if name in WHOLE_NUMBERS:
-            _check_whole(name, value, WHOLE_NUMBERS[name])
-        elif name in POSITIVE_NUMBERS:
-            _check_positive(name, value)
-        elif name in SHARES:
-            _check_share(name, value)
-        elif name in SWITCHES:
-            if not isinstance(value, bool):  # MONAI hands on the word "false" or "no" as a string, which counts as true
-                raise InputError(f"{name} '{value}': must be True or False")
-        elif name in OPTIONAL:
-            if value is not None:
-                OPTIONAL[name](name, value)
-        elif name in CHOICES:
-            for one in value if isinstance(value, (list, tuple)) else [value]:
-                _check_choice(name, one, CHOICES[name])
-        elif name == "device":
-            usable_device(value)
-        elif name == "output_postfix":
-            _check_postfix(value)
-        else:
-            raise TypeError(f"check_settings() knows no setting '{name}'")
-
-
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} '{value}': must be a whole number, {least} or more")
-
-
-def _check_positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise InputError(f"{name} '{value}': must be a number above 0")
-
-
-def _check_share(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InputError(f"{name} '{value}': must be a number from 0 to 1")
-
-
-def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} '{value}': choose one of {', '.join(choices)}")
-
-
-def _check_postfix(value: Any) -> None:
-    # It is a part of a file's name; with a separator in it, results would land in another folder.
-    if not isinstance(value, (str, int, float)) or any(mark in str(value) for mark in ("/", "\\", "\0")):
-        raise InputError(f"output_postfix '{value}': must be a part of a file name, without / or \\")
+        SETTINGS[name](name, value)
 
 
 def check_output_file(output_file: Any, output_suffix: str) -> None:
@@ -123,7 +113,7 @@ def check_output_file(output_file: Any, output_suffix: str) -> None:
         raise InputError(f"output_file '{output_file}': must end in one of {', '.join(STREAMABLE_SUFFIXES)}")
 
 
-def check_uncertainty(uncertainty: bool, ensemble: int, output_suffix: str = "") -> None:
+def check_uncertainty(uncertainty: bool, ensemble: int, output_suffix: str) -> None:
     """A deviation needs members to deviate, and a format to hold it.
 
     Raises:
@@ -198,3 +188,7 @@ def check_validation_volumes(files: Sequence[str | Path], scale: Sequence[int]) 
                     f"{file}: axis {axis} has {size} voxels, but validation (SSIM) needs {SSIM_WINDOW} and a multiple "
                     f"of the scale {factor}; leave the file out ('subjects': null) or in the training set ('split')"
                 )
+
+
+# Each is called with the settings that its parameters name, where a configuration has them all.
+CROSS_CHECKS: tuple[Callable[..., None], ...] = (check_output_file, check_uncertainty, check_patch)

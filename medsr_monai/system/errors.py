@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn, TypeVar
+from types import TracebackType
+from typing import NoReturn
 
 EXIT_STATUS = 2
 INTERRUPTED = 130
-Result = TypeVar("Result")
 
 
 class InputError(ValueError):
@@ -60,19 +60,29 @@ def said_once() -> Iterator[None]:
             handler.removeFilter(not_said_later)
 
 
-def or_exit(function: Callable[..., Result], *args: object, **kwargs: object) -> Result:
-    """Call a function from a bundle's JSON, so that bad input ends ``monai.bundle run`` with one line and status 2.
-
-    MONAI wraps every exception of an expression in its own; ``SystemExit`` it lets through.
-    """
-    try:
-        with said_once():
-            return function(*args, **kwargs)
-    except KeyboardInterrupt:
+def exit_if_told(error: BaseException) -> None:
+    """End the program with one line if bad input or Ctrl-C is what ended its work; return if the error is a bug."""
+    if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
-    except Exception as error:
-        cause = find_input_error(error)
-        if cause is None:
-            raise
+    cause = find_input_error(error)
+    if cause is not None:
         exit_with(cause)
+
+
+def exit_if_told_in_monai_bundle() -> None:
+    """Let ``python -m monai.bundle`` end by :func:`exit_if_told`; in any other process this changes nothing.
+
+    MONAI wraps the errors of a bundle in its own and catches none. This process is the command's; a program that loads
+    a bundle as a library gets exceptions.
+    """
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is None or spec.name != "monai.bundle.__main__":
+        return
+    show = sys.excepthook
+
+    def exit_or_show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        exit_if_told(error)  # Python honours a SystemExit of its hook
+        show(kind, error, trace)
+
+    sys.excepthook = exit_or_show

@@ -2,6 +2,7 @@
 
 from medsr_monai.training.adversarial import AdversarialTrainer
 from medsr_monai.training.batches import prepare_acquired_batch, prepare_measured_batch, prepare_volume
+from medsr_monai.training.data import RandomPatchDataset, group_by_subject, split_by_subject, subject_of
 from medsr_monai.training.fidelity import FidelityTrainer, TrainingDiverged
 from medsr_monai.training.processes import (
     distribute,
@@ -16,15 +17,19 @@ from medsr_monai.training.schedules import warmup_stable_decay
 __all__ = [
     "AdversarialTrainer",
     "FidelityTrainer",
+    "RandomPatchDataset",
     "TrainingDiverged",
     "distribute",
     "for_this_process",
+    "group_by_subject",
     "join_processes",
     "leave_processes",
     "prepare_acquired_batch",
     "prepare_measured_batch",
     "prepare_volume",
     "process_device",
+    "split_by_subject",
+    "subject_of",
     "warmup_stable_decay",
     "world_size",
 ]

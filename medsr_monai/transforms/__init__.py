@@ -1,7 +1,5 @@
 """MONAI dictionary transforms: thin wrappers that bring the physics and the geometry into a bundle's JSON."""
 
-from medsr_monai.acquisition.drawing import AcquisitionDraw, AcquisitionRange, patch_matrix
-from medsr_monai.acquisition.noise import add_rician_noise
 from medsr_monai.transforms.intensity import (
     DenoiseCurvatureFlowd,
     NormaliseIntensityd,
@@ -21,8 +19,6 @@ from medsr_monai.transforms.spatial import (
 
 __all__ = [
     "Acquired",
-    "AcquisitionDraw",
-    "AcquisitionRange",
     "CropToMultipled",
     "DenoiseCurvatureFlowd",
     "ForegroundIndexd",
@@ -34,7 +30,5 @@ __all__ = [
     "RequireSized",
     "RestoreIntensityd",
     "UpscaledGridd",
-    "add_rician_noise",
     "intensity_window",
-    "patch_matrix",
 ]

@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from medsr_monai.acquisition import PROFILES, SeparableAcquisition, kspace_matrix
-from medsr_monai.geometry import Grid, corner_error_mm
-from medsr_monai.system.errors import InputError
-from medsr_monai.transforms import (
-    Acquired,
+from medsr_monai.acquisition import (
+    PROFILES,
     AcquisitionDraw,
     AcquisitionRange,
-    RandAcquired,
+    SeparableAcquisition,
     add_rician_noise,
-    intensity_window,
+    kspace_matrix,
     patch_matrix,
 )
+from medsr_monai.geometry import Grid, corner_error_mm
+from medsr_monai.system.errors import InputError
+from medsr_monai.transforms import Acquired, RandAcquired, intensity_window
 
 SHAPE = (8, 6, 12)
 SEEDS = st.integers(0, 2**31 - 1)

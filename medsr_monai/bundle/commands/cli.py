@@ -25,7 +25,7 @@ from medsr_monai.bundle.commands.arguments import (
     refuse_unknown,
 )
 from medsr_monai.bundle.workflows import bundle_root, find_bundles, has_weights, run_evaluation, run_inference
-from medsr_monai.system.errors import INTERRUPTED, InputError, exit_with, find_input_error
+from medsr_monai.system.errors import InputError, exit_if_told
 
 RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."
 EXAMPLE_NOTE = (
@@ -335,14 +335,9 @@ def main() -> None:
         command = parse_command(commands)
         if command is not None:
             command()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
-    except Exception as error:
-        cause = find_input_error(error)
-        if cause is None:
-            raise
-        exit_with(cause)
+    except (Exception, KeyboardInterrupt) as error:
+        exit_if_told(error)
+        raise
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Handlers that an engine takes: checkpoints, a table of results per case, pictures, a manifest of the run, and
 MLflow made ready."""
 
-from medsr_monai.system.json_files import save_atomically
 from medsr_monai.training.handlers.checkpoint import CHECKPOINT_NAME, BestCheckpoint, ResumableCheckpoint
 from medsr_monai.training.handlers.images import ThreePlaneImages
 from medsr_monai.training.handlers.manifest import RunManifest
@@ -14,5 +13,4 @@ __all__ = [
     "RunManifest",
     "ThreePlaneImages",
     "prepare_mlflow",
-    "save_atomically",
 ]

@@ -15,7 +15,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from medsr_monai.system.errors import InputError
+from medsr_monai.system.errors import InputError, said_once
 from medsr_monai.system.json_files import first_line, read_json, write_json
 from medsr_monai.system.provenance import canonical_json, device_name, file_digest, now, versions
 
@@ -49,7 +49,7 @@ class RunManifest:
 
     Args:
         path: the JSON file.
-        config: all settings of the run; in a bundle ``medsr_monai.bundle.configuration.merged_config``.
+        config: all settings of the run; in a bundle ``medsr_monai.merged_config``.
         splits: files by set, e.g. ``train``, ``val`` and ``test``.
         seed: of all randomness.
         device: that the run computes on.
@@ -94,11 +94,12 @@ class RunManifest:
         """Run the trainer and record how it ended, also by an error, by Ctrl-C, or before its first iteration.
 
         Ignite's own event for errors does not serve: the first handler that raises the error again hides it from the
-        others.
+        others. Bad input is raised, and not logged with a traceback as well.
         """
         self._note_position(trainer)
         try:
-            trainer.run()
+            with said_once():
+                trainer.run()
         except BaseException as error:
             if idist.get_rank() == 0:
                 with suppress(InputError):  # a record that cannot be written must not hide what ended the run

@@ -6,16 +6,19 @@ import runpy
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow
 from monai.utils.module import optional_import
 
 from medsr_monai.geometry import Grid
+from medsr_monai.system.errors import InputError, find_input_error
 from medsr_monai.volumes import write_volume
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,6 +85,15 @@ def workflow_from(bundle: Path, files: Sequence[str], kind: str = "train", **set
 def workflow_of(bundle: Path, *names: str, kind: str = "train", **settings: Any) -> ConfigWorkflow:
     """The same from the bundle's own configurations."""
     return workflow_from(bundle, config_files(bundle, *names), kind, **settings)
+
+
+@contextmanager
+def refused(said: str) -> Iterator[None]:
+    """Bad input of one line, behind what MONAI wraps it in; the interpreter goes on."""
+    with pytest.raises((InputError, RuntimeError)) as caught:
+        yield
+    error = find_input_error(caught.value)
+    assert error is not None and said in str(error) and len(str(error).splitlines()) == 1, caught.getrepr()
 
 
 def targets(node: Any) -> Iterator[str]:

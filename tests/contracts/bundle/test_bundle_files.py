@@ -103,8 +103,8 @@ def test_every_target_resolves(bundle):
 
 
 def test_a_target_that_does_not_exist_would_be_noticed():
-    assert not resolves("medsr_monai.networks.RRDBNetwork") and not resolves("NoSuchTransformd")
-    assert resolves("medsr_monai.networks.RRDBNet") and resolves("SpatialPadd") and resolves("torch.nn.L1Loss")
+    assert not resolves("medsr_monai.RRDBNetwork") and not resolves("NoSuchTransformd")
+    assert resolves("medsr_monai.RRDBNet") and resolves("SpatialPadd") and resolves("torch.nn.L1Loss")
 
 
 def resolved_network(bundle: Path, config: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bundle_contract import TINY_NETWORK, parser_of, scan, those_known, workflow_of
+from bundle_contract import TINY_NETWORK, parser_of, refused, scan, those_known, workflow_of
 from monai.bundle import ConfigWorkflow
 
 from medsr_monai.acquisition import SeparableAcquisition
@@ -63,15 +63,13 @@ def test_the_dial_changes_the_image_and_never_the_measurement(bundle, tiny_weigh
         assert np.abs(made[one] - made[other]).max() > 1e-3 * np.ptp(lr)
 
 
-def test_one_bad_scan_does_not_hold_up_the_others(bundle, tiny_weights, tmp_path, capsys):
+def test_one_bad_scan_does_not_hold_up_the_others(bundle, tiny_weights, tmp_path):
     for name in ("a", "c"):
         write_volume(tmp_path / "lr" / f"{name}.nii.gz", scan(1, (4, 5, 4)), Grid((4, 5, 4), np.eye(4)))
     (tmp_path / "lr" / "b.nii.gz").write_bytes(b"no volume")
     workflow = inference_of(bundle, tiny_weights, input=str(tmp_path / "lr"), output_dir=str(tmp_path / "sr"))
-    with pytest.raises(SystemExit) as caught:
+    with refused("b.nii.gz"):
         workflow.run()
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert caught.value.code == 2 and len(errors) == 1 and "b.nii.gz" in errors[0]
     assert sorted(path.name for path in (tmp_path / "sr").iterdir()) == ["a_sr.nii.gz", "c_sr.nii.gz"]
 
 
@@ -100,11 +98,9 @@ def test_one_bad_scan_does_not_hold_up_the_others(bundle, tiny_weights, tmp_path
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
-def test_bad_settings_are_one_line_and_status_2(bundle, tiny_weights, settings, message, tmp_path, capsys):
+def test_bad_settings_are_refused_before_anything_is_computed(bundle, tiny_weights, settings, message, tmp_path):
     write_volume(tmp_path / "lr.nii", scan(1, (4, 5, 4)), Grid((4, 5, 4), np.eye(4)))
     paths = {"input": str(tmp_path / "lr.nii"), "output_dir": str(tmp_path / "sr")}
-    with pytest.raises(SystemExit) as caught:
+    with refused(message):
         inference_of(bundle, tiny_weights, **{**paths, **settings}).run()
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert caught.value.code == 2 and len(errors) == 1 and message in errors[0]
     assert not list((tmp_path / "sr").glob("*")), "nothing is written"

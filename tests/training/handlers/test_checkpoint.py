@@ -20,9 +20,10 @@ from torch.utils.data import DataLoader
 
 from medsr_monai.networks import RRDBNet, load_weights
 from medsr_monai.system.errors import InputError
+from medsr_monai.system.json_files import save_atomically
 from medsr_monai.training import FidelityTrainer, warmup_stable_decay
 from medsr_monai.training.data import RandomPatchDataset
-from medsr_monai.training.handlers import ResumableCheckpoint, save_atomically
+from medsr_monai.training.handlers import ResumableCheckpoint
 from medsr_monai.transforms import RandAcquired
 
 EPOCH_LENGTH = 2

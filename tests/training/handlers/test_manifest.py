@@ -211,15 +211,15 @@ def test_equal_settings_have_equal_text_and_a_folder_a_digest(tmp_path):
 
 OVERLAY = {
     "manifest": {
-        "_target_": "medsr_monai.training.handlers.RunManifest",
+        "_target_": "medsr_monai.RunManifest",
         "path": "$@ckpt_dir + '/run.json'",
-        "config": {"_target_": "medsr_monai.bundle.configuration.merged_config"},
+        "config": {"_target_": "medsr_monai.merged_config"},
         "splits": "@splits",
         "seed": "@seed",
         "device": "@device",
     },
     "best": {
-        "_target_": "medsr_monai.training.handlers.BestCheckpoint",
+        "_target_": "medsr_monai.BestCheckpoint",
         "directory": "@ckpt_dir",
         "network": "$@ema.ema_model",
         "metric": "psnr",
@@ -227,14 +227,14 @@ OVERLAY = {
     },
     "+validate#handlers": [
         "@best",
-        {"_target_": "medsr_monai.training.handlers.ThreePlaneImages", "log_dir": "@ckpt_dir", "cases": 1},
+        {"_target_": "medsr_monai.ThreePlaneImages", "log_dir": "@ckpt_dir", "cases": 1},
     ],
     "run": [
         "$@ema.attach(@train#trainer, name='ema_momentum')",
         "$@checkpoint.attach(@train#trainer)",
-        "$or_exit(@checkpoint.resume, @train#trainer) if @resume else None",
+        "$@checkpoint.resume(@train#trainer) if @resume else None",
         "$@manifest.attach(@train#trainer, @validate#evaluator)",
-        "$or_exit(@manifest.run, @train#trainer)",
+        "$@manifest.run(@train#trainer)",
     ],
 }
 
