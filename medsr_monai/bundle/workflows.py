@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medsr_monai.system.errors import InputError
+from medsr_monai.system.errors import InputError, find_input_error
 
 
 def shipped_folder(kind: str = "bundles") -> Path:
@@ -96,6 +96,9 @@ def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrid
         configs: names of its configurations, or paths of others, each laid over those before.
         kind: ``inference`` or ``train``, of which evaluation is an overlay.
         overrides: keys to replace.
+
+    Raises:
+        InputError: bad input, out of the errors that MONAI wraps it in.
     """
     from monai.bundle import ConfigWorkflow
 
@@ -109,9 +112,15 @@ def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrid
         bundle_root=str(root),
         **overrides,
     )
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+    try:
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except Exception as error:
+        cause = find_input_error(error)
+        if cause is None:
+            raise
+        raise InputError(str(cause)) from error
 
 
 def run_inference(root: Path, **overrides: Any) -> None:

@@ -19,7 +19,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from medsr_label.request import SERIES_SUFFIX, SETTINGS, Image, checked_request
 from medsr_monai.bundle.workflows import run_inference
-from medsr_monai.system.errors import InputError, find_input_error
+from medsr_monai.system.errors import InputError
 
 logger = logging.getLogger(__name__)
 RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."
@@ -129,13 +129,8 @@ class UpscaleTask(InferTask):
     def _run(self, image: Image, **overrides: Any) -> None:
         try:
             run_inference(self.root, progress=False, **overrides)
-        except (Exception, SystemExit) as error:  # the bundle's JSON ends on bad input as a program would
-            cause = find_input_error(error)
-            if cause is None and isinstance(error, SystemExit):
-                raise RuntimeError(f"the workflow of {self.name} ended with status {error.code}") from error
-            if cause is None:
-                raise
-            raise refusal(422, cause, image) from error
+        except InputError as error:
+            raise refusal(422, error, image) from error
 
     def _remove_forgotten(self) -> None:
         """Results whose client went away before the end, which nobody removes."""

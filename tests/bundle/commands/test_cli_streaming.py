@@ -17,6 +17,7 @@ import torch
 from medsr_monai.bundle.commands import cli
 from medsr_monai.geometry import parse_orientation
 from medsr_monai.networks import RRDBNet
+from medsr_monai.system.errors import InputError
 from medsr_monai.upscaling import file_to_file as slabwise
 from medsr_monai.upscaling import volume_streaming
 from medsr_monai.volumes import read_volume
@@ -202,11 +203,10 @@ def test_windows_say_that_they_are_approximate(tmp_path: Path, tiny: dict[str, o
     assert described == [b"approximate; a scan", b"a scan"]
 
 
-def test_a_misspelt_setting_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelt_setting_is_refused(tmp_path: Path) -> None:
     source = source_file(tmp_path / "x.nii")
-    with pytest.raises(SystemExit):
+    with pytest.raises(InputError, match="perceptoin: nothing in the configuration reads it; 'perception' is meant?"):
         cli.run_inference(cli.bundle_root("brain_mri_super_resolution"), input=str(source), perceptoin=0.5)
-    assert "perceptoin: nothing in the configuration reads it; 'perception' is meant?" in capsys.readouterr().err
 
 
 def test_a_network_that_cannot_be_streamed_is_named(
@@ -228,7 +228,7 @@ def test_a_network_that_cannot_be_streamed_is_named(
         cli.run_inference(root, **settings)
         lines = [record.message for record in caplog.records if "not streamed" in record.message]
         assert len(lines) == said and all("InstanceNorm3d at norm" in line and "memory" in line for line in lines)
-    with pytest.raises(SystemExit):
+    with pytest.raises(InputError, match="InstanceNorm3d at norm"):
         cli.run_inference(root, **settings, stream="always")
 
 

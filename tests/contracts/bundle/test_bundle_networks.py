@@ -156,7 +156,7 @@ def test_inference_takes_the_saved_weights(bundle, trained, tmp_path):
 
 def test_streamed_inference_is_that_of_the_whole_image_or_refused_by_name(bundle, trained, tmp_path):
     if trained["name"] in NOT_STREAMED:
-        with refused("SlidingWindowInferer"), refused(NOT_STREAMED[trained["name"]]):
+        with refused("SlidingWindowInferer", NOT_STREAMED[trained["name"]]):
             inference(bundle, trained, tmp_path)
         return
     made = []
