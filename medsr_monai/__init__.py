@@ -69,7 +69,7 @@ ROOMS = {
         PerceptualLoss RelativisticAverage WassersteinGradientPenalty WeightedSum
     """,
     "transforms": """
-        Acquired CropToMultipled DenoiseCurvatureFlowd ForegroundIndexd NormaliseIntensityd RandAcquired
+        Acquired CropToMultipled DenoiseCurvatureFlowd ForegroundIndexd MiddleSliced NormaliseIntensityd RandAcquired
         RandAxisPermuted RandForegroundCropd ReorientToCanonicald RequireSized RestoreIntensityd UpscaledGridd
         intensity_window
     """,

@@ -86,10 +86,8 @@ def _of_the_scale(own: Mapping[str, Any]) -> dict[str, Any]:
         # Two axes: a patch is cut out of one slice, of a picture or of a stack, and loses its third axis.
         "patch_shape": ["@patch_size", "@patch_size", 1 if is_flat else "@patch_size"],
         "margin_shape": ["@margin_size", "@margin_size", 1 if is_flat else "@margin_size"],
-        "volume_scale": "$[*@scale, 1]" if is_flat else "@scale",
-        "middle_slice": {"_target_": "CenterSpatialCropd", "keys": "hr", "roi_size": [-1, -1, 1]} if is_flat else None,
+        "middle_slice": {"_target_": "medsr_monai.MiddleSliced", "keys": "hr"} if is_flat else None,
         "patch_without_third_axis": {"_target_": "SqueezeDimd", "keys": "hr", "dim": -1} if is_flat else None,
-        "pair_without_third_axis": {"_target_": "SqueezeDimd", "keys": ["hr", "lr"], "dim": -1} if is_flat else None,
     }
 
 

@@ -64,6 +64,27 @@ class UpscaledGridd(MapTransform):
         return result
 
 
+class MiddleSliced(MapTransform):
+    """Take the middle slice of images along their third axis; the affine stays that of a volume, with its place.
+
+    For networks of two axes: a picture has one slice, and a stack is judged by its middle one.
+
+    Args:
+        keys: images (C, X, Y, Z), which become (C, X, Y).
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.keys:
+            image = result[key]
+            middle = image.shape[-1] // 2
+            place = torch.eye(4, dtype=torch.float64)
+            place[2, 3] = middle
+            meta = {name: value for name, value in image.meta.items() if name != "affine"}
+            result[key] = MetaTensor(image.as_tensor()[..., middle], affine=image.affine.double() @ place, meta=meta)
+        return result
+
+
 class CropToMultipled(MapTransform):
     """Crop images at the high end of each axis to a multiple of the scale; the affine stays true.
 

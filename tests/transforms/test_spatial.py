@@ -18,6 +18,7 @@ from medsr_monai.system.errors import InputError
 from medsr_monai.transforms import (
     CropToMultipled,
     ForegroundIndexd,
+    MiddleSliced,
     RandAxisPermuted,
     RandForegroundCropd,
     ReorientToCanonicald,
@@ -264,6 +265,20 @@ def test_an_image_smaller_than_a_patch_is_named(shape, axis):
     image = MetaTensor(torch.zeros(1, *shape), meta={"filename_or_obj": "folder/sub-07_T1w.nii.gz"})
     with pytest.raises(InputError, match=rf"sub-07_T1w\.nii\.gz: axis {axis} has {shape[axis]} voxels .* patch has 8"):
         RequireSized("hr", 8)({"hr": image})
+
+
+@pytest.mark.parametrize("depth", [1, 4, 5])
+def test_the_middle_slice_keeps_its_place(depth):
+    affine = torch.tensor([[0, -2.0, 0, 5], [1, 0, 0, -3], [0, 0, 4, 7], [0, 0, 0, 1]], dtype=torch.float64)
+    image = MetaTensor(labelled((4, 3, depth), 2), affine=affine, meta={"filename_or_obj": "a.nii"})
+    middle = MiddleSliced("hr")({"hr": image})["hr"]
+    assert torch.equal(middle.as_tensor(), image[..., depth // 2].as_tensor()) and middle.shape == (2, 4, 3)
+    first, wanted = (
+        m @ torch.tensor([0, 0, z, 1.0], dtype=torch.float64) for m, z in ((middle.affine, 0), (affine, depth // 2))
+    )
+    torch.testing.assert_close(first, wanted)
+    torch.testing.assert_close(middle.affine[:, :3], affine[:, :3])
+    assert middle.meta["filename_or_obj"] == "a.nii"
 
 
 def test_a_patch_of_one_slice_asks_for_no_more_than_one():
