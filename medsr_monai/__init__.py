@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 ROOMS = {
     "acquisition": """
-        AcquisitionDraw AcquisitionRange SeparableAcquisition SlabProjection add_rician_noise apply_matrix back_project
-        box_matrix gaussian_matrix kspace_matrix patch_matrix profile_matrix
+        AcquisitionDraw AcquisitionRange FixedWindow IntensityRule RobustRange SeparableAcquisition SlabProjection
+        add_rician_noise apply_matrix back_project box_matrix gaussian_matrix kspace_matrix patch_matrix profile_matrix
     """,
     "bundle.baselines": "trained_baselines",
     "bundle.configuration": "build check_configuration describe_algorithm merged_config",
@@ -60,8 +60,8 @@ ROOMS = {
     """,
     "training": """
         AdversarialTrainer FidelityTrainer RandomPatchDataset TrainingDiverged distribute for_this_process
-        group_by_subject join_processes leave_processes prepare_acquired_batch prepare_measured_batch prepare_volume
-        process_device split_by_subject subject_of warmup_stable_decay world_size
+        group_by_subject join_processes leave_processes prepare_acquired_batch prepare_measured_batch process_device
+        split_by_subject subject_of warmup_stable_decay world_size
     """,
     "training.handlers": "BestCheckpoint ResumableCheckpoint RunManifest ThreePlaneImages prepare_mlflow",
     "training.losses": """
@@ -70,17 +70,16 @@ ROOMS = {
     """,
     "transforms": """
         Acquired CropToMultipled DenoiseCurvatureFlowd ForegroundIndexd MiddleSliced NormaliseIntensityd RandAcquired
-        RandAxisPermuted RandForegroundCropd ReorientToCanonicald RequireSized RestoreIntensityd UpscaledGridd
-        intensity_window
+        RandAxisPermuted RandForegroundCropd ReorientToCanonicald RequireSized RestoreIntensityd
     """,
     "upscaling": """
-        ConsistentInferer StreamOrWholeInferer StreamingInferer VolumeStreamer VolumeUpscaler consistency_regularisation
-        cut_axis is_exact upscale_in_slabs
+        ConsistentInferer OutputNames StreamOrWholeInferer StreamingInferer Upscaled UpscalingSettings VolumeUpscaler
+        consistency_regularisation cut_axis is_exact upscale_volume
     """,
     "volumes": """
-        LazyVolume LoadVolumed OutputsTogether SaveTogetherd SaveVolumed SlabWriter Volume VolumeInfo find_volumes
-        is_dicom_volume open_volume prepare_folder read_info read_volume streamable_suffix volume_stem volume_suffix
-        voxels_to_unpack write_derived_series write_example write_in_slabs write_volume
+        LazyVolume LoadVolumed OutputsTogether SlabWriter Volume VolumeInfo VolumeKeeper find_volumes is_dicom_volume
+        open_volume prepare_folder read_info read_volume refuse_overwriting say_what_was_done streamable_suffix
+        volume_stem volume_suffix voxels_to_unpack write_derived_series write_example write_volume
     """,
 }
 

@@ -11,6 +11,7 @@ one cost a few small matrix products and no iterations.
 
 from medsr_monai.acquisition.back_projection import back_project
 from medsr_monai.acquisition.drawing import AcquisitionDraw, AcquisitionRange, patch_matrix
+from medsr_monai.acquisition.intensity import FixedWindow, IntensityRule, RobustRange
 from medsr_monai.acquisition.noise import add_rician_noise
 from medsr_monai.acquisition.profiles import (
     FWHM_TO_SIGMA,
@@ -29,6 +30,9 @@ __all__ = [
     "RELATIVE_CUTOFF",
     "AcquisitionDraw",
     "AcquisitionRange",
+    "FixedWindow",
+    "IntensityRule",
+    "RobustRange",
     "SeparableAcquisition",
     "SlabProjection",
     "add_rician_noise",

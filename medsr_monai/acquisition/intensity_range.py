@@ -1,7 +1,7 @@
-"""The robust intensity range of an image, whether it is in memory or comes in slabs.
+"""The robust intensity range of an image that comes in slabs; an image in memory is one slab.
 
-Both find the same order statistics, one by partial sorting, the other by counting: float32 numbers, read as integers,
-sort like the numbers themselves, so that histograms of their upper and then their lower 16 bits find any rank exactly.
+Order statistics are found by counting: float32 numbers, read as integers, sort like the numbers themselves, so that
+histograms of their upper and then their lower 16 bits find any rank exactly.
 """
 
 from __future__ import annotations
@@ -33,36 +33,9 @@ def _as_range(low: float, high: float, ends: tuple[float, float]) -> tuple[float
     return low, high if high > low else low + 1.0
 
 
-def window_of_array(values: np.ndarray, lower: float, upper: float) -> tuple[float, float]:
-    """Robust intensity range of an image in memory; see :func:`window_of_slabs`.
-
-    Args:
-        values: of any shape, finite.
-        lower: percentile of the whole image.
-        upper: percentile of the foreground.
-
-    Returns:
-        Low and high, high > low.
-    """
-    values = np.asarray(values, dtype=np.float32).ravel()
-    threshold = _threshold(float(values.sum(dtype=np.float64)), values.size)
-    foreground = values[values > threshold]
-    low = _percentile(_sorted_ranks(values, lower), 0, values.size, lower)
-    n = foreground.size
-    high = _percentile(_sorted_ranks(foreground, upper), 0, n, upper) if n else low
-    return _as_range(low, high, (float(values.min()), float(values.max())))
-
-
 def _threshold(total: float, n: int) -> np.float32:
     """The mean, from which foreground is what is brighter. In float32, which no order of summing changes."""
     return np.float32(total / n)
-
-
-def _sorted_ranks(values: np.ndarray, percent: float) -> Callable[[int], float]:
-    below = math.floor(percent / 100 * (values.size - 1))
-    ranks = [below, min(below + 1, values.size - 1)]
-    part = np.partition(values, ranks)
-    return lambda rank: float(part[rank])
 
 
 def _keys(values: np.ndarray) -> np.ndarray:
@@ -123,7 +96,7 @@ class IntensityScan:
         n_inf: voxels that are infinite.
         low: least finite value.
         high: largest finite value.
-        window: robust range (low, high), or None where voxels are not finite.
+        window: (low, high) of the rule that was followed, high > low; None where voxels are not finite.
     """
 
     n_nan: int
@@ -133,19 +106,19 @@ class IntensityScan:
     window: tuple[float, float] | None
 
 
-def window_of_slabs(slabs: Slabs, lower: float = 0.5, upper: float = 99.5) -> IntensityScan:
-    """Robust intensity range of an image that is never held whole: percentiles of its foreground, in three passes.
+def scan_slabs(slabs: Slabs, percents: tuple[float, float] | None = None) -> IntensityScan:
+    """Look through an image that is never held whole: for numbers that are not finite, its ends, and a robust range.
 
     Foreground is what is brighter than the mean; its upper percentile is not moved by the size of the background. The
     lower end is a percentile of the whole image, so that the background lands at zero.
 
     Args:
         slabs: gives a new pass over the image; float32.
-        lower: percentile of the whole image.
-        upper: percentile of the foreground.
+        percents: the percentile of the whole image and that of the foreground, which takes two passes more; None for
+            no robust range.
 
     Returns:
-        The window, and what else the passes found.
+        What the passes found.
 
     Raises:
         ValueError: the slabs hold no voxels.
@@ -163,12 +136,13 @@ def window_of_slabs(slabs: Slabs, lower: float = 0.5, upper: float = 99.5) -> In
             part = 0.0
         if values.size:
             total, low, high = total + part, min(low, float(values.min())), max(high, float(values.max()))
-            counts.upper += np.bincount(_keys(values) >> _HALF_BITS, minlength=_BINS)
+            if percents is not None:
+                counts.upper += np.bincount(_keys(values) >> _HALF_BITS, minlength=_BINS)
     if not n:
         raise ValueError("no slab, no voxels: an image has at least one")
-    if n_nan or n_inf:
+    if n_nan or n_inf or percents is None:
         return IntensityScan(n_nan, n_inf, low, high, None)
-    return IntensityScan(0, 0, low, high, _window(counts, n, _threshold(total, n), (lower, upper), (low, high)))
+    return IntensityScan(0, 0, low, high, _window(counts, n, _threshold(total, n), percents, (low, high)))
 
 
 def _window(

@@ -122,11 +122,14 @@ def _refuse_changed_texts(config: Mapping[str, Any]) -> None:
 
 def _refuse_unread_keys(config: Mapping[str, Any], parser: ConfigParser) -> None:
     unread = unread_keys(config)
-    if unread and "@train" not in json.dumps(config.get("run"), default=str):
-        # Evaluation is laid over a training, and an overlay for training, say of a network, over inference.
+    if unread:
+        # Another part in the place of one leaves the old one's settings unread. Evaluation is laid over a training, and
+        # overlays for training, say of a network, over inference: there the keys of every configuration may be.
         folder = Path(parser.get_parsed_content("bundle_root")) / "configs"
-        trained = {key for path in folder.glob("train*.json") for key in json.loads(path.read_text())}
-        unread = [key for key in unread if key not in trained]
+        is_training = "@train" in json.dumps(config.get("run"), default=str)
+        files = set(folder.glob("train.json" if is_training else "*.json")) - {folder / "metadata.json"}
+        of_bundle = {key for file in files for key in json.loads(file.read_text())}
+        unread = [key for key in unread if key not in of_bundle]
     for key in unread:
         similar = difflib.get_close_matches(key, [other for other in config if other != key], n=1)
         meant = f"'{similar[0]}' is meant?" if similar else "remove it, or add the overlay that reads it"

@@ -30,6 +30,9 @@ MODALITIES = {
 # Only the coils of MRI make a bias field, and the intensities of CT have a meaning of their own.
 CHANGES_OF_MRI = ("RandBiasFieldd",)
 UNCHANGED = ("CT",)
+# Air and dense bone, in Hounsfield units; other modalities have no scale of their own.
+WINDOWS = {"CT": {"_target_": "medsr_monai.FixedWindow", "low": -1024, "high": 1024}}
+ROBUST_RANGE = {"_target_": "medsr_monai.RobustRange", "lower": 0.5, "upper": 99.5}
 
 
 def create_bundle(
@@ -106,6 +109,9 @@ def own_of_new(
         "contrasts": [],
         "trained_spacing_mm": None,
         "scale": factors,
+        # Where slices are unlike the other axes, it is those of the image that count, however it is stored.
+        "axes": "image" if len(set(factors)) == 1 and len(factors) == 3 else "slice",
+        "intensity": like["intensity"] if modality == like["modality"] else WINDOWS.get(modality, ROBUST_RANGE),
         "network": like["network"],
         "acquisition": like["acquisition"],
         "augmentation": _augmentation(like["augmentation"], modality),

@@ -31,7 +31,7 @@ FACT = re.compile(r"<([a-z_]+)>")
 LINE = 120
 # Sides of training patches, of what they are cut from, and patches per step, by the number of axes.
 PATCHES = {2: (96, 144, 16), 3: (40, 64, 2)}
-NEEDED = ("name", "version", "modality", "scale", "network", "acquisition", "augmentation")
+NEEDED = ("name", "version", "modality", "scale", "intensity", "network", "acquisition", "augmentation")
 
 
 def own_facts(root: Path) -> dict[str, Any]:
@@ -67,7 +67,8 @@ def check_scale(scale: Any) -> tuple[int, ...]:
 
 def facts(own: Mapping[str, Any]) -> dict[str, Any]:
     """What ``shared/`` may ask for: the bundle's own facts, and those that follow from them."""
-    return {**own, **_of_the_scale(own), **_of_the_augmentation(own), **_of_the_metadata(own)}
+    defaults = {"axes": "image", "references": []}
+    return {**defaults, **own, **_of_the_scale(own), **_of_the_augmentation(own), **_of_the_metadata(own)}
 
 
 def _of_the_scale(own: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.metrics import SSIM_WINDOW
 from medsr_monai.system.device import usable_device
 from medsr_monai.system.errors import InputError
+from medsr_monai.upscaling.file_to_file import STREAM
+from medsr_monai.upscaling.network_view import AXES
 from medsr_monai.volumes import DICOM_SUFFIX, DTYPES, STREAMABLE_SUFFIXES, read_info
 
 __all__ = ["check_judged_patch", "check_settings", "check_validation_volumes"]
@@ -79,13 +81,14 @@ SETTINGS: dict[str, Check] = {
     **dict.fromkeys(("affine_prob", "intensity_prob", "perception"), _share),
     **dict.fromkeys(("progress", "resume", "uncertainty"), _switch),
     "autocast": _optional(_choice("bfloat16", "float16")),
+    "axes": _choice(*AXES),
     "device": _device,
     "memory_gb": _optional(_positive),
     "output_dtype": _choice(*DTYPES),
     "output_postfix": _postfix,
     "output_suffix": _choice(*STREAMABLE_SUFFIXES, DICOM_SUFFIX),
     "profile": _choice(*PROFILES),
-    "stream": _choice("auto", "always", "never"),
+    "stream": _choice(*STREAM),
 }
 
 

@@ -135,6 +135,15 @@ class SliceMemory:
         self._made_on(torch.device("cpu"))
         return self._there(start, stop, rows)
 
+    def write_part(self, place: tuple[slice, ...], part: Tensor) -> None:
+        """Store a part; one that is the whole image is kept as it is."""
+        if self._image is None and tuple(part.shape[2:]) == self.shape:
+            self._image = part.float()
+            return
+        self._made_on(part.device)
+        assert self._image is not None
+        self._image[(slice(None), slice(None), *place)] = part
+
     def write(self, start: int, slab: Tensor, rows: slice = slice(None)) -> None:
         self._made_on(slab.device)
         self._there(start, start + slab.shape[self.axis + 2], rows).copy_(slab)

@@ -1,7 +1,7 @@
 """Engines that train a super-resolution network, on MONAI's and ignite's; their data, losses and handlers."""
 
 from medsr_monai.training.adversarial import AdversarialTrainer
-from medsr_monai.training.batches import prepare_acquired_batch, prepare_measured_batch, prepare_volume
+from medsr_monai.training.batches import prepare_acquired_batch, prepare_measured_batch
 from medsr_monai.training.data import RandomPatchDataset, group_by_subject, split_by_subject, subject_of
 from medsr_monai.training.fidelity import FidelityTrainer, TrainingDiverged
 from medsr_monai.training.processes import (
@@ -26,7 +26,6 @@ __all__ = [
     "leave_processes",
     "prepare_acquired_batch",
     "prepare_measured_batch",
-    "prepare_volume",
     "process_device",
     "split_by_subject",
     "subject_of",

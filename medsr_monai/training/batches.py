@@ -51,13 +51,6 @@ def cut_batch(batch: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
     return [{key: value[i * share : (i + 1) * share] for key, value in batch.items()} for i in range(parts)]
 
 
-def prepare_volume(
-    batch: Mapping[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
-) -> tuple[Tensor, None]:
-    """Move the volume under ``image`` to the device; there is no reference to compare it with."""
-    return batch["image"].to(device, non_blocking=non_blocking, **kwargs), None
-
-
 def prepare_measured_batch(
     batch: Mapping[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:

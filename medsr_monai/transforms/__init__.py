@@ -4,7 +4,6 @@ from medsr_monai.transforms.intensity import (
     DenoiseCurvatureFlowd,
     NormaliseIntensityd,
     RestoreIntensityd,
-    intensity_window,
 )
 from medsr_monai.transforms.measurement import Acquired, RandAcquired
 from medsr_monai.transforms.spatial import (
@@ -15,7 +14,6 @@ from medsr_monai.transforms.spatial import (
     RandForegroundCropd,
     ReorientToCanonicald,
     RequireSized,
-    UpscaledGridd,
 )
 
 __all__ = [
@@ -31,6 +29,4 @@ __all__ = [
     "ReorientToCanonicald",
     "RequireSized",
     "RestoreIntensityd",
-    "UpscaledGridd",
-    "intensity_window",
 ]

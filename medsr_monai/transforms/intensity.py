@@ -1,4 +1,4 @@
-"""Intensities: a robust range, and noise."""
+"""Intensities: to the range that networks expect and back, and less noise."""
 
 from __future__ import annotations
 
@@ -10,47 +10,27 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from torch import Tensor
 
-from medsr_monai.acquisition.intensity_range import window_of_array
-
-
-def intensity_window(image: Tensor, lower: float = 0.5, upper: float = 99.5) -> tuple[float, float]:
-    """Robust intensity range of an image: percentiles of its foreground.
-
-    Foreground is what is brighter than the mean; its upper percentile is not moved by the size of the background. The
-    lower end is a percentile of the whole image, so that the background lands at zero.
-
-    Args:
-        image: (*spatial).
-        lower: percentile of the whole image.
-        upper: percentile of the foreground.
-
-    Returns:
-        Low and high, high > low.
-    """
-    return window_of_array(image.detach().cpu().numpy(), lower, upper)
+from medsr_monai.acquisition import IntensityRule, RobustRange
 
 
 class NormaliseIntensityd(MapTransform):
-    """Map every channel's robust intensity range to [0, 1], without clipping; remember it under ``KEY_window``.
+    """Map every channel's intensity window to [0, 1], without clipping; remember it under ``KEY_window``.
 
     Args:
         keys: images (C, *spatial).
-        lower: percentile of the whole image that becomes 0.
-        upper: percentile of the foreground that becomes 1.
+        intensity: rule that finds the window of a channel; default is a robust range.
     """
 
-    def __init__(self, keys: KeysCollection, lower: float = 0.5, upper: float = 99.5) -> None:
+    def __init__(self, keys: KeysCollection, intensity: IntensityRule | None = None) -> None:
         super().__init__(keys)
-        self.lower = lower
-        self.upper = upper
+        self.intensity = RobustRange() if intensity is None else intensity
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.keys:
             image = result[key]
-            window = torch.tensor([intensity_window(channel, self.lower, self.upper) for channel in image])
+            window = torch.tensor([self.intensity.window(channel.detach().cpu().numpy()) for channel in image])
             low, high = (window[:, i].reshape(-1, *[1] * (image.ndim - 1)) for i in (0, 1))
             result[key] = (image - low) / (high - low)
             result[f"{key}_window"] = window

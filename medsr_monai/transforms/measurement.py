@@ -14,13 +14,14 @@ from monai.transforms import MapTransform, Randomizable
 from medsr_monai.acquisition import (
     AcquisitionDraw,
     AcquisitionRange,
+    IntensityRule,
+    RobustRange,
     SeparableAcquisition,
     add_rician_noise,
     patch_matrix,
 )
 from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.system.errors import InputError
-from medsr_monai.transforms.intensity import intensity_window
 
 
 class Acquired(MapTransform):
@@ -31,10 +32,11 @@ class Acquired(MapTransform):
         lr_key: where to write the measurement, a MetaTensor with the low-resolution affine.
         scale: factor, or one per axis, not necessarily an integer.
         profile: ``box``, ``gaussian`` or ``kspace``.
-        noise: standard deviation of Rician noise as a share of the robust intensity range.
+        noise: standard deviation of Rician noise as a share of the image's intensity window.
         seed: of the noise.
         fwhm_mm: width of the slice profile; default is the low-resolution spacing.
         gap_mm: gap between slices.
+        intensity: rule that finds the window; default is a robust range.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Acquired(MapTransform):
         seed: int = 0,
         fwhm_mm: float | None = None,
         gap_mm: float = 0.0,
+        intensity: IntensityRule | None = None,
     ) -> None:
         super().__init__(keys)
         if not 0 <= noise < float("inf"):
@@ -58,6 +61,7 @@ class Acquired(MapTransform):
         self.seed = seed
         self.fwhm_mm = fwhm_mm
         self.gap_mm = gap_mm
+        self.intensity = RobustRange() if intensity is None else intensity
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
@@ -71,7 +75,7 @@ class Acquired(MapTransform):
         )
         lr = acquisition.forward(hr.as_tensor()[None])[0]
         if self.noise:
-            low, high = intensity_window(hr.as_tensor())
+            low, high = self.intensity.window(hr.as_tensor().detach().cpu().numpy())
             lr = add_rician_noise(lr - low, self.noise * (high - low), self.seed) + low
         meta = {key: value for key, value in hr.meta.items() if key != "affine"}
         result[self.lr_key] = MetaTensor(lr, affine=torch.tensor(lr_grid.affine), meta=meta)

@@ -1,4 +1,4 @@
-"""Where voxels lie: orientation, the upscaled grid, patches."""
+"""Where voxels lie: orientation, patches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 
-from medsr_monai.geometry import Grid, inverse_orientation, reorient
+from medsr_monai.geometry import Grid, reorient
 from medsr_monai.system.errors import InputError
 
 
@@ -30,37 +30,6 @@ class ReorientToCanonicald(MapTransform):
             array = reorient(image.as_tensor(), orientation)
             meta = {name: value for name, value in image.meta.items() if name != "affine"}
             result[key] = MetaTensor(array, affine=torch.tensor(target.affine), meta=meta)
-        return result
-
-
-class UpscaledGridd(MapTransform):
-    """Give an upscaled image the grid that covers its source's field of view, in the orientation the file had.
-
-    Args:
-        keys: upscaled images (C, *spatial).
-        source: key of the low-resolution image, a MetaTensor brought to canonical orientation after loading.
-        allow_missing_keys: skip a key that is absent.
-    """
-
-    def __init__(self, keys: KeysCollection, source: str, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.source = source
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        source = result[self.source]
-        lr_grid = Grid(tuple(source.shape[1:]), np.asarray(source.affine))
-        # Undo the very turn of loading: halfway between two orientations (45 degrees), the closest one is a matter of
-        # rounding, and may not be found again from the canonical affine.
-        as_loaded = Grid(tuple(source.shape[1:]), np.asarray(source.meta["original_affine"]))
-        orientation = inverse_orientation(as_loaded.orientation_to("RAS"))
-        for key in self.key_iterator(result):
-            image = torch.as_tensor(result[key]).detach().cpu()
-            grid = lr_grid.resized(tuple(image.shape[1:]))
-            meta = {name: value for name, value in source.meta.items() if name != "affine"}
-            affine = torch.tensor(grid.reoriented(orientation).affine)
-            array = reorient(image.as_subclass(torch.Tensor), orientation)
-            result[key] = MetaTensor(array, affine=affine, meta=meta)
         return result
 
 

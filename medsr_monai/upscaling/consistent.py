@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from monai.inferers import Inferer, SimpleInferer
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from medsr_monai.acquisition import SeparableAcquisition
@@ -99,3 +99,16 @@ class ConsistentInferer(Inferer):
         acquisition = SeparableAcquisition.from_profile(sr.shape[2:], lr.shape[2:], self.profile)
         projected = acquisition.project(sr[:, :1], lr.float(), self.regularisation)
         return torch.cat((projected, sr[:, 1:]), dim=1) if sr.shape[1] > 1 else projected
+
+
+def taken_apart(inferer: Inferer, network: nn.Module) -> tuple[Inferer, str | Sequence[str], float | None]:
+    """What runs the network, and the projection behind it: its profile, and its regularisation, None if there is none.
+
+    Args:
+        inferer: any.
+        network: which it shall run.
+    """
+    inner, profile, regularisation = inferer, "box", None
+    if isinstance(inferer, ConsistentInferer):
+        inner, profile, regularisation = inferer.inferer, inferer.profile, inferer.regularisation
+    return (inner.chosen(network) if isinstance(inner, StreamOrWholeInferer) else inner), profile, regularisation

@@ -1,143 +1,371 @@
-"""Upscale a volume from file to file without ever holding its output: read, normalise, project and write in slabs.
+"""Upscale a volume, from file to file or in memory: one path, on which the output is made and written in slabs.
 
-This lies in room 3, beside :class:`VolumeUpscaler` whose counterpart it is: it needs the volumes of room 2, and the
-network comes in as a function, so that it needs none.
+The network's output has to wait until the whole measurement is explained, because the projection changes its first
+slice by what the last one measures. It waits in memory where it fits, else on disk; the numbers are the same.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
+from monai.inferers import Inferer
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from medsr_monai.acquisition import SeparableAcquisition, SlabProjection
+from medsr_monai.acquisition import IntensityRule, RobustRange, SeparableAcquisition, SlabProjection
 from medsr_monai.geometry import inverse_orientation, reorient
+from medsr_monai.system.atomic import Together
+from medsr_monai.system.device import free_bytes
 from medsr_monai.system.errors import InputError
-from medsr_monai.system.scratch import SliceFile
-from medsr_monai.volumes import LazyVolume, OutputsTogether, SlabWriter, open_volume, voxels_to_unpack
+from medsr_monai.system.scratch import SliceFile, SliceMemory
+from medsr_monai.upscaling.consistent import is_exact, taken_apart
+from medsr_monai.upscaling.convolution.tracing import evaluation_mode
+from medsr_monai.upscaling.low_resolution import LowResolutionImage, cut, slab_of, upscaled_parts
+from medsr_monai.upscaling.network_view import AXES, NetworkView, view_of
+from medsr_monai.upscaling.streaming import Image, Place, StreamingInferer, device_of
+from medsr_monai.volumes import (
+    LazyVolume,
+    OutputsTogether,
+    SlabWriter,
+    Volume,
+    VolumeInfo,
+    VolumeKeeper,
+    open_volume,
+    read_info,
+    refuse_overwriting,
+    say_what_was_done,
+    voxels_to_unpack,
+)
 
-Read = Callable[[int, int], Tensor]
-"""Slices start ... stop of the low-resolution volume, (1, 1, *spatial), float32, normalised, canonical."""
+log = logging.getLogger(__name__)
 
-Place = tuple[slice, ...]
-
-UpscaleSlabs = Callable[[Read, tuple[int, ...], int], Iterator[tuple[slice | Place, Tensor]]]
-"""A network in slabs: of a `Read`, the shape (X, Y, Z) of what it reads, and the axis along which, it makes the
-upscaled parts (1, C, *spatial): whole slabs with their slices, ascending and without gaps; or parts that need not span
-the other axes either, with their places. C is 1, or 2 with the deviation behind the mean."""
-
+STREAM = ("auto", "always", "never")
+_SHARE_OF_FREE = 0.25  # of the free memory, what an output may take that waits in it
 _SLAB_VOXELS = 1 << 22  # what the second pass holds, 16 MiB of float32
-_RESIDUAL_VOXELS = 1 << 20  # up to which the projection's residual is held in memory
+_RESIDUAL_VOXELS = 1 << 20  # up to which the projection's residual is held in memory where the output is not
 _COMPRESSED_SHARE = 0.25  # of its voxels' size, what a compressed output needs at least
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One volume: what to read, where it lies in intensity, and what becomes of it."""
+@dataclass(frozen=True, kw_only=True)
+class UpscalingSettings:
+    """What a bundle, or a user, may choose of an upscaling besides the network and its inferer.
 
-    source: LazyVolume
-    writers: list[SlabWriter]
-    upscale: UpscaleSlabs
-    shape: tuple[int, ...]
-    profile: str | Sequence[str]
-    regularisation: float | None
-    time: int
-    window: Tensor
-    scratch: Path
-    progress: bool
+    Args:
+        intensity: rule for what the network sees as 0 and 1.
+        axes: which axes of the image those of a network are whose scales differ: ``image`` or ``slice``, see
+            :meth:`NetworkView.orientation`.
+        stream: where the output waits: ``never`` on disk, ``always``, or ``auto``: where it would take more than a
+            quarter of the free memory.
+        dtype: of the output, see `write_volume`.
+        scratch_dir: folder of the temporary files, which have no names and vanish with the process; default is the
+            target's.
+        progress: show progress bars.
+        algorithm: what makes the image, for formats that say so; see :class:`SlabWriter`.
+
+    Raises:
+        InputError: an unknown choice.
+    """
+
+    intensity: IntensityRule = field(default_factory=RobustRange)
+    axes: str = "image"
+    stream: str = "auto"
+    dtype: str = "float32"
+    scratch_dir: str | Path | None = None
+    progress: bool = False
+    algorithm: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (("stream", self.stream, STREAM), ("axes", self.axes, AXES)):
+            if value not in choices:
+                raise InputError(f"{name} '{value}': choose one of {', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class Upscaled:
+    """What came of an upscaling: files by their paths, or volumes.
+
+    Args:
+        image: the upscaled image.
+        deviation: over the network's ensemble, where the inferer gives it.
+    """
+
+    image: Path | Volume
+    deviation: Path | Volume | None = None
+
+
+def upscale_volume(
+    source: str | Path | VolumeInfo,
+    network: nn.Module,
+    inferer: Inferer,
+    target: str | Path | None = None,
+    deviation_target: str | Path | None = None,
+    settings: UpscalingSettings | None = None,
+) -> Upscaled:
+    """Upscale a volume, as ``medsr upscale`` does; a series is done volume by volume.
+
+    Args:
+        source: a file or a DICOM series; what `read_info` says of one; or a `Volume` in memory.
+        network: (B, 1, *spatial) to (B, 1, *(scale * spatial)), of three dimensions, or of two: then slice by slice.
+        inferer: runs it. A :class:`ConsistentInferer` is taken apart: its projection is done in slabs.
+        target: the file to write, see :class:`SlabWriter`; None to keep the result in memory.
+        deviation_target: the file for the deviation, where the inferer gives one.
+        settings: see there.
+
+    Returns:
+        The outputs, which appear together: files when all are complete.
+
+    Raises:
+        InputError: a source that cannot be read, a target that cannot be written, a network or settings that do not
+            suit, or too little free space.
+    """
+    settings = UpscalingSettings() if settings is None else settings
+    targets = [None if target is None else Path(target)]
+    info = source if isinstance(source, VolumeInfo) else read_info(source)
+    if getattr(taken_apart(inferer, network)[0], "deviation", False):
+        targets.append(None if deviation_target is None else Path(deviation_target))
+    for path in targets:
+        if path is not None and not isinstance(info, Volume):
+            refuse_overwriting(info.path, path)
+    say_what_was_done(info)
+    with evaluation_mode(network), torch.no_grad():
+        return Upscaled(*_Upscaling(info, network, inferer, targets, settings).run())
+
+
+class _Upscaling:
+    """One source on its way: what is read, where the output waits, and what is written."""
+
+    def __init__(
+        self,
+        info: VolumeInfo,
+        network: nn.Module,
+        inferer: Inferer,
+        targets: Sequence[Path | None],
+        settings: UpscalingSettings,
+    ) -> None:
+        self.info, self.network, self.targets, self.settings = info, network, targets, settings
+        self.is_approximate = not is_exact(inferer)
+        self.inferer, profile, self.regularisation = taken_apart(inferer, network)
+        self.view = view_of(network)
+        if self.regularisation == 0 and set(self.view.scale) == {1}:
+            raise InputError(
+                "consistency 'exact': a network of scale 1 restores, and what is exact is the input again; choose "
+                "consistency none, or a damping such as 0.1"
+            )
+        self.is_on_disk = _waits_on_disk(info, network, self.inferer, self.view, len(targets), settings)
+        orientation = self.view.orientation(info.grid, settings.axes)
+        self.turned_back = inverse_orientation(orientation)
+        self.orientation = orientation
+        lr_grid = info.grid.reoriented(orientation)
+        self.shape = tuple(n * factor for n, factor in zip(lr_grid.shape, self.view.scale, strict=True))
+        self.grid = lr_grid.resized(self.shape).reoriented(self.turned_back)
+        self.acquisition = None
+        if self.regularisation is not None:
+            profiles = [*profile, "box"] if self.view.is_2d and not isinstance(profile, str) else profile
+            self.acquisition = SeparableAcquisition.from_profile(self.shape, lr_grid.shape, profiles)
+        folder = Path.cwd() if targets[0] is None else targets[0].parent
+        self.scratch = folder if settings.scratch_dir is None else Path(settings.scratch_dir)
+
+    def run(self) -> list[Path | Volume]:
+        """Upscale every volume."""
+        with ExitStack() as stack:
+            volume = stack.enter_context(self._opened())
+            scans = volume.scan(self.settings.intensity)
+            ends = (min(scan.low for scan in scans), max(scan.high for scan in scans))
+            # Entered before the writers, it is left after them: mean and deviation are complete, and get their names.
+            together = stack.enter_context(OutputsTogether())
+            writers = [self._writer(number, ends, together) for number in range(len(self.targets))]
+            one = _OneVolume(self, volume, writers)
+            self._check_room(writers, one)
+            for writer in writers:
+                stack.enter_context(writer)
+            waiting = [] if one.is_direct else [self._waiting(stack, volume.slow_axis) for _ in writers]
+            is_quiet = not self.settings.progress or len(scans) == 1
+            for time, scan in enumerate(tqdm(scans, desc="volumes", disable=is_quiet)):
+                assert scan.window is not None
+                one.upscale(LowResolutionImage(volume, time, scan.window), waiting)
+        return [writer.path if isinstance(writer, SlabWriter) else writer.volume for writer in writers]
+
+    def _opened(self) -> LazyVolume:
+        if not self.is_on_disk:
+            return open_volume(self.info, in_memory=True, orientation=self.orientation)
+        check_free_space([(self.scratch, voxels_to_unpack(self.info), "unpacking the input")])
+        try:
+            self.scratch.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self.scratch}: cannot be made ({error.strerror or error}); choose another folder"
+            ) from error
+        return open_volume(self.info, self.scratch, orientation=self.orientation)
+
+    def _writer(self, number: int, ends: tuple[float, float], together: Together) -> SlabWriter | VolumeKeeper:
+        """For the mean, and for the deviation, which has neither the source's display range nor its scale."""
+        path = self.targets[number]
+        if path is None:
+            return VolumeKeeper(self.grid, self.info)
+        return SlabWriter(
+            path,
+            self.grid,
+            self.info.n_times,
+            self.info,
+            "float32" if number else self.settings.dtype,
+            ends,
+            self.is_approximate,
+            together,
+            self.settings.algorithm,
+        )
+
+    def _waiting(self, stack: ExitStack, axis: int) -> SliceFile | SliceMemory:
+        if not self.is_on_disk:
+            return SliceMemory(self.shape, axis)
+        return stack.enter_context(SliceFile(self.shape, axis, self.scratch))
 
     @property
-    def axis(self) -> int:
-        return self.source.slow_axis
+    def residual_on_disk(self) -> bool:
+        return self.is_on_disk and self.acquisition is not None and math.prod(self.info.grid.shape) > _RESIDUAL_VOXELS
 
-    def read(self, start: int, stop: int) -> Tensor:
-        # A copy: torch refuses the negative strides of flipped axes, which numpy may leave on an axis of one voxel.
-        image = torch.from_numpy(np.array(self.source.read(start, stop, time=self.time), order="C"))
-        low, high = self.window
-        return ((image - low) / (high - low))[None, None]
+    def _check_room(self, writers: Sequence[SlabWriter | VolumeKeeper], one: _OneVolume) -> None:
+        """What will be written, and what waits on disk meanwhile, must fit."""
+        files = [writer for writer in writers if isinstance(writer, SlabWriter)]
+        output = [int(file.n_bytes * (_COMPRESSED_SHARE if file.is_compressed else 1)) for file in files]
+        is_waiting = self.is_on_disk and not one.is_direct
+        waiting = 4 * math.prod(self.shape) * len(writers) if is_waiting else 0
+        residual = 4 * math.prod(self.info.grid.shape) if self.residual_on_disk else 0
+        needed = [(file.path.parent, n_bytes, "the output") for file, n_bytes in zip(files, output, strict=True)]
+        check_free_space([*needed, (self.scratch, waiting + residual, "the pass between")])
 
-    def write(self, slabs: Sequence[Tensor]) -> None:
-        """Write the mean, and the deviation, which only the gain of the intensities changes."""
-        low, high = self.window
-        for slab, writer, offset in zip(slabs, self.writers, (low, 0.0), strict=False):
-            image = (slab.cpu() * (high - low) + offset)[0, 0].numpy()
-            writer.write(reorient(image, inverse_orientation(self.source.orientation)))
 
-    def parts(self) -> Iterator[tuple[Place, Tensor]]:
-        """What the network makes, with its place; checked to be all, and where it comes in whole slabs, in order."""
-        done, voxels = 0, 0
-        for place, part in self.upscale(self.read, self.source.grid.shape, self.axis):
-            if isinstance(place, slice):
-                place = tuple(place if a == self.axis else slice(0, n) for a, n in enumerate(self.shape))
-            expected = (1, len(self.writers), *(p.stop - p.start for p in place))
-            is_whole = self._is_whole(place)
-            if tuple(part.shape) != expected or (is_whole and place[self.axis].start != done):
-                raise ValueError(f"network: part {tuple(part.shape)} at {place}, after {done} slices of {self.shape}")
-            yield place, part.detach().float()
-            done = place[self.axis].stop
-            voxels += math.prod(part.shape[2:])
-        if voxels != math.prod(self.shape):
-            raise ValueError(f"network: {done} slices came of {self.shape[self.axis]}, {voxels} voxels of {self.shape}")
+class _OneVolume:
+    """How each volume of a source becomes one of the output."""
 
-    def _is_whole(self, place: Place) -> bool:
-        return all(p == slice(0, n) for a, (p, n) in enumerate(zip(place, self.shape, strict=True)) if a != self.axis)
+    def __init__(self, upscaling: _Upscaling, volume: LazyVolume, writers: Sequence[SlabWriter | VolumeKeeper]) -> None:
+        self.all, self.writers = upscaling, writers
+        self.axis, self.is_descending = volume.slow_axis, volume.is_descending
+        self.lr_shape, self.shape = volume.grid.shape, upscaling.shape
+        self.inferer = upscaling.inferer
+        self.is_direct = False
+        if upscaling.is_on_disk and isinstance(self.inferer, StreamingInferer) and not upscaling.view.is_2d:
+            self.inferer = self.inferer.along(self.axis)
+            plan = self.inferer.plan(LowResolutionImage(volume, 0, (0.0, 1.0)), upscaling.network)
+            self.is_direct = upscaling.acquisition is None and not self.is_descending and not plan.recomputed
 
-    def directly(self) -> None:
-        """One pass: what comes is written."""
-        for _, slab in self.parts():
-            self.write(slab.split(1, dim=1))
-
-    def through(self, waiting: Sequence[SliceFile]) -> None:
-        """Two passes: the network's output waits on disk until the whole measurement is explained."""
+    def upscale(self, lazy: LowResolutionImage, waiting: Sequence[SliceFile | SliceMemory]) -> None:
+        """Upscale, project and write."""
+        image: Image = lazy
+        if not self.all.is_on_disk:
+            image = slab_of(lazy, self.axis, 0, self.lr_shape[self.axis]).to(device_of(self.all.network))
+        if self.is_direct:
+            for _, part in self._parts(image):
+                self._write(part.split(1, dim=1), lazy.window)
+            return
         with ExitStack() as stack:
             projection = self._projection(stack)
-            whole = True
-            for place, part in self.parts():
-                for image, file in zip(part.split(1, dim=1), waiting, strict=True):
-                    file.write_part(place, image)
-                whole = whole and self._is_whole(place)
-                if projection is not None and whole:
-                    projection.subtract(place[self.axis].start, part[:, :1])
-            ranges = _ranges(self.shape, self.axis)
-            if projection is not None:
-                if not whole:
-                    for start, stop in ranges:
-                        projection.subtract(start, waiting[0].read(start, stop))
-                for start, stop in _ranges(self.source.grid.shape, self.axis):
-                    projection.add(start, self.read(start, stop))
-                projection.solve()
-            if self.source.is_descending:
+            self._make(image, waiting, projection)
+            ranges = cut(self.shape, self.axis, _SLAB_VOXELS)
+            if self.is_descending:
                 ranges.reverse()
-            for start, stop in tqdm(ranges, unit="slab", desc="writing", leave=False, disable=not self.progress):
+            is_quiet = not self.all.settings.progress
+            for start, stop in tqdm(ranges, unit="slab", desc="writing", leave=False, disable=is_quiet):
                 slabs = [file.read(start, stop) for file in waiting]
                 if projection is not None:
-                    slabs[0] += projection.correction(start, stop)
-                self.write(slabs)
+                    slabs[0] = slabs[0] + projection.correction(start, stop)
+                self._write(slabs, lazy.window)
+
+    def _parts(self, image: Image) -> Iterator[tuple[Place, Tensor]]:
+        """What the network makes, checked to be all."""
+        voxels, channels = 0, len(self.writers)
+        settings = self.all.settings
+        for place, part in upscaled_parts(image, self.all.network, self.inferer, self.all.view, settings.progress):
+            expected = (1, channels, *(p.stop - p.start for p in place))
+            if tuple(part.shape) != expected or any(p.stop > n for p, n in zip(place, self.shape, strict=True)):
+                raise ValueError(f"network: a part {tuple(part.shape)} at {place} of {self.shape}, {channels} channels")
+            yield place, part.detach().float()
+            voxels += math.prod(part.shape[2:])
+        if voxels != math.prod(self.shape):
+            raise ValueError(f"network: made {voxels} voxels of {self.shape}")
+
+    def _make(
+        self, image: Image, waiting: Sequence[SliceFile | SliceMemory], projection: SlabProjection | None
+    ) -> None:
+        """First pass: what the network makes, and what the measurement says of it."""
+        are_slabs, done = True, 0
+        for place, part in self._parts(image):
+            for channel, file in zip(part.split(1, dim=1), waiting, strict=True):
+                file.write_part(place, channel)
+            across = [p == slice(0, n) for axis, (p, n) in enumerate(zip(place, self.shape, strict=True))
+                      if axis != self.axis]  # fmt: skip
+            are_slabs = are_slabs and all(across)
+            if projection is not None and are_slabs:
+                projection.subtract(place[self.axis].start, part[:, :1])
+                done = place[self.axis].stop
+        if projection is None:
+            return
+        if done < self.shape[self.axis]:
+            for start, stop in cut(self.shape, self.axis, _SLAB_VOXELS):
+                projection.subtract(start, waiting[0].read(start, stop))
+        for start, stop in cut(self.lr_shape, self.axis, _SLAB_VOXELS):
+            projection.add(start, slab_of(image, self.axis, start, stop))
+        projection.solve()
 
     def _projection(self, stack: ExitStack) -> SlabProjection | None:
-        """The projection, its residual in memory where it is small, else on disk."""
-        if self.regularisation is None:
+        if self.all.acquisition is None or self.all.regularisation is None:
             return None
-        lr_shape = self.source.grid.shape
-        acquisition = SeparableAcquisition.from_profile(self.shape, lr_shape, self.profile)
-        is_small = math.prod(lr_shape) <= _RESIDUAL_VOXELS
-        residual = None if is_small else stack.enter_context(SliceFile(lr_shape, self.axis, self.scratch))
-        return SlabProjection(acquisition, self.axis, self.regularisation, residual)
+        residual = None
+        if self.all.residual_on_disk:
+            residual = stack.enter_context(SliceFile(self.lr_shape, self.axis, self.all.scratch))
+        return SlabProjection(self.all.acquisition, self.axis, self.all.regularisation, residual)
+
+    def _write(self, slabs: Sequence[Tensor], window: tuple[float, float]) -> None:
+        """Write the mean, and the deviation, which only the gain of the intensities changes."""
+        low, high = torch.tensor(window)
+        for slab, writer, offset in zip(slabs, self.writers, (low, 0.0), strict=False):
+            image = (slab.cpu() * (high - low) + offset)[0, 0].numpy()
+            writer.write(reorient(image, self.all.turned_back))
 
 
-def _ranges(shape: Sequence[int], axis: int) -> list[tuple[int, int]]:
-    n = shape[axis]
-    thick = max(1, _SLAB_VOXELS * n // math.prod(shape))
-    return [(start, min(start + thick, n)) for start in range(0, n, thick)]
+def _waits_on_disk(
+    info: VolumeInfo,
+    network: nn.Module,
+    inferer: Inferer,
+    view: NetworkView,
+    n_images: int,
+    settings: UpscalingSettings,
+) -> bool:
+    """Where the output waits; that it is on disk, or ought to be, a line in the log says."""
+    if settings.stream == "never":
+        return False
+    refusal = _why_not_streamed(network, inferer)
+    if settings.stream == "always":
+        if refusal is not None:
+            raise InputError(f"stream 'always': the network cannot be streamed: {refusal}; stream 'never'")
+        return True
+    output = 4 * n_images * math.prod(info.grid.shape) * math.prod(view.scale)
+    free = min(free_bytes(device) for device in {torch.device("cpu"), device_of(network)})
+    if output <= _SHARE_OF_FREE * free:
+        return False
+    size = f"{output / 1e9:.3g} GB of {free / 1e9:.3g} GB of free memory"
+    if refusal is not None:
+        log.warning("%s: not streamed but held in memory, where the output takes %s: %s", info.path, size, refusal)
+        return False
+    log.warning("%s: streaming from file to file, as the output takes %s", info.path, size)
+    return True
+
+
+def _why_not_streamed(network: nn.Module, inferer: Inferer) -> str | None:
+    """The layer that cannot be streamed, or the inferer that does not."""
+    streaming = inferer if isinstance(inferer, StreamingInferer) else StreamingInferer()
+    try:
+        streaming.scale(network)
+    except InputError as error:
+        return str(error)
+    return None if streaming is inferer else f"{type(inferer).__name__} needs the whole image; use StreamingInferer"
 
 
 def check_free_space(needed: Sequence[tuple[Path, int, str]]) -> None:
@@ -164,106 +392,3 @@ def check_free_space(needed: Sequence[tuple[Path, int, str]]) -> None:
                 f"{entries[0][0]}: {total / 1e9:.3g} GB needed ({purposes}) and {free / 1e9:.3g} GB free; free space, "
                 "or choose another output folder or scratch_dir"
             )
-
-
-def upscale_in_slabs(
-    source: str | Path,
-    upscale: UpscaleSlabs,
-    target: str | Path,
-    scale: Sequence[int],
-    profile: str | Sequence[str] = "box",
-    regularisation: float | None = 0.0,
-    dtype: str = "float32",
-    scratch_dir: str | Path | None = None,
-    progress: bool = False,
-    deviation_target: str | Path | None = None,
-    in_strips: Callable[[tuple[int, ...], int], bool] | None = None,
-    algorithm: str = "",
-) -> Path:
-    """Upscale a file to a file, as ``medsr upscale`` does, holding slabs and low-resolution images only.
-
-    The volume passes along the axis that varies slowest on disk, so that reading and writing are sequential. With a
-    projection the network's output (float32) waits in a temporary file, because the first slice may be written only
-    when the last one is known; without one it is written as it comes, unless the file runs against the canonical
-    direction of that axis. A series is done volume by volume.
-
-    Args:
-        source: the volume; see :class:`LazyVolume`.
-        upscale: the network; called once for each volume of a series.
-        target: the file to write; see :class:`SlabWriter`.
-        scale: whole factor of each canonical axis.
-        profile: the acquisition that the source is taken to come from, one for all canonical axes or one each.
-        regularisation: None for no projection, 0 for an exact one, or a Tikhonov damping.
-        dtype: see `write_volume`.
-        scratch_dir: folder of the temporary files, which have no names and vanish with the process; default is the
-            target's.
-        progress: show a progress bar of the second pass.
-        deviation_target: the file for the deviation, where the network gives one.
-        in_strips: tells by shape and axis whether the network's parts may be less than whole slabs; default is no.
-        algorithm: what made the image; see :class:`SlabWriter`.
-
-    Returns:
-        The target.
-
-    Raises:
-        InputError: a source that cannot be read, a target that cannot be written, or too little free space.
-    """
-    source, target = Path(source), Path(target)
-    _refuse_overwriting(source, target)
-    scratch = Path(target.parent if scratch_dir is None else scratch_dir)
-    check_free_space([(scratch, voxels_to_unpack(source), "unpacking the input")])
-    with ExitStack() as stack:
-        _make_folder(scratch)
-        volume = stack.enter_context(open_volume(source, scratch))
-        shape = tuple(n * factor for n, factor in zip(volume.grid.shape, scale, strict=True))
-        grid = volume.grid.resized(shape).reoriented(inverse_orientation(volume.orientation))
-        scans = [volume.scan(time) for time in range(volume.n_times)]
-        ends = (min(scan.low for scan in scans), max(scan.high for scan in scans))
-        targets = [target, *([] if deviation_target is None else [Path(deviation_target)])]
-        # Entered before the writers, it is left after them: mean and deviation are complete, and get their names.
-        together = stack.enter_context(OutputsTogether())
-        # A deviation has neither the source's display range nor its scale.
-        types = [dtype, "float32"]
-        writers = [
-            SlabWriter(path, grid, volume.info.n_times, volume.info, kind, ends, together=together, algorithm=algorithm)
-            for path, kind in zip(targets, types, strict=False)
-        ]
-        strips = in_strips is not None and in_strips(volume.grid.shape, volume.slow_axis)
-        is_direct = regularisation is None and not volume.is_descending and not strips
-        _check_room(volume, writers, regularisation is not None, is_direct, scratch)
-        for writer in writers:
-            stack.enter_context(writer)
-        files = [stack.enter_context(SliceFile(shape, volume.slow_axis, scratch)) for _ in targets if not is_direct]
-        for time, scan in enumerate(scans):
-            window = torch.tensor(scan.window)
-            task = _Task(volume, writers, upscale, shape, profile, regularisation, time, window, scratch, progress)
-            if is_direct:
-                task.directly()
-            else:
-                task.through(files)
-    return target
-
-
-def _refuse_overwriting(source: Path, target: Path) -> None:
-    is_same = source.exists() and target.exists() and os.path.samefile(source, target)
-    if is_same or os.path.realpath(source) == os.path.realpath(target):
-        raise InputError(f"{target}: would overwrite the input; choose another name")
-
-
-def _check_room(
-    volume: LazyVolume, writers: Sequence[SlabWriter], is_projected: bool, is_direct: bool, scratch: Path
-) -> None:
-    """What will be written, and what waits on disk meanwhile, must fit."""
-    waiting = 0 if is_direct else sum(math.prod(writer.grid.shape) * 4 for writer in writers)
-    n_lr = math.prod(volume.grid.shape)
-    residual = n_lr * 4 if is_projected and n_lr > _RESIDUAL_VOXELS else 0
-    output = sum(int(w.n_bytes * (_COMPRESSED_SHARE if w.is_compressed else 1)) for w in writers)
-    target = writers[0].path.parent
-    check_free_space([(target, output, "the output"), (scratch, waiting + residual, "the pass between")])
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror or error}); choose another folder") from error

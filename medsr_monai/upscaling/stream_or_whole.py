@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, cast
 
-from monai.inferers import Inferer
+from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
 from medsr_monai.system.errors import InputError
@@ -32,18 +32,21 @@ class StreamOrWholeInferer(Inferer):
         self.streaming = StreamingInferer(**settings)
         self._whole: nn.Module | None = None
 
+    def chosen(self, network: nn.Module) -> Inferer:
+        """What will run a network."""
+        if network is not self._whole:
+            try:
+                self.streaming.scale(network)
+                return self.streaming
+            except InputError as error:
+                log.warning("the network is run on whole images, in whatever memory that takes: %s", error)
+                self._whole = network
+        return SimpleInferer()
+
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
         """Upscale (B, C, *spatial) to (B, C', *(scale * spatial)).
 
         Raises:
             InputError: the memory does not suffice to stream.
         """
-        module = cast(nn.Module, network)
-        if module is not self._whole:
-            try:
-                self.streaming.scale(module)
-            except InputError as error:
-                log.warning("the network is run on whole images, in whatever memory that takes: %s", error)
-                self._whole = module
-        runs = network if module is self._whole else self.streaming
-        return runs(inputs, *args, **kwargs) if runs is network else runs(inputs, network, *args, **kwargs)
+        return self.chosen(cast(nn.Module, network))(inputs, network, *args, **kwargs)

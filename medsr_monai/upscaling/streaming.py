@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import logging
 import math
@@ -248,6 +249,13 @@ class StreamingInferer(Inferer):
                 for place, part in self._run_strip(image, streamed, plan.axis, strip):
                     yield place, part
                     bar.update(part.shape[0] * math.prod(part.shape[2:]))
+
+    def along(self, axis: int) -> StreamingInferer:
+        """The same inferer along a given axis, for an output that is not held in memory."""
+        other = copy.copy(self)
+        other.axis = axis
+        other.output = lambda place, voxels: None  # so that it reserves no memory for one
+        return other
 
     def plan(self, image: Image, network: nn.Module) -> StreamPlan:
         """How an image will be streamed, logged if strips are needed."""

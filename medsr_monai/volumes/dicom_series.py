@@ -47,17 +47,6 @@ def read_dicom_info(path: str | Path) -> VolumeInfo:
     )
 
 
-def read_dicom(path: str | Path) -> tuple[VolumeInfo, np.ndarray]:
-    """Read a series: what its headers say, and the intensities (X, Y, Z), float32.
-
-    Raises:
-        InputError: see `medsr_monai.volumes.dicom.open_series`.
-    """
-    info = read_dicom_info(path)
-    assert info.series is not None
-    return info, info.series.read(0, info.grid.shape[-1])
-
-
 log = logging.getLogger(__name__)
 
 

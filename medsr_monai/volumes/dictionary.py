@@ -1,33 +1,21 @@
-"""MONAI dictionary transforms that read and write volumes."""
+"""The MONAI dictionary transform that reads volumes."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import MapTransform
 from monai.utils.enums import MetaKeys
 
-from medsr_monai.geometry import N_AXES, Grid
-from medsr_monai.system.atomic import Together
+from medsr_monai.geometry import N_AXES
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes.dicom_series import refuse_target, say_what_was_done
-from medsr_monai.volumes.reading import read_info, read_volume
-from medsr_monai.volumes.slab_writing import streamable_suffix, write_in_slabs
-from medsr_monai.volumes.volume import (
-    DICOM_SUFFIX,
-    STREAMABLE_SUFFIXES,
-    WRITABLE_SUFFIXES,
-    VolumeInfo,
-    volume_stem,
-)
-from medsr_monai.volumes.writing import OutputsTogether, write_volume
+from medsr_monai.volumes.dicom_series import say_what_was_done
+from medsr_monai.volumes.lazy import read_volume
 
 _FILE_NAME = "filename_or_obj"
 
@@ -71,154 +59,3 @@ class LoadVolumed(MapTransform):
             voxels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(series, -1, 0)))
             result[key] = MetaTensor(voxels, affine=affine, meta=meta)
         return result
-
-
-class SaveVolumed(MapTransform):
-    """Write MetaTensors (C, X, Y, Z) with their current affine; the data pass through unchanged.
-
-    Args:
-        keys: keys to write.
-        output_dir: folder for `<stem of the source>_<postfix><suffix>`; created where it is missing.
-        postfix: what to append to the stem; may be empty.
-        suffix: .nii, .nii.gz, .mha, .nrrd or .ome.zarr; .dcm for a folder of its own for each DICOM series.
-        dtype: see `write_volume`.
-        output_file: the one file to write, instead of a name in `output_dir`.
-        allow_missing_keys: skip a key that is absent.
-        label: what a second output of the same source has behind its stem: `<...>_<label><suffix>`.
-        is_approximate: say so in the file; see `SlabWriter`.
-        algorithm: what made the images; see `SlabWriter`.
-
-    Raises:
-        InputError: an unknown suffix, or one output file for several keys.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        output_dir: str | Path = ".",
-        postfix: str = "sr",
-        suffix: str = ".nii.gz",
-        dtype: str = "float32",
-        output_file: str | Path | None = None,
-        allow_missing_keys: bool = False,
-        label: str = "",
-        is_approximate: bool = False,
-        algorithm: str = "",
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        if suffix not in (*STREAMABLE_SUFFIXES, DICOM_SUFFIX):
-            raise InputError(f"suffix {suffix}: supported are {', '.join(STREAMABLE_SUFFIXES)}, {DICOM_SUFFIX}")
-        if output_file is not None and len(self.keys) > 1:
-            raise InputError(f"output_file {output_file}: one file cannot hold the {len(self.keys)} keys {self.keys}")
-        self.output_dir = Path(output_dir)
-        self.postfix = postfix
-        self.suffix = suffix
-        self.dtype = dtype
-        self.output_file = None if output_file is None else Path(output_file)
-        self.label = label
-        self.is_approximate = is_approximate
-        self.algorithm = algorithm
-        self._sources: dict[Path, tuple[Hashable, str]] = {}
-
-    def output_path(self, key: Hashable, source: str) -> Path:
-        """Name the output of a source.
-
-        Raises:
-            InputError: it would replace the input, or the output of another input.
-        """
-        name = "_".join(part for part in (volume_stem(source), self.postfix) if part)
-        suffix = "" if self.suffix == DICOM_SUFFIX else self.suffix
-        path = self.output_file or self.output_dir / f"{name}{suffix}"
-        if self.label:
-            stem = path.name[: len(path.name) - len(_written_suffix(path))]
-            path = path.with_name(f"{stem}_{self.label}{path.name[len(stem) :]}")
-        both_exist = path.exists() and os.path.exists(source)
-        if os.path.realpath(path) == os.path.realpath(source) or (both_exist and os.path.samefile(path, source)):
-            raise InputError(f"{path}: would overwrite the input; choose another output_dir or postfix")
-        earlier = self._sources.setdefault(Path(os.path.realpath(path)), (key, source))
-        if earlier != (key, source):
-            raise InputError(
-                f"{path}: already written from {earlier[1]} ({earlier[0]}); give {source} another output_dir"
-            )
-        return path
-
-    def check(self, source: str | Path) -> None:
-        """Refuse a target that could not be written, before hours of work are spent on it.
-
-        Raises:
-            InputError: see `output_path`; an unknown suffix; or a DICOM series whose folder is in use, or whose source
-                cannot have a derived series.
-        """
-        for key in self.keys:
-            path = self.output_path(key, str(source))
-            info = _source_info(str(source))  # what cannot be read is said where it is read
-            if streamable_suffix(path) == DICOM_SUFFIX and info is not None:
-                refuse_target(path, info)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write each key's volume.
-
-        Raises:
-            InputError: no MetaTensor (C, X, Y, Z) with the name of its source, an output that is the input, or see
-                `write_volume`.
-        """
-        return self.save(data)
-
-    def save(self, data: Mapping[Hashable, Any], together: Together | None = None) -> dict[Hashable, Any]:
-        """The same; `together` gives the names, with those of other files."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            image = result[key]
-            if not isinstance(image, MetaTensor) or _FILE_NAME not in image.meta:
-                raise InputError(f"key {key}: no MetaTensor with '{_FILE_NAME}' in its meta; load it with LoadVolumed")
-            if image.ndim != N_AXES + 1:
-                raise InputError(f"key {key}: shape {tuple(image.shape)}; need (C, X, Y, Z), decollate batches first")
-            source = str(image.meta[_FILE_NAME])
-            path = self.output_path(key, source)
-            array = np.moveaxis(image.detach().cpu().numpy(), 0, -1)
-            array = array[..., 0] if array.shape[-1] == 1 else array
-            grid = Grid(array.shape[:N_AXES], image.affine.cpu().numpy())
-            what = (path, array, grid, _source_info(source), self.dtype, self.is_approximate, together)
-            if streamable_suffix(path) in WRITABLE_SUFFIXES:
-                write_volume(*what)
-            else:
-                write_in_slabs(*what, self.algorithm)
-            image.meta[MetaKeys.SAVED_TO.value] = str(path)
-        return result
-
-
-class SaveTogetherd(Transform):
-    """Several outputs of one input that appear under their names when all of them are complete, and none if one fails.
-
-    Args:
-        savers: write them.
-    """
-
-    def __init__(self, savers: Sequence[SaveVolumed]) -> None:
-        self.savers = tuple(savers)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write every saver's volumes.
-
-        Raises:
-            InputError: see `SaveVolumed`.
-        """
-        result = dict(data)
-        with OutputsTogether() as together:
-            for saver in self.savers:
-                result = saver.save(result, together)
-        return result
-
-
-def _written_suffix(path: Path) -> str:
-    """The suffix that a name has; the folder of a DICOM series has none."""
-    suffix = streamable_suffix(path)
-    return "" if suffix == DICOM_SUFFIX else suffix
-
-
-def _source_info(source: str) -> VolumeInfo | None:
-    """Read the source's header again; a source that is no volume (gone) has none to offer."""
-    try:
-        return read_info(source)
-    except InputError:
-        return None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medsr_monai.geometry import Grid
-from medsr_monai.volumes.writing import write_volume
+from medsr_monai.volumes.slab_writing import write_volume
 
 
 def write_example(path: str | Path) -> Path:

@@ -184,15 +184,15 @@ def find_raw_voxels(path: Path, info: VolumeInfo) -> tuple[int, np.dtype] | None
     return header_bytes, info.dtype.newbyteorder(">" if is_big else "<")
 
 
-def read_itk(path: Path, dtype: np.dtype | type = np.float32) -> tuple[VolumeInfo, np.ndarray]:
-    """Read a MetaImage or NRRD file.
+def read_itk(path: Path, dtype: np.dtype) -> np.ndarray:
+    """Read the voxels of a MetaImage or NRRD file.
 
     Args:
-        path: an existing .mha, .mhd or .nrrd file.
-        dtype: what to convert the voxels to.
+        path: an existing .mha, .mhd or .nrrd file, checked by `open_itk`.
+        dtype: of the voxels, which the library may give in another one.
 
     Returns:
-        What the header says, and the voxels, (X, Y, Z) or (X, Y, Z, T).
+        (X, Y, Z) or (X, Y, Z, T).
 
     Raises:
         InputError: see `read_volume`.
@@ -200,14 +200,12 @@ def read_itk(path: Path, dtype: np.dtype | type = np.float32) -> tuple[VolumeInf
     info, reader = open_itk(path)
     sitk = _simpleitk()
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            image = reader.Execute()
-            data = sitk.GetArrayViewFromImage(image).astype(dtype).transpose()
+        data = sitk.GetArrayViewFromImage(reader.Execute()).astype(dtype).transpose()
     except RuntimeError as error:
         raise InputError(f"{path}: truncated or damaged data; copy or download it again") from error
     except MemoryError as error:
         raise InputError(f"{path}: does not fit into memory; crop it or use a machine with more") from error
-    return info, data.reshape(info.shape, order="F")
+    return data.reshape(info.shape, order="F")
 
 
 def _described(image: Any, grid: Grid, time_step: float | None, is_approximate: bool) -> Any:
@@ -235,7 +233,7 @@ def itk_header(
     time_step: float | None,
     is_approximate: bool = False,
 ) -> bytes:
-    """What `write_itk` writes before the voxels.
+    """What stands before the voxels of an uncompressed file, with nothing but the grid and that mark in it.
 
     Args:
         suffix: .mha or .nrrd.
@@ -243,7 +241,7 @@ def itk_header(
         dtype: of the numbers that will follow, in native byte order.
         grid: where the voxels lie.
         time_step: spacing of the fourth axis.
-        is_approximate: see `write_itk`.
+        is_approximate: say so in a field of its own: `approximate`, which is `true`.
     """
     sitk = _simpleitk()
     voxel = sitk.GetImageFromArray(np.zeros((1,) * len(shape), dtype), isVector=False)
@@ -259,31 +257,3 @@ def itk_header(
         raise RuntimeError(f"SimpleITK wrote a {suffix} header without '{key.decode()}'")
     size = " ".join(str(n) for n in shape).encode()
     return before + found + size + after[after.index(b"\n") :]
-
-
-def write_itk(
-    path: Path, data: np.ndarray, grid: Grid, time_step: float | None = None, is_approximate: bool = False
-) -> None:
-    """Write a .mha or .nrrd file, uncompressed, with nothing but the grid and that mark in its header.
-
-    Args:
-        path: the file; overwritten.
-        data: (X, Y, Z) or (X, Y, Z, T), the numbers to store.
-        grid: where the voxels lie.
-        time_step: spacing of the fourth axis.
-        is_approximate: say so in a field of its own: `approximate`, which is `true`.
-
-    Raises:
-        InputError: SimpleITK is not installed.
-        OSError: the file cannot be written.
-    """
-    sitk = _simpleitk()
-    voxels = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose()), isVector=False)
-    image = _described(voxels, grid, time_step, is_approximate)
-    try:
-        # Uncompressed, so that a file cut short by a full disk shows in its size, whatever the library reports.
-        sitk.WriteImage(image, str(path), useCompression=False)
-    except RuntimeError as error:
-        raise OSError(f"SimpleITK could not write it{': disk full' if 'No space' in str(error) else ''}") from error
-    if path.stat().st_size < data.nbytes:
-        raise OSError("the file came out too short: disk full?")

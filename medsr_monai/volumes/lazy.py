@@ -1,12 +1,14 @@
-"""A volume whose voxels stay on disk until their slices are asked for."""
+"""A volume whose voxels stay where they are, on disk or in memory, until their slices are asked for."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, cast
@@ -14,48 +16,46 @@ from typing import BinaryIO, cast
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
-from medsr_monai.acquisition.intensity_range import IntensityScan, window_of_slabs
+from medsr_monai.acquisition import FixedWindow, IntensityRule, RobustRange
+from medsr_monai.acquisition.intensity_range import IntensityScan
 from medsr_monai.geometry import N_AXES, parse_orientation, reorient
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
-from medsr_monai.volumes.dicom_series import say_what_was_done
 from medsr_monai.volumes.reading import read_info, refuse_values
-from medsr_monai.volumes.volume import NIFTI_SUFFIXES, VolumeInfo, volume_suffix
+from medsr_monai.volumes.volume import NIFTI_SUFFIXES, Volume, VolumeInfo, volume_suffix
 
 _CHUNK_BYTES = 1 << 22
 _SCAN_VOXELS = 1 << 21
 
+Planes = Callable[[int, int, int], np.ndarray]
+"""Planes first ... last along the third axis of the file, of a volume of a series: in the file's orientation, float32,
+intensity scaling applied."""
+
 
 class LazyVolume:
-    """A volume on disk, read slice by slice in canonical (closest to RAS) orientation.
+    """A volume that is read slice by slice, turned to an orientation by flips and permutations.
 
-    An uncompressed file is read where it lies; a compressed one is unpacked once into a temporary file without a name,
-    which disappears with the process, whatever ends it. Neither is mapped into memory, so that what is read is all
-    that is held, and a file replaced meanwhile does no harm. Close it, or use it as a context manager.
+    Close it, or use it as a context manager.
 
     Args:
-        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series, whose slices are decoded as they are asked
-            for. Compressed or multi-file .mha, .mhd and .nrrd pass through memory whole, once, on opening.
-        scratch_dir: folder for the unpacked voxels; default is the system's for temporary files.
-
-    Raises:
-        InputError: as `read_volume`, but for the voxels' values, which only `scan` looks at.
+        info: what its header says.
+        planes: reads it.
+        orientation: turn from the file's axes, see `reorient`; default is to canonical ones, closest to RAS.
+        resources: are given back when it is closed.
     """
 
-    def __init__(self, path: str | Path, scratch_dir: str | Path | None = None) -> None:
-        self.info: VolumeInfo = read_info(path)
-        say_what_was_done(self.info)
-        self.grid, self.orientation = self.info.grid.canonical()
-        self._stack = ExitStack()
-        self._scratch_dir = scratch_dir
-        try:
-            if volume_suffix(path) in NIFTI_SUFFIXES:
-                self._open_nifti(self.info.path)
-            elif self.info.series is None:  # a series is read through the files of its slices
-                self._open_itk(self.info.path)
-        except BaseException:
-            self.close()
-            raise
+    def __init__(
+        self,
+        info: VolumeInfo,
+        planes: Planes,
+        orientation: np.ndarray | None = None,
+        resources: ExitStack | None = None,
+    ) -> None:
+        self.info = info
+        self.orientation = info.grid.canonical()[1] if orientation is None else orientation
+        self.grid = info.grid.reoriented(self.orientation)
+        self._planes = planes
+        self._resources = ExitStack() if resources is None else resources
 
     def __enter__(self) -> LazyVolume:
         return self
@@ -67,11 +67,11 @@ class LazyVolume:
 
     def close(self) -> None:
         """Give back the file, and the room of the unpacked voxels."""
-        self._stack.close()
+        self._resources.close()
 
     @property
     def slow_axis(self) -> int:
-        """The canonical axis that varies slowest on disk: slabs along it are read, and written, in one piece."""
+        """The axis that varies slowest on disk: slabs along it are read, and written, in one piece."""
         return int(parse_orientation(self.orientation)[N_AXES - 1, 0])
 
     @property
@@ -88,13 +88,13 @@ class LazyVolume:
         """Read some slices; along `slow_axis` no other voxel is touched, along another the whole volume passes by.
 
         Args:
-            start: first slice along the axis, in canonical orientation.
+            start: first slice along the axis, turned.
             stop: one past the last.
-            axis: canonical axis; default is `slow_axis`.
+            axis: turned axis; default is `slow_axis`.
             time: which volume of a series.
 
         Returns:
-            float32 of canonical orientation, intensity scaling applied, `stop - start` slices along the axis.
+            float32, turned, intensity scaling applied, `stop - start` slices along the axis.
 
         Raises:
             InputError: slices that the volume does not have, or a file that has become shorter.
@@ -111,123 +111,211 @@ class LazyVolume:
         shape = [*self.info.grid.shape]
         shape[file_axis] = stop - start
         picked = np.empty(shape, dtype=np.float32, order="F")
-        for first, last in self._portions():
+        for first, last in self._ranges():
             planes = self._planes(first, last, time)
             picked[..., first:last] = planes[(slice(None),) * file_axis + (slice(start, stop),)]
         return reorient(picked, self.orientation)
 
-    def scan(self, time: int = 0, allow_constant: bool = False) -> IntensityScan:
-        """Find the range of the voxels in a few passes of bounded memory.
+    def scan(self, intensity: IntensityRule | None = None, allow_constant: bool = False) -> list[IntensityScan]:
+        """Look through all voxels in a few passes of bounded memory.
 
         Args:
-            time: which volume of a series.
-            allow_constant: accept a volume whose voxels are all equal.
+            intensity: rule that finds the window of each volume; default is a robust range.
+            allow_constant: accept an image whose voxels are all equal.
 
         Returns:
-            Least and largest value, and the window of `medsr_monai.transforms.NormaliseIntensityd`.
+            Of each volume of a series, the least and largest value, and the window.
 
         Raises:
-            InputError: voxels that are not finite, or a constant volume.
+            InputError: voxels that are not finite, or a constant image.
         """
-        scan = window_of_slabs(lambda: (self._planes(first, last, time) for first, last in self._portions()))
-        refuse_values(self.info, scan.n_nan, scan.n_inf, scan.low == scan.high and not allow_constant)
-        return scan
+        rule = RobustRange() if intensity is None else intensity
+        scans = [rule.scan(lambda t=time: self._portions(t)) for time in range(self.n_times)]  # type: ignore[misc]
+        is_constant = min(scan.low for scan in scans) == max(scan.high for scan in scans)
+        n_nan, n_inf = sum(scan.n_nan for scan in scans), sum(scan.n_inf for scan in scans)
+        refuse_values(self.info, n_nan, n_inf, is_constant and not allow_constant)
+        return scans
 
-    def _portions(self) -> Iterator[tuple[int, int]]:
+    def load(self) -> Volume:
+        """Read all, in the file's orientation."""
+        n = self.info.grid.shape[-1]
+        if self.info.n_times is None:
+            data = self._planes(0, n, 0)
+        else:
+            data = np.empty(self.info.shape, dtype=np.float32, order="F")
+            for time in range(self.n_times):
+                data[..., time] = self._planes(0, n, time)
+        return Volume(data=data, **{field.name: getattr(self.info, field.name) for field in fields(VolumeInfo)})
+
+    def _portions(self, time: int) -> Iterator[np.ndarray]:
+        return (self._planes(first, last, time) for first, last in self._ranges())
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
         """Ranges of planes along the file's slowest axis that fit a bounded memory."""
         n = self.info.grid.shape[-1]
         thick = max(1, _SCAN_VOXELS // math.prod(self.info.grid.shape[:-1]))
         return ((first, min(first + thick, n)) for first in range(0, n, thick))
 
-    def _planes(self, first: int, last: int, time: int) -> np.ndarray:
-        """Planes along the file's slowest axis, in the file's orientation, float32."""
-        if self.info.series is not None:
-            return self.info.series.read(first, last)
+
+@dataclass(frozen=True)
+class _StoredPlanes:
+    """Voxels one after the other, from some byte of a file on."""
+
+    info: VolumeInfo
+    file: BinaryIO
+    offset: int
+    dtype: np.dtype
+
+    def __call__(self, first: int, last: int, time: int) -> np.ndarray:
         shape = (*self.info.grid.shape[:-1], last - first)
-        plane = math.prod(shape[:-1]) * self._dtype.itemsize
-        offset = self._offset + (time * self.info.grid.shape[-1] + first) * plane
-        spec = (shape, self._dtype, offset, self.info.slope, self.info.inter)
-        # nibabel's own arithmetic of slope and intercept, so that the numbers are those of `read_volume`.
+        plane = math.prod(shape[:-1]) * self.dtype.itemsize
+        offset = self.offset + (time * self.info.grid.shape[-1] + first) * plane
+        spec = (shape, self.dtype, offset, self.info.slope, self.info.inter)
+        # nibabel does the arithmetic of slope and intercept. Too large a float64 becomes Inf, which a scan counts.
         with nifti.errors_named(self.info.path), np.errstate(over="ignore", invalid="ignore"):
-            return np.asarray(ArrayProxy(self._file, spec, mmap=False), dtype=np.float32)
+            return np.asarray(ArrayProxy(self.file, spec, mmap=False), dtype=np.float32)
 
-    def _open_nifti(self, path: Path) -> None:
-        _, image = nifti.open_nifti(path)
-        stored = cast(ArrayProxy, image.dataobj)
-        self._dtype = stored.dtype
-        n_bytes = math.prod(self.info.shape) * self._dtype.itemsize
-        if path.name.lower().endswith(".gz"):
-            self._file, self._offset = self._scratch(n_bytes), 0
-            self._unpack(path, int(stored.offset), n_bytes)
-        else:
-            with nifti.errors_named(path):
-                self._file, self._offset = self._opened(path), int(stored.offset)
 
-    def _open_itk(self, path: Path) -> None:
-        place = itk_image.find_raw_voxels(path, self.info)
-        if place is not None:
-            self._offset, self._dtype = place
-            self._file = self._opened(path)
-            return
-        _, data = itk_image.read_itk(path, dtype=self.info.dtype)
-        self._file, self._offset, self._dtype = self._scratch(data.nbytes), 0, data.dtype
-        self._store(data.ravel(order="F").data)
+@dataclass(frozen=True)
+class _ArrayPlanes:
+    """Voxels in memory: (X, Y, Z) or (X, Y, Z, T)."""
 
-    def _opened(self, path: Path) -> BinaryIO:
-        return self._stack.enter_context(path.open("rb"))
+    data: np.ndarray
 
-    def _scratch(self, n_bytes: int) -> BinaryIO:
+    def __call__(self, first: int, last: int, time: int) -> np.ndarray:
+        volume = self.data[..., time] if self.data.ndim > N_AXES else self.data
+        with np.errstate(over="ignore", invalid="ignore"):
+            return volume[..., first:last].astype(np.float32, copy=False)
+
+
+class _Scratch:
+    """Room for unpacked voxels: a temporary file without a name, which vanishes with the process; or memory.
+
+    Args:
+        path: what is unpacked, for messages.
+        folder: of the file; None for the system's.
+        resources: closes it.
+        in_memory: no file.
+    """
+
+    def __init__(self, path: Path, folder: str | Path | None, resources: ExitStack, in_memory: bool) -> None:
+        self._path, self._folder = path, folder or tempfile.gettempdir()
         try:
-            return cast(BinaryIO, self._stack.enter_context(tempfile.TemporaryFile(dir=self._scratch_dir)))
+            # The stack closes it.
+            file = io.BytesIO() if in_memory else resources.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
         except OSError as error:
-            raise self._no_room(n_bytes, error) from error
+            raise self._no_room(error) from error
+        self.file = cast(BinaryIO, file)
 
-    def _store(self, chunk: bytes | memoryview) -> None:
+    def store(self, chunk: bytes | memoryview) -> None:
         try:
-            self._file.write(chunk)
-            self._file.flush()
+            self.file.write(chunk)
+            self.file.flush()
         except OSError as error:
-            raise self._no_room(len(chunk), error) from error
+            raise self._no_room(error) from error
 
-    def _no_room(self, n_bytes: int, error: OSError) -> InputError:
-        folder = self._scratch_dir or tempfile.gettempdir()
+    def _no_room(self, error: OSError) -> InputError:
         cause = error.strerror or error
-        return InputError(f"{folder}: cannot hold {n_bytes} unpacked bytes of {self.info.path} ({cause}); free space")
+        return InputError(f"{self._folder}: cannot hold the unpacked {self._path} ({cause}); free space")
 
-    def _unpack(self, path: Path, offset: int, n_bytes: int) -> None:
-        with nifti.errors_named(path), gzip.open(path, "rb") as packed:
+    def unpack(self, offset: int, n_bytes: int) -> None:
+        """Store what a .gz file holds."""
+        with nifti.errors_named(self._path), gzip.open(self._path, "rb") as packed:
             packed.seek(offset)
             while n_bytes > 0:
                 chunk = packed.read(min(n_bytes, _CHUNK_BYTES))
                 if not chunk:
                     raise EOFError
-                self._store(chunk)
+                self.store(chunk)
                 n_bytes -= len(chunk)
             packed.read(1)  # the checksum is compared at the end of the data
 
 
-def open_volume(path: str | Path, scratch_dir: str | Path | None = None) -> LazyVolume:
+def open_volume(
+    source: str | Path | VolumeInfo,
+    scratch_dir: str | Path | None = None,
+    in_memory: bool = False,
+    orientation: np.ndarray | None = None,
+) -> LazyVolume:
     """Open a volume without reading its voxels.
 
-    Args:
-        path: see `LazyVolume`.
-        scratch_dir: see `LazyVolume`.
+    An uncompressed file is read where it lies; a compressed one is unpacked once. It is not mapped into memory, so that
+    what is read is all that is held, and a file replaced meanwhile does no harm.
 
-    Returns:
-        The volume; it has the `Grid` of `read_volume(path)` in canonical orientation.
+    Args:
+        source: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series, whose slices are decoded as they are asked
+            for; what `read_info` says of one; or a `Volume` in memory. Compressed or multi-file .mha, .mhd and .nrrd
+            pass through memory whole, once.
+        scratch_dir: folder for unpacked voxels; default is the system's for temporary files.
+        in_memory: keep unpacked voxels in memory.
+        orientation: see `LazyVolume`.
 
     Raises:
-        InputError: see `LazyVolume`.
+        InputError: as `read_volume`, but for the voxels' values, which only `LazyVolume.scan` looks at.
     """
-    return LazyVolume(path, scratch_dir)
-
-
-def voxels_to_unpack(path: str | Path) -> int:
-    """How many bytes `open_volume` will write to its scratch folder."""
-    info = read_info(path)
+    info = source if isinstance(source, VolumeInfo) else read_info(source)
+    if isinstance(info, Volume):
+        return LazyVolume(info, _ArrayPlanes(info.data), orientation)
     if info.series is not None:
+        series = info.series
+        return LazyVolume(info, lambda first, last, time: series.read(first, last), orientation)
+    with ExitStack() as stack:  # what is opened is closed again where the rest fails
+        make = _nifti_planes if volume_suffix(info.path) in NIFTI_SUFFIXES else _itk_planes
+        planes = make(info, scratch_dir, in_memory, stack)
+        return LazyVolume(info, planes, orientation, stack.pop_all())
+
+
+def _nifti_planes(info: VolumeInfo, scratch_dir: str | Path | None, in_memory: bool, stack: ExitStack) -> Planes:
+    _, image = nifti.open_nifti(info.path)
+    stored = cast(ArrayProxy, image.dataobj)
+    offset = int(stored.offset)
+    if not info.path.name.lower().endswith(".gz"):
+        with nifti.errors_named(info.path):
+            return _StoredPlanes(info, stack.enter_context(info.path.open("rb")), offset, stored.dtype)
+    scratch = _Scratch(info.path, scratch_dir, stack, in_memory)
+    scratch.unpack(offset, math.prod(info.shape) * stored.dtype.itemsize)
+    return _StoredPlanes(info, scratch.file, 0, stored.dtype)
+
+
+def _itk_planes(info: VolumeInfo, scratch_dir: str | Path | None, in_memory: bool, stack: ExitStack) -> Planes:
+    place = itk_image.find_raw_voxels(info.path, info)
+    if place is not None:
+        return _StoredPlanes(info, stack.enter_context(info.path.open("rb")), *place)
+    data = itk_image.read_itk(info.path, info.dtype)
+    if in_memory:
+        return _ArrayPlanes(data)
+    scratch = _Scratch(info.path, scratch_dir, stack, in_memory)
+    scratch.store(data.ravel(order="F").data)
+    return _StoredPlanes(info, scratch.file, 0, data.dtype)
+
+
+def read_volume(path: str | Path, allow_constant: bool = False) -> Volume:
+    """Read a 3D volume, or a 4D series, with its grid.
+
+    A trailing axis of one voxel past the third is dropped. Values are float32 after the header's intensity scaling;
+    float64 voxels are rounded to it.
+
+    Args:
+        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series (see `find_volumes`).
+        allow_constant: accept an image whose voxels are all equal, e.g. an empty mask.
+
+    Returns:
+        The volume, with data of shape (X, Y, Z) or (X, Y, Z, T).
+
+    Raises:
+        InputError: a file that cannot be opened, is damaged, no volume of a supported kind, not finite or constant.
+    """
+    with open_volume(path, in_memory=True) as opened, nifti.errors_named(Path(path)):
+        volume = opened.load()
+    open_volume(volume).scan(FixedWindow(), allow_constant)
+    return volume
+
+
+def voxels_to_unpack(info: VolumeInfo) -> int:
+    """How many bytes `open_volume` will write to its scratch folder."""
+    if info.series is not None or isinstance(info, Volume):
         return 0
-    if volume_suffix(path) in NIFTI_SUFFIXES:
+    if volume_suffix(info.path) in NIFTI_SUFFIXES:
         is_packed = info.path.name.lower().endswith(".gz")
     else:
         is_packed = itk_image.find_raw_voxels(info.path, info) is None

@@ -172,25 +172,6 @@ def open_nifti(path: Path) -> tuple[VolumeInfo, nib.Nifti1Image]:
     return info, image
 
 
-def read_nifti(path: Path) -> tuple[VolumeInfo, np.ndarray]:
-    """Read a NIfTI file.
-
-    Args:
-        path: an existing .nii or .nii.gz file.
-
-    Returns:
-        What the header says, and the voxels as float32, (X, Y, Z) or (X, Y, Z, T).
-
-    Raises:
-        InputError: see `read_volume`.
-    """
-    info, image = open_nifti(path)
-    # Too large a float64 becomes Inf, which the caller reports with its count.
-    with errors_named(path), np.errstate(over="ignore", invalid="ignore"):
-        data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged")).reshape(info.shape, order="F")
-    return info, data
-
-
 def _xform_codes(like: VolumeInfo | None) -> tuple[int, int]:
     """Choose (qform_code, sform_code): the source's, where they are true of the affine that is written."""
     if like is None or like.header is None:
@@ -309,39 +290,6 @@ def nifti_header(
     image.update_header()
     image.header.set_data_offset(image.header.single_vox_offset)
     return image.header
-
-
-def write_nifti(
-    path: Path,
-    data: np.ndarray,
-    grid: Grid,
-    like: VolumeInfo | None,
-    scaling: tuple[float, float],
-    is_approximate: bool = False,
-) -> None:
-    """Write a NIfTI-1 file; .nii.gz bytes depend on the content alone (no name, no time).
-
-    Args:
-        path: the file, .nii or .nii.gz; overwritten.
-        data: (X, Y, Z) or (X, Y, Z, T), the numbers to store; no side past `MAX_SIDE`.
-        grid: where the voxels lie.
-        like: the source, for the header fields that stay true.
-        scaling: (slope, inter), intensity = slope * data + inter.
-        is_approximate: see `nifti_header`.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    limits = sorted(float(x) * scaling[0] + scaling[1] for x in (data.min(), data.max()))
-    header = nifti_header(data.shape, data.dtype, grid, like, scaling, (limits[0], limits[1]), is_approximate)
-    image = nib.Nifti1Image(data, None, header)
-    image.header.set_slope_inter(*scaling)
-    with open(path, "wb") as file:
-        if path.name.lower().endswith(".gz"):
-            with gzip.GzipFile("", "wb", compresslevel=GZIP_LEVEL, fileobj=file, mtime=0) as compressed:
-                image.to_stream(compressed)
-        else:
-            image.to_stream(file)
 
 
 def header_bytes(header: Nifti1Header) -> bytes:

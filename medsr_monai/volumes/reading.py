@@ -1,16 +1,13 @@
-"""Read a volume, or say in one line why it cannot be used."""
+"""Read what the header of a volume says, or say in one line why the volume cannot be used."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
-
-import numpy as np
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
-from medsr_monai.volumes.dicom_series import is_dicom_volume, read_dicom, read_dicom_info
-from medsr_monai.volumes.volume import NIFTI_SUFFIXES, READABLE_SUFFIXES, Volume, VolumeInfo, volume_suffix
+from medsr_monai.volumes.dicom_series import is_dicom_volume, read_dicom_info
+from medsr_monai.volumes.volume import NIFTI_SUFFIXES, READABLE_SUFFIXES, VolumeInfo, volume_suffix
 
 
 def _check_file(path: Path) -> str:
@@ -46,14 +43,6 @@ def refuse_values(info: VolumeInfo, n_nan: int, n_inf: int, is_constant: bool) -
         raise InputError(f"{info.path}: constant image, every voxel has the same value; check how it was exported")
 
 
-def _check_values(info: VolumeInfo, data: np.ndarray, allow_constant: bool) -> None:
-    # A finite sum means finite voxels, and saves two masks the size of the image.
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = not np.isfinite(data.sum(dtype=np.float64))
-    n_nan, n_inf = (int(np.isnan(data).sum()), int(np.isinf(data).sum())) if suspicious else (0, 0)
-    refuse_values(info, n_nan, n_inf, not allow_constant and not n_nan and bool(data.min() == data.max()))
-
-
 def read_info(path: str | Path) -> VolumeInfo:
     """Read what the header says, not the voxels.
 
@@ -71,30 +60,3 @@ def read_info(path: str | Path) -> VolumeInfo:
         return read_dicom_info(path)
     suffix = _check_file(path)
     return nifti.open_nifti(path)[0] if suffix in NIFTI_SUFFIXES else itk_image.open_itk(path)[0]
-
-
-def read_volume(path: str | Path, allow_constant: bool = False) -> Volume:
-    """Read a 3D volume, or a 4D series, with its grid.
-
-    A trailing axis of one voxel past the third is dropped. Values are float32 after the header's intensity scaling;
-    float64 voxels are rounded to it.
-
-    Args:
-        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series (see `find_volumes`).
-        allow_constant: accept an image whose voxels are all equal, e.g. an empty mask.
-
-    Returns:
-        The volume, with data of shape (X, Y, Z) or (X, Y, Z, T).
-
-    Raises:
-        InputError: a file that cannot be opened, is damaged, no volume of a supported kind, not finite or constant.
-    """
-    path = Path(path)
-    if is_dicom_volume(path):
-        info, data = read_dicom(path)
-    elif _check_file(path) in NIFTI_SUFFIXES:
-        info, data = nifti.read_nifti(path)
-    else:
-        info, data = itk_image.read_itk(path)
-    _check_values(info, data, allow_constant)
-    return Volume(data=data, **{field.name: getattr(info, field.name) for field in fields(info)})

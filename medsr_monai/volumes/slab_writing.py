@@ -1,4 +1,4 @@
-"""Write a volume plane by plane: completely, or not at all."""
+"""Write a volume, plane by plane or from memory: completely, or not at all."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ from medsr_monai.volumes.volume import (
     STREAMABLE_SUFFIXES,
     UID,
     ZARR_SUFFIX,
+    Volume,
     VolumeInfo,
 )
 from medsr_monai.volumes.writing import choose_storage, to_stored, unwritable
+
+_SLAB_VOXELS = 1 << 22
 
 
 class _Sink(Protocol):
@@ -75,7 +78,7 @@ def streamable_suffix(path: str | Path) -> str:
 class SlabWriter:
     """A volume that is written plane by plane, in ascending order along the file's last spatial axis.
 
-    The file is what `write_volume` writes, but for how .nii.gz is compressed. A context manager: the name is given when
+    A context manager: the name is given when
     the last plane is written; on any error, or when it is left early, no trace remains. Of a process that is killed, a
     hidden ".medsr-..." file or folder beside the target remains, which nothing reads.
 
@@ -84,8 +87,8 @@ class SlabWriter:
             folder of a DICOM series that is derived from `like` (see `DerivedSeriesWriter`; extra `dicom`).
         grid: where the voxels lie, in the orientation of the file.
         n_times: length of a series, whose volumes follow one another; None for a volume.
-        like: the source, as for `write_volume`.
-        dtype: as for `write_volume`; OME-Zarr holds no intensity scaling; DICOM stores whole numbers by the rule of
+        like: the source, see `write_volume`.
+        dtype: see `write_volume`; OME-Zarr holds no intensity scaling; DICOM stores whole numbers by the rule of
             `medsr_monai.volumes.dicom`.
         data_range: least and largest intensity of the source: where its display range (cal_min, cal_max) overlaps,
             it is kept.
@@ -193,7 +196,7 @@ class SlabWriter:
         """Append planes.
 
         Args:
-            planes: (X, Y, n), float32, finite intensities; none past the end of a volume of a series.
+            planes: (X, Y, n), real and finite intensities; none past the end of a volume of a series.
 
         Raises:
             InputError: planes of another shape, values that are not finite, or a file that cannot be written.
@@ -207,6 +210,9 @@ class SlabWriter:
         if n_bad:
             raise InputError(f"{self.path}: {n_bad} voxels to write are NaN or Inf; the computation before went wrong")
         stored = to_stored(planes, self.storage, self.scaling)
+        is_narrower = self.storage.kind == "f" and self.storage.itemsize < planes.dtype.itemsize
+        if is_narrower and not np.isfinite(stored).all():
+            raise InputError(f"{self.path}: values too large for {self.storage}; write float64")
         try:
             self._sink.write(stored)
         except OSError as error:
@@ -230,39 +236,72 @@ class SlabWriter:
             raise unwritable(self.path, failure) from failure
 
 
-def write_in_slabs(
-    path: str | Path,
-    data: np.ndarray,
-    grid: Grid,
-    like: VolumeInfo | None = None,
-    dtype: str = "float32",
-    is_approximate: bool = False,
-    together: Together | None = None,
-    algorithm: str = "",
-) -> None:
-    """Write a volume that is in memory to any format that a :class:`SlabWriter` writes.
+class VolumeKeeper:
+    """Takes the planes that a :class:`SlabWriter` takes, and keeps them as a volume in memory.
 
     Args:
-        path: see there.
-        data: (X, Y, Z) or (X, Y, Z, T), finite.
         grid: where the voxels lie.
-        like: the source.
-        dtype: see `write_volume`.
-        is_approximate: see :class:`SlabWriter`.
-        together: see :class:`SlabWriter`.
-        algorithm: see :class:`SlabWriter`.
+        like: the source: its name, the length of its series.
+    """
+
+    def __init__(self, grid: Grid, like: VolumeInfo) -> None:
+        shape = grid.shape if like.n_times is None else (*grid.shape, like.n_times)
+        data = np.empty(shape, dtype=np.float32, order="F")
+        self.volume = Volume(path=like.path, grid=grid, n_times=like.n_times, time_step=like.time_step, data=data)
+        self._planes = data.reshape(*grid.shape[:-1], -1, order="F")
+        self._n_written = 0
+
+    def __enter__(self) -> VolumeKeeper:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def write(self, planes: np.ndarray) -> None:
+        """Append planes (X, Y, n)."""
+        self._planes[..., self._n_written : self._n_written + planes.shape[-1]] = planes
+        self._n_written += planes.shape[-1]
+
+
+def write_volume(
+    path: str | Path, data: np.ndarray, grid: Grid, like: VolumeInfo | None = None, dtype: str = "float32"
+) -> None:
+    """Write a volume in memory under its name when it is complete, or not at all.
+
+    NIfTI: qform and sform both hold the grid, in mm; where a quaternion cannot (e.g. sheared axes), the qform is marked
+    absent. From `like` come the codes of the transforms and the fields that stay true: description, auxiliary file,
+    intent unless it marks labels, display range, time step, and slice timing while the number of slices is the same.
+    Extensions are dropped. The other formats hold the grid alone.
+
+    Args:
+        path: .nii, .nii.gz, .mha, .nrrd or .ome.zarr; its folder is created where it is missing.
+        data: (X, Y, Z) or (X, Y, Z, T), real and finite.
+        grid: where the voxels lie.
+        like: the source, from `read_volume` or `read_info`.
+        dtype: one of `DTYPES`. Integers are rounded and clipped to the type's range. "same" is the source's type, in
+            NIfTI with its intensity scaling; where another format cannot hold that scaling, float32.
 
     Raises:
-        InputError: see :class:`SlabWriter`.
+        InputError: wrong shape, values that are not finite, unknown suffix or dtype, or a file that cannot be written.
     """
-    series = data[..., np.newaxis] if data.ndim == N_AXES else data
-    n_times = None if data.ndim == N_AXES else data.shape[N_AXES]
-    with SlabWriter(
-        path, grid, n_times, like, dtype, is_approximate=is_approximate, together=together, algorithm=algorithm
-    ) as writer:
-        for time in range(series.shape[N_AXES]):
-            for k in range(series.shape[N_AXES - 1]):
-                writer.write(series[..., k : k + 1, time])
+    data = np.asarray(data)
+    if streamable_suffix(path) == DICOM_SUFFIX:
+        raise InputError(f"{path}: unknown output suffix; supported are {', '.join(STREAMABLE_SUFFIXES)}")
+    if data.ndim not in (N_AXES, N_AXES + 1) or data.shape[:N_AXES] != grid.shape:
+        raise InputError(
+            f"{path}: data of shape {data.shape} on a grid of {grid.shape}; need (X, Y, Z) or (X, Y, Z, T)"
+        )
+    if data.dtype.kind not in "iufb":
+        raise InputError(f"{path}: data of type {data.dtype}; need real numbers")
+    if data.size == 0:
+        raise InputError(f"{path}: data of shape {data.shape} hold no voxels")
+    series = data if data.ndim > N_AXES else data[..., np.newaxis]
+    n_times = data.shape[N_AXES] if data.ndim > N_AXES else None
+    thick = max(1, _SLAB_VOXELS // math.prod(grid.shape[:-1]))
+    with SlabWriter(path, grid, n_times, like, dtype, (float(data.min()), float(data.max()))) as writer:
+        for volume in np.moveaxis(series, -1, 0):
+            for start in range(0, grid.shape[-1], thick):
+                writer.write(volume[..., start : start + thick])
 
 
 def _is_zarr(folder: Path) -> bool:

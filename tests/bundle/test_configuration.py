@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from monai.bundle import ConfigParser
 
@@ -42,7 +44,7 @@ def test_without_a_bundle_there_is_nothing_to_see(function):
 
 
 def test_a_key_that_nothing_reads_is_refused_with_the_one_that_is_meant():
-    config = {**CHECK, "run": "$@max_epochs, @train", "max_epochs": 4, "train": {}}
+    config = {**CHECK, "run": "$@max_epochs", "max_epochs": 4, "bundle_root": "."}
     parser_of(**config).get_parsed_content("initialize")
     assert said(parser_of(**config, max_epoch=3)) == (
         "max_epoch: nothing in the configuration reads it; 'max_epochs' is meant?"
@@ -50,13 +52,17 @@ def test_a_key_that_nothing_reads_is_refused_with_the_one_that_is_meant():
     assert "remove it" in said(parser_of(**config, zzz=3))
 
 
-def test_a_key_of_the_bundle_s_training_is_an_overlay_s(tmp_path):
+def test_a_key_that_the_bundle_has_is_no_mistake_but_one_of_another_workflow_is(tmp_path):
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "train.json").write_text('{"loss": null}')
+    for name, key in (("train", "loss"), ("train_gan", "objective"), ("inference", "stream")):
+        (tmp_path / "configs" / f"{name}.json").write_text(json.dumps({key: None}))
     config = {**CHECK, "run": 1, "bundle_root": str(tmp_path)}
-    parser_of(**config, loss=1).get_parsed_content("initialize")
+    parser_of(**config, loss=1, objective=2, stream="auto").get_parsed_content("initialize")
     assert "los: nothing" in said(parser_of(**config, los=1))
-    assert "loss: nothing" in said(parser_of(**{**config, "run": "$@train.run()"}, loss=1, train={}))
+    training = {**config, "run": "$@train.run()", "train": {}}
+    parser_of(**training, loss=1).get_parsed_content("initialize")
+    assert "objective: nothing" in said(parser_of(**training, objective=2))
+    assert "stream: nothing" in said(parser_of(**training, stream="auto"))
 
 
 def test_a_text_that_monai_changes_is_refused():

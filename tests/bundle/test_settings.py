@@ -40,6 +40,7 @@ GOOD = {
     "output_suffix": ".mha",
     "output_postfix": "",
     "stream": "auto",
+    "axes": "slice",
     "profile": ["box", "kspace", "gaussian"],
 }
 
@@ -94,6 +95,7 @@ def test_switches(name):
         ("profile", ["box", "foo", "box"]),
         ("profile", None),
         ("stream", "sometimes"),
+        ("axes", "x"),
         ("autocast", "int8"),
         ("device", "abacus"),
     ],

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from medsr_monai.system.errors import InputError
-from medsr_monai.training import prepare_acquired_batch, prepare_measured_batch, prepare_volume
+from medsr_monai.training import prepare_acquired_batch, prepare_measured_batch
 from medsr_monai.training.batches import cut_batch
 from tests.training.samples import patches
 
@@ -16,8 +16,6 @@ def test_batches_are_taken_apart():
     lr, hr = torch.rand(1, 1, 2, 2, 2), torch.rand(1, 1, 4, 4, 4)
     taken = prepare_measured_batch({"lr": lr, "hr": hr}, "cpu", dtype=torch.float64)
     assert [t.dtype for t in taken] == [torch.float64] * 2 and torch.equal(taken[1], hr.double())
-    volume, label = prepare_volume({"image": lr}, "cpu")
-    assert torch.equal(volume, lr) and label is None
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 6])

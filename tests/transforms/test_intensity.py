@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
+from medsr_monai.acquisition import FixedWindow, RobustRange
 from medsr_monai.transforms import (
     DenoiseCurvatureFlowd,
     NormaliseIntensityd,
     RestoreIntensityd,
-    intensity_window,
 )
 
 SHAPE = (5, 4, 6)
@@ -56,11 +56,19 @@ def test_window_becomes_zero_to_one(rng):
     assert normalised.max() > 1 > 0 > normalised.min(), "nothing is clipped"
 
 
+@pytest.mark.parametrize("rule", [FixedWindow(), FixedWindow(-1024, 2000), RobustRange(20, 60)])
+def test_the_rule_that_is_given_counts(rule, rng):
+    image = 700 * textured(rng) - 300
+    normalised = NormaliseIntensityd("image", rule)({"image": image})
+    low, high = rule.window(image[0].numpy())
+    torch.testing.assert_close(torch.as_tensor(normalised["image"]), (torch.as_tensor(image) - low) / (high - low))
+    assert (low, high) == (rule.low, rule.high) if isinstance(rule, FixedWindow) else low > image.min()
+
+
 def test_size_of_the_background_does_not_move_the_upper_end(rng):
     tissue = rng.uniform(60, 100, 1000)
     windows = [
-        intensity_window(torch.from_numpy(np.concatenate([tissue, np.zeros(background)])))
-        for background in (1000, 3000, 20000)
+        RobustRange().window(np.concatenate([tissue, np.zeros(background)])) for background in (1000, 3000, 20000)
     ]
     assert windows[0] == windows[1] == windows[2]
     assert windows[0] == (0, pytest.approx(np.percentile(tissue, 99.5)))
@@ -68,7 +76,7 @@ def test_size_of_the_background_does_not_move_the_upper_end(rng):
 
 @pytest.mark.parametrize("value", [0.0, -3.5, 1e5])
 def test_constant_image_has_a_window_to_divide_by(value):
-    low, high = intensity_window(torch.full(SHAPE, value))
+    low, high = RobustRange().window(np.full(SHAPE, value))
     assert low == value and high > low
     assert float(normalise(torch.full((1, *SHAPE), value))["image"].abs().max()) == 0
 
@@ -76,7 +84,7 @@ def test_constant_image_has_a_window_to_divide_by(value):
 def test_a_single_bright_voxel_is_still_a_range():
     image = torch.zeros(SHAPE)
     image[2, 2, 2] = 5
-    low, high = intensity_window(image)
+    low, high = RobustRange().window(image.numpy())
     assert low == 0 and high == pytest.approx(5)
 
 

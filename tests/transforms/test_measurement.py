@@ -16,6 +16,8 @@ from medsr_monai.acquisition import (
     PROFILES,
     AcquisitionDraw,
     AcquisitionRange,
+    FixedWindow,
+    RobustRange,
     SeparableAcquisition,
     add_rician_noise,
     kspace_matrix,
@@ -23,7 +25,7 @@ from medsr_monai.acquisition import (
 )
 from medsr_monai.geometry import Grid, corner_error_mm
 from medsr_monai.system.errors import InputError
-from medsr_monai.transforms import Acquired, RandAcquired, intensity_window
+from medsr_monai.transforms import Acquired, RandAcquired
 
 SHAPE = (8, 6, 12)
 SEEDS = st.integers(0, 2**31 - 1)
@@ -275,16 +277,19 @@ def test_profile_is_in_millimetres(profile):
     assert float((gap - Acquired("hr", scale=(1, 1, 3), profile=profile)({"hr": volume()})["lr"]).abs().max()) > 0.01
 
 
-def test_noise_is_a_share_of_the_intensity_range():
+@pytest.mark.parametrize("rule", [None, RobustRange(), RobustRange(20, 60), FixedWindow(-1024, 2000)])
+def test_noise_is_a_share_of_the_intensity_window(rule):
     hr = 500 * volume((24, 24, 24)) - 200
+    low, high = (rule or RobustRange()).window(hr.numpy())
+    share = 0.02 * 500 / (high - low)
     clean, noisy, again, other = (
-        Acquired("hr", noise=noise, seed=seed)({"hr": hr})["lr"].as_tensor()
-        for noise, seed in ((0, 0), (0.02, 1), (0.02, 1), (0.02, 2))
+        Acquired("hr", noise=noise, seed=seed, intensity=rule)({"hr": hr})["lr"].as_tensor()
+        for noise, seed in ((0, 0), (share, 1), (share, 1), (share, 2))
     )
-    low, high = intensity_window(hr.as_tensor())
     assert torch.equal(noisy, again) and not torch.equal(noisy, other)
-    assert float((noisy - clean).std()) == pytest.approx(0.02 * (high - low), rel=0.1)
-    assert abs(float((noisy - clean).mean())) < 0.005 * (high - low), "a floor at zero, not at -200, would shift it"
+    assert float((noisy - clean).std()) == pytest.approx(share * (high - low), rel=0.1)
+    if rule is None:
+        assert abs(float((noisy - clean).mean())) < 0.005 * (high - low), "a floor at zero, not at -200, would shift it"
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -23,16 +23,10 @@ from medsr_monai.transforms import (
     RandForegroundCropd,
     ReorientToCanonicald,
     RequireSized,
-    UpscaledGridd,
 )
-from medsr_monai.volumes import LoadVolumed, SaveVolumed, read_info, write_volume
 
 SHAPE = (3, 4, 5)
-SCALE = (2, 3, 1)  # along the canonical axes
 SPACING_MM = (0.9, 1.1, 2.5)
-ORIENTATIONS = [
-    "".join(codes) for axes in itertools.permutations(["LR", "PA", "IS"]) for codes in itertools.product(*axes)
-]
 
 
 def labelled(shape: tuple[int, ...], channels: int = 1) -> torch.Tensor:
@@ -61,15 +55,6 @@ def oblique_affine(codes: str, degrees: float = 11.0) -> np.ndarray:
     return affine
 
 
-def upscaled(image: MetaTensor, scale: tuple[int, ...] = SCALE) -> MetaTensor:
-    """Through the bundle's geometry with nearest-neighbour upscaling in the network's place."""
-    data = ReorientToCanonicald("image")({"image": image})
-    sr = data["image"].as_tensor()
-    for axis, factor in enumerate(scale):
-        sr = sr.repeat_interleave(factor, dim=axis + 1)
-    return UpscaledGridd("pred", source="image")({**data, "pred": sr})["pred"]
-
-
 def check_place_of_every_voxel(sr: MetaTensor, source: MetaTensor) -> None:
     """Every voxel of ``sr`` has the value of the voxel of ``source`` in which its centre lies, in world coordinates."""
     indices = np.stack(np.meshgrid(*map(np.arange, sr.shape[1:]), indexing="ij"), axis=-1).reshape(-1, 3)
@@ -79,62 +64,6 @@ def check_place_of_every_voxel(sr: MetaTensor, source: MetaTensor) -> None:
     assert (nearest >= 0).all() and (nearest < source.shape[1:]).all()
     expected = source.numpy()[(slice(None), *nearest.T)]
     assert np.array_equal(sr.numpy().reshape(len(expected), -1), expected)
-
-
-def test_there_are_48_orientations():
-    assert len(set(ORIENTATIONS)) == 48
-
-
-@pytest.mark.parametrize("codes", ORIENTATIONS)
-def test_result_covers_the_files_field_of_view_in_the_files_orientation(codes):
-    image = as_loaded(oblique_affine(codes), channels=2)
-    grid = Grid(SHAPE, image.affine.numpy())
-    assert "".join(grid.axcodes) == codes
-    sr = upscaled(image)
-    assert sr.shape[1:] != SHAPE
-    expected = grid.resized(tuple(sr.shape[1:]))
-    assert sorted(a / b for a, b in zip(sr.shape[1:], SHAPE, strict=True)) == sorted(SCALE)
-    np.testing.assert_allclose(sr.affine.numpy(), expected.affine, rtol=0, atol=1e-10)
-    check_place_of_every_voxel(sr, image)
-
-
-@settings(derandomize=True, deadline=None, max_examples=80)
-@given(seed=st.integers(0, 2**31), shear=st.sampled_from([0.0, 0.3]))
-def test_result_fits_its_file_however_oblique_it_is(seed, shear):
-    """Between two orientations, too, the turn back must be the inverse of the turn there."""
-    rng = np.random.default_rng(seed)
-    affine = np.eye(4)
-    affine[:3, :3] = Rotation.random(random_state=seed).as_matrix() @ np.diag(rng.uniform(0.5, 3, 3))
-    affine[:3, :3] = (np.eye(3) + shear * rng.uniform(-1, 1) * np.eye(3, k=1)) @ affine[:3, :3]
-    affine[:3, 3] = rng.uniform(-100, 100, 3)
-    image = as_loaded(affine)
-    sr = upscaled(image)
-    expected = Grid(SHAPE, affine).resized(tuple(sr.shape[1:]))
-    np.testing.assert_allclose(sr.affine.numpy(), expected.affine, rtol=0, atol=1e-9)
-    check_place_of_every_voxel(sr, image)
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("degrees", [45, 135, -45])
-def test_result_fits_its_file_at_exactly_45_degrees(axis, degrees):
-    affine = np.eye(4)
-    affine[:3, :3] = Rotation.from_rotvec(np.deg2rad(degrees) * np.eye(3)[axis]).as_matrix() @ np.diag(SPACING_MM)
-    image = as_loaded(affine)
-    sr = upscaled(image)
-    expected = Grid(SHAPE, affine).resized(tuple(sr.shape[1:]))
-    np.testing.assert_allclose(sr.affine.numpy(), expected.affine, rtol=0, atol=1e-9)
-    check_place_of_every_voxel(sr, image)
-
-
-@pytest.mark.parametrize("codes", ["RAS", "LPS", "ASR", "ILP"])
-def test_the_same_from_file_to_file(codes, tmp_path):
-    write_volume(tmp_path / "lr.nii.gz", labelled(SHAPE)[0].numpy(), Grid(SHAPE, oblique_affine(codes)))
-    source = LoadVolumed("image")({"image": tmp_path / "lr.nii.gz"})["image"]
-    SaveVolumed("pred", output_file=tmp_path / "sr.nii.gz")({"pred": upscaled(source)})
-    written = LoadVolumed("pred")({"pred": tmp_path / "sr.nii.gz"})["pred"]
-    expected = read_info(tmp_path / "lr.nii.gz").grid.resized(tuple(written.shape[1:]))
-    np.testing.assert_allclose(written.affine.numpy(), expected.affine, rtol=0, atol=1e-4)
-    check_place_of_every_voxel(written, source)
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIR"])

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from monai.data import Dataset
-from monai.transforms import Compose
 
 from medsr_monai.geometry import Grid
 from medsr_monai.networks import RRDBNet
 from medsr_monai.system.errors import InputError
-from medsr_monai.transforms import (
-    NormaliseIntensityd,
-    ReorientToCanonicald,
-    RestoreIntensityd,
-    UpscaledGridd,
+from medsr_monai.upscaling import (
+    ConsistentInferer,
+    OutputNames,
+    StreamingInferer,
+    UpscalingSettings,
+    VolumeUpscaler,
 )
-from medsr_monai.upscaling import ConsistentInferer, VolumeStreamer, VolumeUpscaler
-from medsr_monai.volumes import LoadVolumed, SaveVolumed, read_volume, write_volume
+from medsr_monai.volumes import read_volume, write_volume
 from tests.training.samples import network
 
 
-def write_scans(folder, names, rng) -> list[str]:
+def write_scans(folder: Path, names: list[str], rng: np.random.Generator) -> list[str]:
     files = []
     for name in names:
         path = folder / f"{name}.nii.gz"
@@ -31,31 +33,14 @@ def write_scans(folder, names, rng) -> list[str]:
     return files
 
 
-def upscaler_of(files, output_dir, **kwargs) -> VolumeUpscaler:
-    preprocessing = Compose([LoadVolumed("image"), ReorientToCanonicald("image"), NormaliseIntensityd("image")])
-    postprocessing = Compose(
-        [
-            RestoreIntensityd("pred", source="image"),
-            UpscaledGridd("pred", source="image"),
-            SaveVolumed("pred", output_dir=output_dir),
-        ]
-    )
-    return VolumeUpscaler(
-        dataset=Dataset([{"image": file} for file in files], preprocessing),
-        network=kwargs.pop("network", network()),
-        device=torch.device("cpu"),
-        inferer=ConsistentInferer(),
-        postprocessing=postprocessing,
-        progress=False,
-        **kwargs,
-    )
+def upscaler_of(files: list[str], output_dir: Path, **kwargs: Any) -> VolumeUpscaler:
+    given = {"network": network(), "inferer": ConsistentInferer(), "progress": False, **kwargs}
+    return VolumeUpscaler(dataset=Dataset([{"image": f} for f in files]), outputs=OutputNames(output_dir), **given)
 
 
 def test_volumes_are_upscaled_one_by_one(tmp_path, rng):
     files = write_scans(tmp_path, ["a", "b"], rng)
-    net = network().train()
-    upscaler_of(files, tmp_path / "out", network=net).run()
-    assert not net.training
+    upscaler_of(files, tmp_path / "out").run()
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_sr.nii.gz", "b_sr.nii.gz"]
     for name in ("a", "b"):
         lr, sr = read_volume(tmp_path / f"{name}.nii.gz"), read_volume(tmp_path / "out" / f"{name}_sr.nii.gz")
@@ -102,12 +87,6 @@ def test_a_bug_is_not_taken_for_bad_input(tmp_path, rng):
         upscaler_of(files, tmp_path / "out", network=Broken(3, features=4, growth=4, dense_blocks=1)).run()
 
 
-def test_nothing_of_a_volume_is_kept(tmp_path, rng):
-    upscaler = upscaler_of(write_scans(tmp_path, ["a", "b"], rng), tmp_path / "out")
-    upscaler.run()
-    assert upscaler.state.output is None and upscaler.state.batch is None and upscaler.data_loader == []
-
-
 def test_a_volume_that_fails_while_it_is_written_does_not_hold_up_the_next(tmp_path, rng):
     files = write_scans(tmp_path, ["a", "b", "c"], rng)
     (tmp_path / "out" / "a_sr.nii.gz").mkdir(parents=True)
@@ -117,10 +96,18 @@ def test_a_volume_that_fails_while_it_is_written_does_not_hold_up_the_next(tmp_p
     assert written == ["b_sr.nii.gz", "c_sr.nii.gz"]
 
 
-def test_what_is_wrong_with_the_network_is_said_once(tmp_path, rng):
-    streamer = VolumeStreamer(SaveVolumed("pred", output_dir=tmp_path / "out"), mode="always")
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (UpscalingSettings(stream="always"), "InstanceNorm3d at 1"),
+        (UpscalingSettings(stream="never"), "consistency 'exact'"),
+    ],
+)
+def test_what_is_wrong_with_the_network_is_said_once(settings, said, tmp_path, rng):
+    exact = settings.stream == "never"
     normed = torch.nn.Sequential(torch.nn.Conv3d(1, 1, 1), torch.nn.InstanceNorm3d(1))
+    inferer = ConsistentInferer(StreamingInferer(), regularisation=0.0 if exact else None)
     files = write_scans(tmp_path, ["a", "b"], rng)
     with pytest.raises(InputError) as caught:
-        upscaler_of(files, tmp_path / "out", network=normed, streamer=streamer).run()
-    assert str(caught.value).count("InstanceNorm3d at 1") == 1 and "stream 'never'" in str(caught.value)
+        upscaler_of(files, tmp_path / "out", network=normed, inferer=inferer, settings=settings).run()
+    assert str(caught.value).count(said) == 1

@@ -11,17 +11,22 @@ import pytest
 import SimpleITK as sitk
 from volume_files import AXCODES, SUFFIXES, nifti_file, noise, oblique_grid
 
-from medsr_monai.acquisition.intensity_range import window_of_array
+from medsr_monai.acquisition import FixedWindow, RobustRange
 from medsr_monai.geometry import reorient
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes import lazy, open_volume, read_volume, write_volume
+from medsr_monai.volumes import LazyVolume, lazy, open_volume, read_info, read_volume, write_volume
 
 
 def assert_same(path: Path) -> None:
     whole = read_volume(path)
-    grid, orientation = whole.grid.canonical()
     series = whole.data if whole.data.ndim == 4 else whole.data[..., None]
-    with open_volume(path) as volume:
+    for source, in_memory in ((path, False), (path, True), (whole, False)):
+        assert_slices(open_volume(source, in_memory=in_memory), series)
+
+
+def assert_slices(volume: LazyVolume, series: np.ndarray) -> None:
+    grid, orientation = volume.info.grid.canonical()
+    with volume:
         assert volume.grid == grid and volume.n_times == series.shape[3]
         for time in range(volume.n_times):
             expected = reorient(series[..., time], orientation)
@@ -32,7 +37,8 @@ def assert_same(path: Path) -> None:
                     part = volume.read(start, stop, axis, time)
                     assert part.dtype == np.float32
                     np.testing.assert_array_equal(part, expected[(*cut, slice(start, stop))])
-            assert volume.scan(time).window == window_of_array(expected, 0.5, 99.5)
+            for rule in (RobustRange(), RobustRange(20, 60), FixedWindow(-3, 4)):
+                assert volume.scan(rule)[time].window == rule.window(expected)
 
 
 @pytest.mark.parametrize("axcodes", AXCODES)
@@ -64,7 +70,7 @@ def test_metaimage_and_nrrd(name: str, compressed: bool, tmp_path: Path) -> None
     image = sitk.GetImageFromArray((noise((6, 5, 4)) * 1000).astype(np.int16))
     sitk.WriteImage(image, str(tmp_path / name), useCompression=compressed)
     assert_same(tmp_path / name)
-    needed = lazy.voxels_to_unpack(tmp_path / name)
+    needed = lazy.voxels_to_unpack(read_info(tmp_path / name))
     assert needed == (240 if compressed or name == "x.mhd" else 0)
 
 

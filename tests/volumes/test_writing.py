@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -22,7 +24,7 @@ from volume_files import (
 
 from medsr_monai.geometry import Grid, corner_error_mm
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes import itk_image, nifti, read_info, read_volume, write_volume
+from medsr_monai.volumes import read_info, read_volume, slab_writing, write_volume
 
 
 @pytest.mark.parametrize("axcodes", AXCODES)
@@ -105,6 +107,16 @@ def test_integers_are_rounded_and_clipped(dtype: str, expected: list[float], suf
     np.testing.assert_array_equal(np.ravel(stored), np.array(expected, dtype))
 
 
+class Failing:
+    """In place of a class: made of a file, it fails."""
+
+    def __init__(self, fail: Callable[..., None]) -> None:
+        self.fail = fail
+
+    def __call__(self, file: BinaryIO, *_: object) -> None:
+        self.fail(file)
+
+
 class Failure(Exception):
     """Stands for any error inside a writer."""
 
@@ -119,13 +131,13 @@ def test_a_failing_writer_leaves_nothing_behind(
     if existing:
         path.write_bytes(b"precious")
 
-    def fail(temporary: Path, *_: object) -> None:
+    def fail(file: BinaryIO) -> None:
+        temporary = Path(file.name)
         assert temporary.parent == tmp_path and temporary.name.startswith(".") and temporary.name.endswith(suffix)
-        temporary.write_bytes(b"half a fi")
+        file.write(b"half a fi")
         raise error
 
-    monkeypatch.setattr(nifti, "write_nifti", fail)
-    monkeypatch.setattr(itk_image, "write_itk", fail)
+    monkeypatch.setattr(slab_writing, "GzipStream" if suffix == ".nii.gz" else "_PlanesBehindHeader", Failing(fail))
     with pytest.raises(InputError if isinstance(error, OSError) else type(error)) as caught:
         write_volume(path, noise((3, 4, 5)), Grid((3, 4, 5), np.eye(4)))
     if isinstance(error, OSError):
@@ -174,7 +186,7 @@ def test_an_output_is_replaced_and_readable_by_others(tmp_path: Path) -> None:
         ("x.nii", noise((3, 4, 5)), "float16", "choose one of"),
         ("x.nii", noise((3, 4, 5)), "same", "source volume"),
         ("file/x.nii", noise((3, 4, 5)), "float32", "cannot be written"),
-        ("folder.nii", noise((3, 4, 5)), "float32", "cannot be written"),
+        ("folder.nii", noise((3, 4, 5)), "float32", "in the way"),
     ],
 )
 def test_bad_output_gives_one_line(name: str, data: np.ndarray, dtype: str, cause: str, tmp_path: Path) -> None:

@@ -152,12 +152,18 @@ def degrade(
     check_numbers(noise=noise, fwhm_mm=fwhm_mm, gap_mm=gap_mm, seed=seed)
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"--seed {seed}: must be a whole number, 0 or more")
-    from medsr_monai.transforms import Acquired
-    from medsr_monai.volumes import LoadVolumed, SaveVolumed
+    import numpy as np
 
+    from medsr_monai.geometry import Grid
+    from medsr_monai.transforms import Acquired
+    from medsr_monai.volumes import LoadVolumed, read_info, refuse_overwriting, write_volume
+
+    refuse_overwriting(hr, lr)
     acquired = Acquired("hr", scale=scale, profile=profile, noise=noise, seed=seed, fwhm_mm=fwhm_mm, gap_mm=gap_mm)
-    data = acquired(LoadVolumed("hr")({"hr": str(hr)}))
-    SaveVolumed("lr", output_file=str(lr), dtype=output_dtype)(data)
+    measured = acquired(LoadVolumed("hr")({"hr": str(hr)}))["lr"]
+    voxels = np.moveaxis(measured.numpy(), 0, -1)
+    grid = Grid(voxels.shape[:-1], measured.affine.numpy())
+    write_volume(lr, voxels[..., 0] if voxels.shape[-1] == 1 else voxels, grid, read_info(hr), output_dtype)
 
 
 @SetParseFns(

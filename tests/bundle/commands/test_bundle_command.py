@@ -108,10 +108,10 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(medsr, tmp_path, argument
         (lambda own: own.update(scale=[2]), "scale '2'"),
         (lambda own: own["augmentation"].pop("flips"), "'flips' is missing"),
         (lambda own: own["network"].pop("_target_"), "'_target_' is missing"),
-        (lambda own: own.pop("references"), "'references' is missing"),
+        (lambda own: own.pop("data_source"), "'data_source' is missing"),
         (lambda own: own.update(configs={"train": {"nothing#inner": 1}}), "there is no 'nothing#inner'"),
     ],
-    ids=["no-scale", "one-axis", "no-flips", "no-network", "no-references", "no-place"],
+    ids=["no-scale", "one-axis", "no-flips", "no-network", "no-source", "no-place"],
 )
 def test_a_damaged_description_is_one_line(medsr, tmp_path, spoil, said):
     medsr("bundle", "create", "mine")

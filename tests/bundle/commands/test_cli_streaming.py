@@ -18,8 +18,7 @@ from medsr_monai.bundle.commands import cli
 from medsr_monai.geometry import parse_orientation
 from medsr_monai.networks import RRDBNet
 from medsr_monai.system.errors import InputError
-from medsr_monai.upscaling import file_to_file as slabwise
-from medsr_monai.upscaling import volume_streaming
+from medsr_monai.upscaling import file_to_file
 from medsr_monai.volumes import read_volume
 
 SMALL = {"features": 4, "growth": 4, "dense_blocks": 1}
@@ -53,8 +52,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 def small_network(tiny: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     run = cli.run_inference
     monkeypatch.setattr(cli, "run_inference", lambda root, **overrides: run(root, **{**overrides, **tiny}))
-    monkeypatch.setattr(slabwise, "_SLAB_VOXELS", 600)
-    monkeypatch.setattr(slabwise, "_RESIDUAL_VOXELS", 100)
+    monkeypatch.setattr(file_to_file, "_SLAB_VOXELS", 600)
+    monkeypatch.setattr(file_to_file, "_RESIDUAL_VOXELS", 100)
 
 
 def source_file(path: Path, axcodes: str = "RAS", shape: tuple[int, ...] = SHAPE) -> Path:
@@ -162,13 +161,14 @@ def test_auto_streams_what_takes_more_than_a_quarter_of_the_free_memory(
 ) -> None:
     source = source_file(tmp_path / "x.nii")
     output = 4 * 8 * int(np.prod(SHAPE))
-    streamed: list[Path] = []
-    upscale = volume_streaming.upscale_in_slabs
+    streamed: list[tuple[int, ...]] = []
+    slice_file = file_to_file.SliceFile
     monkeypatch.setattr(
-        volume_streaming, "upscale_in_slabs", lambda source, *more: streamed.append(source) or upscale(source, *more)
+        file_to_file, "SliceFile", lambda shape, *more: streamed.append(shape) or slice_file(shape, *more)
     )
+    monkeypatch.setattr(file_to_file, "_RESIDUAL_VOXELS", 1000)
     for free, times in ((4 * output, 0), (4 * output - 4, 1)):
-        monkeypatch.setattr(volume_streaming, "free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(file_to_file, "free_bytes", lambda device, free=free: free)
         assert medsr(monkeypatch, source, tmp_path / f"{times}.nii") == 0
         assert len(streamed) == times
         assert sum("streaming from file to file" in record.message for record in caplog.records) == times
@@ -205,7 +205,7 @@ def test_windows_say_that_they_are_approximate(tmp_path: Path, tiny: dict[str, o
 
 def test_a_misspelt_setting_is_refused(tmp_path: Path) -> None:
     source = source_file(tmp_path / "x.nii")
-    with pytest.raises(InputError, match="perceptoin: nothing in the configuration reads it; 'perception' is meant?"):
+    with pytest.raises(InputError, match=r"perceptoin: nothing in the configuration reads it; 'perception' is meant\?"):
         cli.run_inference(cli.bundle_root("brain_mri_super_resolution"), input=str(source), perceptoin=0.5)
 
 
@@ -224,7 +224,7 @@ def test_a_network_that_cannot_be_streamed_is_named(
     monkeypatch.setattr(cli, "run_inference", RUN)
     output = 4 * 8 * int(np.prod(SHAPE))
     for free, said in ((4 * output, 0), (4 * output - 4, 1)):
-        monkeypatch.setattr(volume_streaming, "free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(file_to_file, "free_bytes", lambda device, free=free: free)
         cli.run_inference(root, **settings)
         lines = [record.message for record in caplog.records if "not streamed" in record.message]
         assert len(lines) == said and all("InstanceNorm3d at norm" in line and "memory" in line for line in lines)
