@@ -1,11 +1,11 @@
-"""What each objective and each feature network does to the fidelity weights: short adversarial trainings, side by side.
+"""Compare adversarial objectives and feature networks by short trainings from the fidelity weights.
 
     python benchmarks/bench_adversarial.py --dataset_dir $MEDSR_DATA/mri --iterations 200
 
-Every variant starts from the bundle's fidelity weights and runs the bundle's train_gan.json, changed as its row says.
-Prints a Markdown table, measured on the central crop of the validation subject, 2x2x2 averaged and upscaled, projected:
-PSNR, the gradient-magnitude distance and the spectrum distance (smaller is closer to the reference's texture), and the
-seconds an iteration takes. The first row is the fidelity weights as they are.
+Every variant starts from the bundle's fidelity weights and runs the bundle's train_gan.json with the change that its
+row names. The central crop of the validation subject is averaged over 2x2x2 voxels, upscaled and projected. The
+Markdown table shows PSNR, the gradient-magnitude distance and the spectrum distance (smaller is closer to the
+reference's texture), and the seconds per iteration. The first row is the fidelity weights without training.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CROP = 128
 
 
 def measure(parser: ConfigParser, network: torch.nn.Module) -> list[float]:
-    """PSNR in dB, gradient-magnitude distance, and spectrum distance in dB on the central crop."""
+    """Measure PSNR in dB, gradient-magnitude distance, and spectrum distance in dB on the central crop."""
     hr = NormaliseIntensityd("hr")(parser.get_parsed_content("validate#dataset")[0])["hr"]
     start = [(n - CROP) // 2 for n in hr.shape[1:]]
     crop = hr[(slice(None), *(slice(a, a + CROP) for a in start))]
@@ -48,7 +48,7 @@ def measure(parser: ConfigParser, network: torch.nn.Module) -> list[float]:
 
 
 def parser_of(dataset_dir: str, variant: str, iterations: int) -> ConfigParser:
-    """The configuration of one variant: a name of VARIANTS, or of an objective in configs/."""
+    """Read the configuration of one variant: a name in VARIANTS, or of an objective in configs/."""
     files = [CONFIGS / "train.json", CONFIGS / "shipped_weights.json", CONFIGS / "train_gan.json"]
     if variant in OBJECTIVES:
         files.append(ROOT / "configs" / f"objective_{variant}.json")
@@ -57,7 +57,7 @@ def parser_of(dataset_dir: str, variant: str, iterations: int) -> ConfigParser:
     parser.update({"bundle_root": str(CONFIGS.parent), "dataset_dir": dataset_dir, "num_workers": 1})
     parser.update({"epoch_length": iterations, "max_epochs": 1, "warmup": 10, "decay": iterations // 3})
     parser.update({"train#handlers": [h for h in parser["train"]["handlers"] if h["_target_"] == "LrScheduleHandler"]})
-    # Load, orient and crop the validation volume; the low-resolution input is made here.
+    # Load, orient and crop the validation volume; `measure` makes the low-resolution input.
     parser.update({"validate#preprocessing#transforms": parser["validate"]["preprocessing"]["transforms"][:3]})
     parser["ema"]["momentum"] = 0.03
     parser.update(VARIANTS.get(variant, {}))
@@ -66,11 +66,11 @@ def parser_of(dataset_dir: str, variant: str, iterations: int) -> ConfigParser:
 
 
 def main(dataset_dir: str, variants: str | tuple = "all", iterations: int = 200, threads: int = 2) -> None:
-    """Train and measure the variants, one after the other.
+    """Train and measure the variants one after the other.
 
     Args:
         dataset_dir: folder of the training volumes.
-        variants: names of VARIANTS or of objectives; all by default. A JSON object adds a variant of its own.
+        variants: names in VARIANTS or of objectives; default is all. A JSON object adds a variant.
         iterations: of each training.
         threads: of PyTorch.
     """
@@ -95,7 +95,7 @@ def main(dataset_dir: str, variants: str | tuple = "all", iterations: int = 200,
 
 
 def print_row(name: str, rate: float, scores: list[float]) -> None:
-    """One row of the table."""
+    """Print one row of the table."""
     print(f"| {name} | {rate:.2f} | {scores[0]:.2f} | {scores[1]:.3f} | {scores[2]:.2f} |", flush=True)
 
 

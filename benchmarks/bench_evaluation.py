@@ -1,8 +1,8 @@
-"""How long a whole evaluation takes: classic methods and every full-reference measure, all cores.
+"""Time a whole evaluation on all cores: classic methods and every full-reference measure.
 
     python benchmarks/bench_evaluation.py --cases 2 --side 128
 
-Cases are made: a textured ball with noise. Prints seconds for each case, and for twenty of them at that rate.
+The cases are synthetic: a textured ball. It prints the seconds per case and the estimated time of twenty cases.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TARGET_CASES = 20
 
 
 def write_case(path: Path, side: int, seed: int) -> None:
-    """A ball with texture of all sizes, on zero."""
+    """Write a ball with texture of several sizes on a background of zero."""
     rng = np.random.default_rng(seed)
     texture = sum(ndimage.gaussian_filter(rng.standard_normal((side,) * 3), s) * s**1.5 for s in (0.7, 2, 6))
     axis = np.linspace(-1, 1, side)
@@ -36,10 +36,10 @@ def main(cases: int = 2, side: int = 128, workers: int | None = None, methods: s
     """Time an evaluation.
 
     Args:
-        cases: how many; the time of as many tiny ones is taken off before it is scaled to twenty.
+        cases: number of cases. The time of as many tiny cases is subtracted before the time is scaled to twenty.
         side: voxels along each axis.
-        workers: processes; default is one a core.
-        methods: of ``medsr evaluate``.
+        workers: processes; default is one per core.
+        methods: as for ``medsr evaluate``.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -1,19 +1,19 @@
-"""Time, memory and error of inference: whole volume, streaming, and MONAI's sliding window, in one process.
+"""Measure time, memory and error of inference: whole volume, streaming, and MONAI's sliding window, in one process.
 
     python benchmarks/bench_inference.py --size 96 --threads 2
     python benchmarks/bench_inference.py --size 144 --device cuda --autocast bfloat16
 
-Runs a bundle's network on a volume of random numbers and prints a Markdown table, the best of several rounds that take
-turns, so that other load on the machine meets all alike.
+It runs a bundle's network on a volume of random numbers and prints a Markdown table with the best of several rounds.
+The variants take turns in each round, so that other load on the machine affects all of them equally.
 
-- voxels/s: of the output.
-- cpu: processor seconds of all threads, which other load changes less than the time.
-- share: time that the network's convolutions would take at the best rate measured for its largest one, alone, over the
-  time taken. 100 % is an inference that does nothing but convolve at that rate.
-- memory: on a GPU the most that tensors took; on the CPU the most by which the process grew while it ran.
-- error: maximum absolute difference from the whole volume's result, over that result's range.
-- kept: the C library keeps freed memory for the next request (`medsr_monai.system.allocation`), as
-  streams do by themselves.
+- voxels/s: output voxels per second.
+- cpu: processor seconds of all threads; other load changes them less than the time.
+- share: the time that the convolutions would take at the best speed of the largest one alone, divided by the time
+taken.
+  100 % is an inference that only convolves at that speed.
+- memory: on a GPU, the peak of the tensors; on the CPU, the growth of the process.
+- error: maximum absolute difference from the whole volume's result, divided by the range of that result.
+- kept: the C library keeps freed memory for the next request (`medsr_monai.system.allocation`), as streams do.
 - OpenVINO: with `--openvino` and that package, the whole volume in this runtime instead of PyTorch.
 """
 
@@ -42,7 +42,7 @@ SAMPLING_SECONDS = 0.01
 
 
 class ResidentPeak:
-    """The most by which this process's resident memory grows within, read again and again beside it."""
+    """A context manager that measures the growth of this process's resident memory, sampled by a thread."""
 
     def __enter__(self) -> ResidentPeak:
         self.start = self.peak = self._resident()
@@ -70,7 +70,7 @@ class ResidentPeak:
 
 
 def load_network(bundle: str, device: torch.device) -> nn.Module:
-    """The generator of a bundle with its weights."""
+    """Load the generator of a bundle with its weights."""
     parser = ConfigParser()
     parser.read_config(str(ROOT / "bundles" / bundle / "configs" / "inference.json"))
     parser.update({"bundle_root": str(ROOT / "bundles" / bundle), "device": device})
@@ -86,7 +86,7 @@ def operations_per_voxel(convolution: nn.Conv3d) -> int:
 
 
 def best_rate(network: nn.Module, size: int, precision: torch.dtype | None) -> float:
-    """Operations per second of the network's largest convolution alone, on 32 slices of the volume."""
+    """Measure the operations per second of the network's largest convolution alone, on 32 slices of the volume."""
     largest = max(convolutions(network), key=operations_per_voxel)
     weight = largest.weight.detach().to(precision or largest.weight.dtype)
     image = torch.rand(1, largest.in_channels, min(size, 32), size, size, dtype=weight.dtype, device=weight.device)
@@ -101,14 +101,14 @@ def best_rate(network: nn.Module, size: int, precision: torch.dtype | None) -> f
 
 
 def now(device: torch.device) -> float:
-    """Seconds, once the device has done what it was told."""
+    """The time in seconds, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def measure(run: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float, float, float, float]:
-    """A result, its seconds, its processor seconds, and the peaks of host and device memory in MiB."""
+    """Run and return the result, its seconds, its processor seconds, and the peaks of host and device memory in MiB."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with ResidentPeak() as memory, torch.inference_mode():
@@ -120,7 +120,7 @@ def measure(run: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, fl
 
 
 def openvino_run(network: nn.Module, image: Tensor) -> Callable[[], Tensor]:
-    """The whole volume in OpenVINO, compiled beforehand, with as many threads as PyTorch has."""
+    """Compile the network for the whole volume in OpenVINO, with as many threads as PyTorch."""
     import openvino
 
     model = openvino.convert_model(network, example_input=image, input=[list(image.shape)])
@@ -132,7 +132,7 @@ def openvino_run(network: nn.Module, image: Tensor) -> Callable[[], Tensor]:
 def candidates(
     network: nn.Module, image: Tensor, slabs: list[int], autocast: str | None, windows: bool, openvino: bool
 ) -> dict[str, Callable]:
-    """What is compared; the whole volume comes first."""
+    """The variants to compare, by name; the whole volume comes first."""
     low = None if autocast is None else getattr(torch, autocast)
 
     def cast(run: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
@@ -178,13 +178,13 @@ def main(
     Args:
         size: voxels along each axis of the input.
         slabs: input slices per step of the streams.
-        rounds: of which the best counts.
-        bundle: whose network runs.
-        device: where.
+        rounds: number of rounds, of which the best counts.
+        bundle: name of the bundle.
+        device: device of the network.
         threads: of PyTorch on the CPU.
         autocast: "bfloat16", "float16" or None.
         windows: whether to measure the sliding windows, which take most of the time.
-        openvino: whether to measure OpenVINO, where it is installed.
+        openvino: whether to measure OpenVINO, which must be installed.
     """
     torch.set_num_threads(threads)
     place = torch.device(device)

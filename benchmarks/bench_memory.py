@@ -1,13 +1,13 @@
-"""Peak memory of `medsr upscale --stream always` against the depth of the volume.
+"""Measure the peak memory of `medsr upscale --stream always` against the depth of the volume.
 
     python benchmarks/bench_memory.py --depths 64,256,1024
     python benchmarks/bench_memory.py --side 512 --depths 600 --suffix .nii --memory_gb 3 --folder /a/large/disk
 
-Writes volumes of random int16 numbers, upscales each from file to file in a process of its own with a small RRDB
-network in the bundle's own workflow, projection included, and prints a Markdown table.
+It writes volumes of random int16 numbers and upscales each from file to file in a separate process. It uses the
+bundle's workflow with a small RRDB network, including the projection, and prints a Markdown table.
 
-- peak: the largest resident memory of the process (`ru_maxrss`), interpreter and libraries included.
-- start: the same before the first volume is opened, when all is imported.
+- peak: the largest resident memory of the process (`ru_maxrss`), including the interpreter and the libraries.
+- start: the same after all imports, before the volume is opened.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ print(start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_count
 
 
 def write_source(path: Path, side: int, depth: int) -> None:
-    """Random numbers, slice by slice, so that the largest volume needs no memory here either."""
+    """Write random numbers slice by slice, so that a large volume needs little memory."""
     grid = Grid((side, side, depth), np.diag([1.0, 1.0, 1.0, 1.0]))
     rng = np.random.default_rng(0)
     with SlabWriter(path, grid, dtype="int16") as writer:
@@ -55,7 +55,7 @@ def write_source(path: Path, side: int, depth: int) -> None:
 
 
 def measure(folder: Path, side: int, depth: int, suffix: str, settings: dict) -> tuple[float, float, float]:
-    """MiB at the start, MiB at most, and seconds."""
+    """Measure one volume: MiB at the start, MiB at the peak, and seconds."""
     source, target = folder / "source.nii", folder / f"target{suffix}"
     write_source(source, side, depth)
     command = [sys.executable, "-c", PROGRAM, str(source), str(target), repr(settings)]
@@ -84,11 +84,11 @@ def main(
         depths: slices of the volumes.
         side: voxels of a slice along either axis.
         suffix: of the output.
-        consistency: as of ``medsr upscale``, like the two that follow.
-        profile: assumed acquisition.
-        memory_gb: that the network may use.
+        consistency: as for ``medsr upscale``.
+        profile: the assumed acquisition, as for ``medsr upscale``.
+        memory_gb: memory of the network, as for ``medsr upscale``.
         slab: input slices per step.
-        folder: where the volumes are; default is the system's for temporary files.
+        folder: folder of the volumes; default is the system's folder of temporary files.
     """
     settings = {"consistency": consistency, "profile": profile, "memory_gb": memory_gb, "slab": slab}
     settings |= {f"network_def#{name}": value for name, value in NETWORK.items()}

@@ -1,10 +1,10 @@
-"""What perceptual distances punish: blur, against other errors that are as large voxel by voxel.
+"""Compare how perceptual distances punish blur and other errors of the same mean squared error.
 
     python benchmarks/bench_perceptual.py $MEDSR_DATA/mri/adult_3t_T1w.nii.gz --trained features.pt
 
-The central crop of a volume is blurred, shifted by part of a voxel, given white noise, or given texture that is not its
-own (its fine detail from elsewhere), each to the same mean squared error. Prints each distance relative to that of the
-blurred image: below 1, the distance prefers this error to blur. Voxelwise L1 is the row to compare with.
+The central crop of a volume is blurred, shifted by part of a voxel, given white noise, or given foreign texture (its
+own fine detail from another place), each to the same mean squared error. It prints each distance relative to that of
+the blurred image: below 1, the distance prefers this error to blur. Voxelwise L1 is the row to compare with.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ BLUR = 0.8  # voxels
 
 
 def scaled_to(image: np.ndarray, distorted: np.ndarray, error: float) -> np.ndarray:
-    """The distortion made weaker or stronger, to this root mean squared error."""
+    """Scale a distortion to the given root mean squared error."""
     difference = distorted - image
     return image + difference * (error / np.sqrt((difference**2).mean()))
 
 
 def distortions(image: np.ndarray) -> dict[str, np.ndarray]:
-    """The image with errors of one size and of several kinds."""
+    """Distort the image in several ways with the same root mean squared error."""
     blurred = ndimage.gaussian_filter(image, BLUR)
     error = float(np.sqrt(((blurred - image) ** 2).mean()))
     elsewhere = np.roll(image - blurred, (11, 7, 5), axis=(0, 1, 2))
@@ -47,8 +47,8 @@ def main(volume: str, trained: str | None = None, seeds: int = 3) -> None:
 
     Args:
         volume: image file.
-        trained: weights that ``train_features.py`` wrote.
-        seeds: of random feature networks.
+        trained: weights from ``train_features.py``.
+        seeds: number of random feature networks.
     """
     data = NormaliseIntensityd("hr")(LoadVolumed("hr")({"hr": volume}))["hr"].as_tensor()[0].numpy()
     start = [(n - SIDE) // 2 for n in data.shape]

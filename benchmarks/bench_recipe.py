@@ -1,10 +1,10 @@
-"""What each choice of the training recipe buys: short trainings of the bundle's own train.json, one change at a time.
+"""Measure the effect of each choice of the training recipe by short trainings of train.json with one change each.
 
     python benchmarks/bench_recipe.py --dataset_dir $MEDSR_DATA/mri --seconds 90
 
-Prints a Markdown table, a row per variant: the foreground PSNR on the validation subject (central crop) above cubic
-B-spline's, for three ways to make the low-resolution input. With --seconds every variant trains equally long, so that a
-slower iteration has to pay for itself.
+It prints a Markdown table with a row per variant: the gain in foreground PSNR over cubic B-spline on the central crop
+of the validation subject, for three ways to make the low-resolution input. With --seconds, every variant trains equally
+long, so a slower iteration means fewer iterations.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CROP = 128
 
 
 def measure(parser: ConfigParser) -> dict[str, float]:
-    """Gain over cubic B-spline in dB by kind of input, on the central crop of the validation subject."""
+    """Measure the gain over cubic B-spline in dB by kind of input, on the central crop of the validation subject."""
     network = parser.get_parsed_content("ema").ema_model.eval()
     hr = NormaliseIntensityd("hr")(parser.get_parsed_content("validate#dataset")[0])["hr"]
     start = [(n - CROP) // 2 for n in hr.shape[1:]]
@@ -70,12 +70,12 @@ def measure(parser: ConfigParser) -> dict[str, float]:
 
 
 def train(dataset_dir: str, variant: str, iterations: int) -> tuple[ConfigParser, float]:
-    """Train one variant; returns its configuration and the seconds per iteration."""
+    """Train one variant and return its configuration and the seconds per iteration."""
     parser = ConfigParser()
     parser.read_config([BUNDLE / "configs" / "train.json", BUNDLE / "configs" / "shipped_weights.json"])
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "epoch_length": 10, "num_workers": 0})
     parser.update({"max_epochs": iterations // 10, "warmup": 50, "train#handlers": parser["train"]["handlers"][:1]})
-    # Load, orient and crop the validation volume; the low-resolution inputs are made here.
+    # Load, orient and crop the validation volume; `measure` makes the low-resolution inputs.
     parser.update({"validate#preprocessing#transforms": parser["validate"]["preprocessing"]["transforms"][:3]})
     parser["ema"]["momentum"] = 0.01
     parser.update(VARIANTS[variant])
@@ -91,13 +91,13 @@ def train(dataset_dir: str, variant: str, iterations: int) -> tuple[ConfigParser
 def main(
     dataset_dir: str, variants: str | tuple = "all", iterations: int = 300, seconds: float = 0, threads: int = 2
 ) -> None:
-    """Train and measure the variants, one after the other.
+    """Train and measure the variants one after the other.
 
     Args:
         dataset_dir: folder of the training volumes.
-        variants: a list of names; all by default.
+        variants: a list of names; default is all.
         iterations: of each training.
-        seconds: train every variant about this long instead, after timing it; 0 uses ``iterations``.
+        seconds: approximate duration of each training instead; 0 uses ``iterations``.
         threads: of PyTorch.
     """
     torch.set_num_threads(threads)

@@ -1,20 +1,20 @@
-"""Where the time of a training iteration goes: waiting for data, forward, backward, discriminator, and the rest.
+"""Measure the parts of a training iteration: waiting for data, forward, backward, discriminator, and the rest.
 
     python benchmarks/bench_training.py --dataset_dir $MEDSR_DATA/mri --iterations 50
 
-Runs a bundle's own train.json, and train_gan.json over it, each in a process of its own, and prints a Markdown table.
-Time is taken between the engine's events, and counts for what the event ends; a GPU is synchronised at each, which
-makes an iteration a little slower than it is without.
+It runs a bundle's train.json, and train_gan.json on top of it, each in a separate process, and prints a Markdown table.
+The time between two events of the engine counts for the phase that the second event ends. A GPU is synchronised at each
+event, which makes an iteration a little slower.
 
-- data: waiting for the loader. Near 0 means that its processes keep up; more of it asks for more ``num_workers``.
-- forward, backward: of the generator's step, with its losses: in the GAN stage through feature network and
+- data: waiting for the loader. Near 0, its processes keep up; otherwise raise ``num_workers``.
+- forward, backward: the generator's step with its losses; in the GAN stage, also the feature network and the
   discriminator.
 - discriminator: its whole step without the optimiser's.
-- other: optimisers, averaging of weights, handlers. Validation and checkpoints, made once in many iterations, are left
-  out.
-- GFLOP/s: the generator's convolutions, forward and backward, over the time of a whole iteration. What discriminator
-  and feature network compute is not counted, so in the GAN stage it is a lower bound of what the device achieves.
-- memory: the most that tensors took on a GPU; on the CPU the process's resident set, without the loader's processes.
+- other: optimisers, averaging of weights, handlers. Validation and checkpoints come once in many iterations and are
+  left out.
+- GFLOP/s: the generator's convolutions, forward and backward, divided by the time of a whole iteration. Discriminator
+  and feature network do not count, so in the GAN stage it is a lower bound of the device's speed.
+- memory: on a GPU, the peak of the tensors; on the CPU, the process's resident set without the loader's processes.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from torch import Tensor, nn
 ROOT = Path(__file__).parent.parent
 STAGES = {"fidelity": ["train"], "gan": ["train", "train_gan"]}
 PHASES = ("data", "forward", "backward", "discriminator", "other")
-BACKWARD_COST = 2  # in forward passes: gradients by the input and by the weights
+BACKWARD_COST = 2  # in forward passes: gradients of the input and of the weights
 GIGA, MEBI = 1e9, 2**20
-# What ends at each event.
+# The phase that ends at each event.
 ENDS: dict[object, str] = {
     Events.GET_BATCH_STARTED: "other",
     Events.GET_BATCH_COMPLETED: "data",
@@ -69,7 +69,7 @@ class Stopwatch:
     """Seconds by phase, from the engine's events.
 
     Args:
-        warmup: iterations that do not count.
+        warmup: number of first iterations that do not count.
     """
 
     def __init__(self, warmup: int) -> None:
@@ -78,17 +78,17 @@ class Stopwatch:
         self.last = math.nan
 
     def attach(self, trainer: Engine, ends: dict[object, str]) -> None:
-        """Listen to the trainer; attach it last, so that other handlers' time is seen."""
+        """Listen to the trainer; attach it last, so that it measures the time of other handlers."""
         for event, phase in ends.items():
             trainer.add_event_handler(event, self.mark, phase)
 
     def mark(self, trainer: Engine, phase: str) -> None:
-        """Give the time since the last event to the phase that this one ends."""
+        """Add the time since the last event to the phase that this event ends."""
         device = trainer.state.device
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         now = time.perf_counter()
-        # The loader is asked for a batch before the number of the iteration rises.
+        # The engine requests a batch before it increases the number of the iteration.
         fetching = phase == "data"
         if trainer.state.iteration + fetching > self.warmup and not math.isnan(self.last):
             self.seconds[phase] += now - self.last
@@ -96,7 +96,7 @@ class Stopwatch:
 
 
 class ConvolutionCounter:
-    """Counts the floating-point operations of a network's convolutions while it trains."""
+    """Count the floating-point operations of a network's convolutions during training."""
 
     def __init__(self, network: nn.Module) -> None:
         self.operations = 0.0
@@ -105,13 +105,13 @@ class ConvolutionCounter:
                 module.register_forward_hook(self.add)
 
     def add(self, convolution: nn.Conv2d | nn.Conv3d, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Add one forward pass, and the backward pass that will follow where gradients are kept."""
+        """Add one forward pass, and its backward pass if gradients are enabled."""
         per_voxel = 2 * convolution.in_channels // convolution.groups * math.prod(convolution.kernel_size)
         self.operations += output.numel() * per_voxel * (1 + BACKWARD_COST * torch.is_grad_enabled())
 
 
 def parser_of(bundle: Path, stage: str, overlays: list[str], settings: dict) -> ConfigParser:
-    """The stage's configuration without validation."""
+    """Read the stage's configuration without validation."""
     own = {path.stem: path for path in (bundle / "configs").glob("*.json")}
     parser = ConfigParser()
     parser.read_config([str(own.get(name, name)) for name in [*STAGES[stage], *overlays]])
@@ -123,10 +123,10 @@ def parser_of(bundle: Path, stage: str, overlays: list[str], settings: dict) -> 
 
 
 def measure(stage: str, bundle: Path, overlays: list[str], settings: dict, iterations: int, warmup: int) -> list[float]:
-    """Train for so many iterations.
+    """Train for ``iterations`` after ``warmup``.
 
     Returns:
-        Seconds per iteration in each phase, then samples per iteration of the generator, GFLOP per iteration, peak
+        Seconds per iteration in each phase, then samples per iteration of the generator, GFLOP per iteration, and peak
         memory in MiB.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -148,7 +148,7 @@ def measure(stage: str, bundle: Path, overlays: list[str], settings: dict, itera
 
 
 def device_name(device: torch.device, threads: int) -> str:
-    """The name of what computes."""
+    """The name of the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
@@ -158,7 +158,7 @@ def device_name(device: torch.device, threads: int) -> str:
 
 
 def row(stage: str, name: str, measured: list[float]) -> str:
-    """One row of the table."""
+    """Format one row of the table."""
     *phases, samples, operations, peak = measured
     total = sum(phases)
     cells = [f"{100 * seconds / total:.0f} %" for seconds in phases]
@@ -167,7 +167,7 @@ def row(stage: str, name: str, measured: list[float]) -> str:
 
 
 def run_stage(stage: str, threads: int, *arguments: Any) -> list[float]:
-    """Measure in this process, which is the stage's own: the peak of memory is not another's."""
+    """Measure one stage; call it in a separate process, so that the memory peak is that of the stage."""
     torch.set_num_threads(threads)
     return measure(stage, *arguments)
 
@@ -190,19 +190,19 @@ def main(
         dataset_dir: folder of the training volumes.
         stage: "fidelity", "gan" or "all".
         bundle: name of a bundle.
-        overlays: configurations laid over the stage's: names of the bundle's own, or files. The default is the split of
+        overlays: configurations on top of the stage's: names of the bundle's own, or files. The default is the split of
             the shipped weights; give ``[]`` for other images.
-        device: to train on.
-        iterations: that count.
-        warmup: iterations before them.
-        num_workers: processes that load.
+        device: device of the training.
+        iterations: number of measured iterations.
+        warmup: number of iterations before them.
+        num_workers: number of loading processes.
         threads: of PyTorch on the CPU.
         settings: other keys of the configuration, e.g. ``{"batch_size": 8}``.
     """
     if stage not in (*STAGES, "all"):
         raise SystemExit(f"stage '{stage}': choose one of {', '.join(STAGES)}, all")
     if iterations < 1 or warmup < 1:
-        raise SystemExit("iterations, warmup: must be 1 or more; the first iteration starts the loader")
+        raise SystemExit("iterations, warmup: must be 1 or more, because the first iteration starts the loader")
     overlays = [overlays] if isinstance(overlays, str) else list(overlays)
     settings = {**(settings or {}), "dataset_dir": dataset_dir, "num_workers": num_workers}
     settings["device"] = torch.device(device)

@@ -1,10 +1,10 @@
-"""Train a feature network for the perceptual loss by self-supervision: what was this patch before it was spoiled?
+"""Train a feature network for the perceptual loss by self-supervision: it learns to restore degraded patches.
 
     python benchmarks/train_features.py --dataset_dir $MEDSR_DATA/mri --output features.pt
 
-Patches of the training subjects are smoothed along every axis by a Gaussian of random width and get random noise; from
-its feature maps, one linear map each, the network tells what is missing to the patch as it was. Writes the state dict
-of a ``ConvolutionalFeatures``.
+Patches of the training subjects are smoothed along every axis by a Gaussian of random width and get random noise. One
+linear map per feature map predicts the difference to the original patch. It writes the state dict of a
+``ConvolutionalFeatures``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WIDTH, NOISE = 1.5, 0.05  # voxels, share of the intensity range
 
 
 def smooth(image: Tensor, widths: Tensor) -> Tensor:
-    """Gaussian smoothing of (B, 1, X, Y, Z) with a width per image and axis (B, 3), by one matrix each."""
+    """Smooth (B, 1, X, Y, Z) by a Gaussian with a width per image and axis (B, 3), with one matrix per axis."""
     steps = torch.arange(image.shape[2], dtype=image.dtype)
     distance = (steps[:, None] - steps[None]).square()
     for axis in range(3):
@@ -35,24 +35,24 @@ def smooth(image: Tensor, widths: Tensor) -> Tensor:
     return image
 
 
-def spoil(hr: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Patches smoothed and with noise, and as they were, both (B, 1, SIDE, SIDE, SIDE)."""
+def degrade(hr: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Smooth patches and add noise; return the degraded and the original patches, both (B, 1, SIDE, SIDE, SIDE)."""
     amount = torch.rand(len(hr), 4, generator=rng)
     image = smooth(hr, amount[:, :3] * WIDTH)
     noise = torch.randn(image.shape, generator=rng) * (amount[:, 3] * NOISE).reshape(-1, 1, 1, 1, 1)
     inside = slice(REACH, -REACH)
-    spoiled, whole = (x[:, :, inside, inside, inside] for x in (image + noise, hr))
-    return spoiled, whole
+    degraded, original = (x[:, :, inside, inside, inside] for x in (image + noise, hr))
+    return degraded, original
 
 
 class Restorer(nn.Module):
-    """What is missing to a patch: the sum of a linear map of every level's features, brought to the patch's size."""
+    """Predict the difference to the original patch: the sum of a linear map of every level, resized to the patch."""
 
     def __init__(self, features: ConvolutionalFeatures) -> None:
         super().__init__()
         self.features = features
         self.heads = nn.ModuleList(nn.Conv3d(level[0].out_channels, 1, 1) for level in features.levels)
-        for head in self.heads:  # it begins by doing nothing
+        for head in self.heads:  # the initial prediction is zero
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
@@ -84,16 +84,16 @@ def main(dataset_dir: str, output: str, iterations: int = 600, batch_size: int =
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     done, nothing = 0.0, 0.0
     for step, batch in enumerate(parser.get_parsed_content("train#dataloader"), 1):
-        spoiled, whole = spoil(batch["hr"].as_subclass(Tensor), rng)
-        missing = whole - spoiled
-        loss = functional.l1_loss(restorer(spoiled), missing)
+        degraded, original = degrade(batch["hr"].as_subclass(Tensor), rng)
+        missing = original - degraded
+        loss = functional.l1_loss(restorer(degraded), missing)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         done, nothing = done + loss.item(), nothing + missing.abs().mean().item()
         if step % 50 == 0:
-            print(f"iteration {step}: error {done / nothing:.3f} of what doing nothing leaves", flush=True)
+            print(f"iteration {step}: error {done / nothing:.3f} of the error of doing nothing", flush=True)
             done, nothing = 0.0, 0.0
     torch.save({name: value.detach() for name, value in features.state_dict().items()}, output)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from medsr_monai.bundle.configuration import *
     from medsr_monai.bundle.creation import *
     from medsr_monai.bundle.settings import *
+    from medsr_monai.bundle.upscaling import *
     from medsr_monai.evaluation import *
     from medsr_monai.evaluation.report import *
     from medsr_monai.geometry import *
@@ -39,6 +40,7 @@ ROOMS = {
     "bundle.configuration": "build check_configuration describe_algorithm merged_config",
     "bundle.creation": "create_bundle",
     "bundle.settings": "check_judged_patch check_settings check_validation_volumes",
+    "bundle.upscaling": "upscale",
     "evaluation": "Case Condition Evaluation Method bootstrap_interval find_cases parse_method",
     "evaluation.report": "save_comparison save_three_planes write_report",
     "geometry": """
@@ -79,7 +81,7 @@ ROOMS = {
     "volumes": """
         LazyVolume LoadVolumed OutputsTogether SlabWriter Volume VolumeInfo VolumeKeeper find_volumes is_dicom_volume
         open_volume prepare_folder read_info read_volume refuse_overwriting say_what_was_done streamable_suffix
-        volume_stem volume_suffix voxels_to_unpack write_derived_series write_example write_volume
+        volume_of volume_stem volume_suffix voxels_to_unpack write_derived_series write_example write_volume
     """,
 }
 

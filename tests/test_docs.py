@@ -17,6 +17,12 @@ PAGES = sorted(
 )
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 JSON = re.compile(r"^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+LONGEST_PROSE = 119
+TO_BE_WRAPPED = {
+    *("README.md", "CONTRIBUTING.md", "docs/evaluation.md", "docs/pacs.md", "docs/reader-study.md"),
+    *("docs/report.md", "docs/training.md"),
+}
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
@@ -49,3 +55,10 @@ def test_json_snippets_name_what_there_is(page: Path) -> None:
 def test_links_lead_to_files(page: Path) -> None:
     missing = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if name(p) not in TO_BE_WRAPPED], ids=name)
+def test_prose_ends_before_column_120(page: Path) -> None:
+    """Outside of code blocks and tables."""
+    lines = CODE.sub("", page.read_text()).splitlines()
+    assert [line for line in lines if len(line) > LONGEST_PROSE and not line.startswith("|")] == []

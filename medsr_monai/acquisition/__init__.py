@@ -1,12 +1,12 @@
-"""The physics of a separable acquisition: one matrix per axis maps a high-resolution image to what a scanner measures.
+"""The physics of a separable acquisition: one matrix per axis maps a high-resolution image to the measurement.
 
-A volumetric scan at low resolution is modelled as ``lr = (A_0 x A_1 x A_2) hr``: along every axis a slice profile
-(box or Gaussian) or a truncation of k-space, sampled at the centres of the low-resolution voxels. Both grids cover the
-same field of view, so low-resolution voxel ``i`` is centred at ``(i + 0.5) * n_hr / n_lr - 0.5`` in high-resolution
-voxel indices. Rows sum to one: a constant image stays what it is.
+The model of a low-resolution scan is ``lr = (A_0 x A_1 x A_2) hr``. Along every axis, ``A_i`` is a slice profile (box
+or Gaussian) or a truncation of k-space, sampled at the centres of the low-resolution voxels. Both grids cover the same
+field of view, so low-resolution voxel ``i`` is centred at ``(i + 0.5) * n_hr / n_lr - 0.5`` in high-resolution voxel
+indices. The rows sum to one, so a constant image does not change.
 
-Being separable, the operator has a separable singular value decomposition; its pseudo-inverse and the Tikhonov-damped
-one cost a few small matrix products and no iterations.
+The operator is separable, and so is its singular value decomposition. The pseudo-inverse and the Tikhonov-damped
+inverse take a few small matrix products and no iterations.
 """
 
 from medsr_monai.acquisition.back_projection import back_project

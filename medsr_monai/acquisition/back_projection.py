@@ -1,4 +1,4 @@
-"""Iterative back-projection: an interpolated image is corrected by what it leaves of the measurement unexplained."""
+"""Iterative back-projection: the residual of the measurement corrects an interpolated image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medsr_monai.system.errors import InputError
 
 
 class Acquisition(Protocol):
-    """What has to be known of a measurement, as :class:`medsr_monai.acquisition.SeparableAcquisition` does."""
+    """The part of :class:`medsr_monai.acquisition.SeparableAcquisition` that back-projection needs."""
 
     @property
     def hr_shape(self) -> tuple[int, ...]: ...
@@ -34,24 +34,24 @@ def back_project(
 ) -> Tensor:
     """Iterate ``sr <- sr + step / |A|^2 A^T (lr - A sr)`` from an interpolated image.
 
-    The back-projection kernel is the adjoint of the known acquisition, scaled by its largest singular value: the
-    paper's condition for convergence then holds for every acquisition, and the residual falls in every iteration. The
+    The back-projection kernel is the adjoint of the known acquisition, scaled by its largest singular value. With it,
+    the paper's condition for convergence holds for every acquisition, and the residual falls in every iteration. The
     limit is the consistent image nearest to the interpolated one. A box as wide as the factor needs one iteration; a
-    wide profile needs many, and stopping before the limit leaves noise unexplained. The paper registers several shifted
-    images; here is one.
+    wide profile needs many. Stopping before the limit leaves noise unexplained. Departs from the paper: there is one
+    image, not several shifted ones to register.
 
     Args:
-        lr: (B, C, *lr_shape) the measurement, floating point.
-        acquisition: how it came about; ``A`` in the equation.
-        iterations: how many, 0 or more.
-        method: of :func:`interpolate`, for the image to start from.
+        lr: (B, C, *lr_shape), the measurement, floating point.
+        acquisition: the operator ``A`` that made ``lr``.
+        iterations: 0 or more.
+        method: of :func:`interpolate`, for the initial image.
         step: above 0 and below 2; 1 never overshoots.
 
     Returns:
         (B, C, *hr_shape) in the type and on the device of ``lr``.
 
     Raises:
-        InputError: an argument out of range, or a measurement of another shape than the acquisition's.
+        InputError: an argument is out of range, or the measurement does not have the acquisition's shape.
 
     Reference:
         Irani, Peleg, doi:10.1016/1049-9652(91)90045-L
@@ -59,9 +59,9 @@ def back_project(
     if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
         raise InputError(f"iterations {iterations}: must be a whole number, 0 or more")
     if not 0 < step < 2:
-        raise InputError(f"step {step}: must lie between 0 and 2, else the iteration diverges")
+        raise InputError(f"step {step}: must be above 0 and below 2, otherwise the iteration diverges")
     if tuple(lr.shape[2:]) != acquisition.lr_shape:
-        raise InputError(f"measurement of {tuple(lr.shape[2:])} voxels, but the operator gives {acquisition.lr_shape}")
+        raise InputError(f"lr: {tuple(lr.shape[2:])} voxels, but the operator gives {acquisition.lr_shape}")
     sr = interpolate(lr, acquisition.hr_shape, method).to(torch.promote_types(lr.dtype, torch.float32))
     measured = lr.to(sr.dtype)
     largest = math.prod(float(values.max()) for values in acquisition.decomposition()[1])

@@ -1,4 +1,4 @@
-"""A random acquisition: drawn from stated ranges, and replayed from what was drawn."""
+"""A random acquisition: its parameters are drawn from given ranges, and can be replayed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from medsr_monai.system.errors import InputError
 
 @dataclass(frozen=True)
 class AcquisitionDraw:
-    """One random acquisition: replaying it gives the same operator and the same kind of noise.
+    """The parameters of one random acquisition; replaying them gives the same operator and the same noise.
 
     Attributes:
-        profiles: name of each axis' profile.
+        profiles: profile name of each axis.
         widths: FWHM of each axis' profile in low-resolution voxels.
         noise: standard deviation of the Rician noise, in units of the normalised intensity.
-        noise_seed: of the noise itself.
+        noise_seed: seed of the noise.
     """
 
     profiles: tuple[str, ...]
@@ -30,17 +30,20 @@ class AcquisitionDraw:
 
 @dataclass
 class AcquisitionRange:
-    """From what a random acquisition is drawn.
+    """The ranges from which the parameters of a random acquisition are drawn.
 
     Attributes:
-        profiles: probability of each profile's name.
+        profiles: probability of each profile name.
         mixed: probability that the axes draw their profiles independently.
         box_width: width of the box in low-resolution voxels, lowest and highest, used with probability
             ``box_width_prob``.
         box_width_prob: probability of another width than the whole voxel.
         gaussian_width: FWHM of the Gaussian in low-resolution voxels, lowest and highest.
-        noise: standard deviation of Rician noise, lowest and highest.
+        noise: standard deviation of the Rician noise, lowest and highest.
         noise_prob: probability of any noise.
+
+    Raises:
+        InputError: a profile is unknown, or there is none.
     """
 
     profiles: Mapping[str, float] = field(default_factory=lambda: {"box": 0.6, "gaussian": 0.2, "kspace": 0.2})
@@ -57,7 +60,15 @@ class AcquisitionRange:
             raise InputError(f"profiles {sorted(unknown)}: choose among {', '.join(PROFILES)}")
 
     def draw(self, rng: np.random.RandomState, axes: int) -> AcquisitionDraw:
-        """Draw the parameters of one acquisition for the given number of axes."""
+        """Draw the parameters of one acquisition.
+
+        Args:
+            rng: the random state, which advances.
+            axes: number of spatial axes.
+
+        Returns:
+            The drawn parameters.
+        """
         names = sorted(self.profiles)
         weights = np.array([self.profiles[name] for name in names], dtype=float)
         drawn = [str(name) for name in rng.choice(names, size=axes, p=weights / weights.sum())]
@@ -75,10 +86,19 @@ class AcquisitionRange:
 
 
 def patch_matrix(profile: str, n_hr: int, n_lr: int, width: float) -> np.ndarray:
-    """Acquisition matrix for a patch, (n_lr, n_hr) float64.
+    """Build the acquisition matrix of one axis for a patch.
 
-    A patch has no periodic boundary: its k-space is truncated as if the image were mirrored at its ends, without which
-    the jump from one end to the other would ring through the patch.
+    A patch has no periodic boundary, so its k-space is truncated as if the image were mirrored at its ends. Otherwise
+    the jump between the two ends would ring through the patch.
+
+    Args:
+        profile: ``box``, ``gaussian`` or ``kspace``.
+        n_hr: voxels along the axis at high resolution.
+        n_lr: voxels along the axis at low resolution.
+        width: of the profile, in low-resolution voxels.
+
+    Returns:
+        (n_lr, n_hr) float64 matrix.
     """
     if profile == "kspace":
         mirrored = kspace_matrix(2 * n_hr, 2 * n_lr)[:n_lr]

@@ -1,4 +1,4 @@
-"""Noise of a measurement."""
+"""The noise of a measurement."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from torch import Tensor
 
 
 def add_rician_noise(image: Tensor, sigma: float, seed: int) -> Tensor:
-    """Magnitude of the image with complex Gaussian noise, as a magnitude MR image has it.
+    """Add the noise of a magnitude MR image: ``|image + n_real + i n_imaginary|`` with Gaussian components.
 
     Args:
         image: any shape.
-        sigma: standard deviation of each of the two components, in the image's units.
+        sigma: standard deviation of each of the two components, in the image's unit.
         seed: of the noise.
+
+    Returns:
+        The noisy image, with the shape of ``image``.
 
     Reference:
         Gudbjartsson and Patz, doi:10.1002/mrm.1910340618

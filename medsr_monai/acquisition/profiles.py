@@ -1,4 +1,4 @@
-"""Slice profiles and k-space truncation: the matrix of one axis."""
+"""Slice profiles and k-space truncation as the matrix of one axis."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FWHM_TO_SIGMA = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 
 def _check_sizes(n_hr: int, n_lr: int) -> None:
     if n_lr < 1 or n_hr < n_lr:
-        raise InputError(f"{n_hr} high-resolution voxels cannot be measured as {n_lr}: need 1 <= n_lr <= n_hr")
+        raise InputError(f"{n_lr} low-resolution voxels, but need 1 to {n_hr}, the number of high-resolution voxels")
 
 
 def _centres(n_hr: int, n_lr: int) -> np.ndarray:
@@ -26,12 +26,15 @@ def _centres(n_hr: int, n_lr: int) -> np.ndarray:
 
 
 def _by_rows(n_hr: int, n_lr: int, weights: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """A matrix whose rows sum to one, some rows at a time: along an axis of thousands each whole step takes tens of MB.
+    """Build a matrix whose rows sum to one, block by block: for a long axis, a whole step takes tens of MB.
 
     Args:
         n_hr: columns.
         n_lr: rows.
-        weights: of some low-resolution centres, (m, 1), their rows, (m, n_hr).
+        weights: maps low-resolution centres (m, 1) to their rows (m, n_hr).
+
+    Returns:
+        (n_lr, n_hr) float64.
     """
     matrix, centres = np.empty((n_lr, n_hr)), _centres(n_hr, n_lr)[:, None]
     for start in range(0, n_lr, _ROWS):
@@ -41,21 +44,24 @@ def _by_rows(n_hr: int, n_lr: int, weights: Callable[[np.ndarray], np.ndarray]) 
 
 
 def box_matrix(n_hr: int, n_lr: int, width: float | None = None) -> np.ndarray:
-    """Average over a slab of the given width around every low-resolution voxel centre.
+    """Average over the given width around every low-resolution voxel centre.
 
     Args:
         n_hr: voxels along the axis at high resolution.
         n_lr: voxels along the axis at low resolution; the factor ``n_hr / n_lr`` need not be an integer.
-        width: slab width in high-resolution voxels; default is the whole low-resolution voxel. Smaller leaves a slice
-            gap, larger lets slices overlap.
+        width: of the average, in high-resolution voxels; default is the whole low-resolution voxel. A smaller width
+            leaves a slice gap; with a larger one, slices overlap.
 
     Returns:
         (n_lr, n_hr) float64 matrix whose rows sum to one.
+
+    Raises:
+        InputError: a size is out of range, or the width is not positive.
     """
     _check_sizes(n_hr, n_lr)
     width = n_hr / n_lr if width is None else width
     if not width > 0:
-        raise InputError(f"slice thickness {width} voxels: must be positive")
+        raise InputError(f"slice thickness {width} voxels: must be above 0")
     edges = np.arange(n_hr + 1)[None, :] - 0.5
 
     def weights(centres: np.ndarray) -> np.ndarray:
@@ -74,6 +80,9 @@ def gaussian_matrix(n_hr: int, n_lr: int, fwhm: float) -> np.ndarray:
 
     Returns:
         (n_lr, n_hr) float64 matrix whose rows sum to one.
+
+    Raises:
+        InputError: a size is out of range, or the width is negative.
     """
     _check_sizes(n_hr, n_lr)
     if not fwhm >= 0:
@@ -90,41 +99,47 @@ def kspace_matrix(n_hr: int, n_lr: int) -> np.ndarray:
 
     Args:
         n_hr: voxels along the axis at high resolution.
-        n_lr: voxels along the axis at low resolution. If even, its Nyquist frequency counts half on either side, which
-            keeps the matrix real.
+        n_lr: voxels along the axis at low resolution. If it is even, the Nyquist frequency counts half on either side,
+            which keeps the matrix real.
 
     Returns:
         (n_lr, n_hr) float64 matrix whose rows sum to one.
+
+    Raises:
+        InputError: a size is out of range.
     """
     _check_sizes(n_hr, n_lr)
     if n_lr == n_hr:
         return np.eye(n_hr)
-    whole = (n_lr - 1) // 2  # orders that count in full on either side
+    full_orders = (n_lr - 1) // 2
 
     def weights(centres: np.ndarray) -> np.ndarray:
         angle = np.pi / n_hr * (centres - np.arange(n_hr)[None, :])
-        # 1 + 2 cos(2 angle) + 2 cos(4 angle) + ...: Dirichlet's kernel, whose limit at 0 is the number of its terms.
-        below = np.sin(angle)
-        at_zero = np.abs(below) < 1e-9
-        kernel = np.sin((2 * whole + 1) * angle) / np.where(at_zero, 1.0, below)
-        kernel = np.where(at_zero, 2.0 * whole + 1.0, kernel)
+        # The Dirichlet kernel 1 + 2 cos(2 angle) + 2 cos(4 angle) + ...; its limit at 0 is the number of its terms.
+        denominator = np.sin(angle)
+        at_zero = np.abs(denominator) < 1e-9
+        kernel = np.sin((2 * full_orders + 1) * angle) / np.where(at_zero, 1.0, denominator)
+        kernel = np.where(at_zero, 2.0 * full_orders + 1.0, kernel)
         return kernel + np.cos(n_lr * angle) if n_lr % 2 == 0 else kernel
 
     return _by_rows(n_hr, n_lr, weights)
 
 
 def profile_matrix(profile: str, n_hr: int, n_lr: int, fwhm: float | None = None, gap: float = 0.0) -> np.ndarray:
-    """Matrix of one axis by the name of its profile.
+    """Build the matrix of one axis from the name of its profile.
 
     Args:
         profile: ``box``, ``gaussian`` or ``kspace``.
         n_hr: voxels along the axis at high resolution.
         n_lr: voxels along the axis at low resolution.
-        fwhm: width of the profile in high-resolution voxels; default is the low-resolution spacing less the gap.
+        fwhm: width of the profile in high-resolution voxels; default is the low-resolution spacing minus the gap.
         gap: space between neighbouring slices in high-resolution voxels (box and Gaussian).
 
     Returns:
         (n_lr, n_hr) float64 matrix.
+
+    Raises:
+        InputError: the profile is unknown, or a size, the width or the gap is out of range.
     """
     _check_sizes(n_hr, n_lr)
     if gap < 0 or gap * n_lr >= n_hr:
@@ -133,7 +148,7 @@ def profile_matrix(profile: str, n_hr: int, n_lr: int, fwhm: float | None = None
     if profile == "box":
         return box_matrix(n_hr, n_lr, width)
     if profile == "gaussian":
-        # On an axis that keeps its resolution nothing is sliced: the neutral profile is the identity.
+        # An axis that keeps its resolution has no slices: its default profile is the identity.
         return gaussian_matrix(n_hr, n_lr, 0.0 if fwhm is None and n_hr == n_lr else width)
     if profile == "kspace":
         return kspace_matrix(n_hr, n_lr)

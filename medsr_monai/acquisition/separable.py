@@ -1,4 +1,4 @@
-"""A measurement with one matrix per axis: forward, adjoint, pseudo-inverse, projection."""
+"""A linear measurement with one matrix per axis: forward, adjoint, pseudo-inverse, projection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from medsr_monai.acquisition.profiles import profile_matrix
 from medsr_monai.system.errors import InputError
 
-# Singular values below this share of the largest one are not measured: their inverse would only amplify rounding
+# Singular values below this share of the largest one count as not measured: their inverse would only amplify rounding
 # errors.
 RELATIVE_CUTOFF = 1e-6
 _FILTER_VOXELS = 1 << 22
@@ -28,13 +28,16 @@ def apply_matrix(matrix: Tensor, image: Tensor, axis: int) -> Tensor:
 
     Returns:
         (B, C, *spatial) with M voxels along the axis.
+
+    Raises:
+        InputError: the matrix and the image differ in voxels along the axis, or in batch size.
     """
     dim = axis + 2
     if image.shape[dim] != matrix.shape[-1]:
         raise InputError(f"axis {axis}: {image.shape[dim]} voxels, but the operator was made for {matrix.shape[-1]}")
     if matrix.ndim == 3 and matrix.shape[0] != image.shape[0]:
         raise InputError(f"axis {axis}: {image.shape[0]} images, but the operator has matrices for {matrix.shape[0]}")
-    # Autocast would round the products to half precision: the physics is a constraint, not a layer.
+    # Autocast would round the products to half precision, but the physics is a constraint, not a layer.
     with torch.autocast(image.device.type, enabled=False):
         return _multiply(matrix, image, dim)
 
@@ -43,7 +46,7 @@ def _multiply(matrix: Tensor, image: Tensor, dim: int) -> Tensor:
     shape = image.shape
     after = math.prod(shape[dim + 1 :])
     if matrix.ndim == 3:
-        # (B, 1, M, N) @ (B, before, N, after): one product a sample
+        # (B, 1, M, N) @ (B, before, N, after): one product per image
         flat = image.reshape(shape[0], -1, shape[dim], after)
         product = torch.matmul(matrix[:, None], flat)
     elif after == 1:
@@ -54,15 +57,15 @@ def _multiply(matrix: Tensor, image: Tensor, dim: int) -> Tensor:
 
 
 def _decomposed_matrix(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U, S and V^T of (..., M, N); where the rows are orthogonal, as of averages over whole voxels, U is the identity.
+    """U, S and V^T of (..., M, N). If the rows are orthogonal, as for averages over whole voxels, U is the identity.
 
-    The general decomposition would mix what belongs to distant slices, and takes minutes for axes of thousands.
+    The general decomposition would mix distant slices, and takes minutes for axes of thousands of voxels.
     """
     if matrix.ndim == 2:
         products = matrix @ matrix.mT
         squares = products.diagonal().clone()
         mixed = float(products.fill_diagonal_(0.0).abs_().max())
-        del products  # along an axis of thousands each of these takes tens of MB
+        del products  # tens of MB for an axis of thousands of voxels
         if bool((squares > 0).all()) and mixed <= 1e-15 * float(squares.max()):
             values = squares.sqrt()
             return torch.eye(len(values), dtype=matrix.dtype, device=matrix.device), values, matrix / values[:, None]
@@ -76,16 +79,16 @@ class SeparableAcquisition:
         matrices: one per spatial axis, (n_lr, n_hr), or (B, n_lr, n_hr) with one per image of the batch.
 
     Raises:
-        InputError: a matrix is not two- or three-dimensional or has more rows than columns.
+        InputError: a matrix is not two- or three-dimensional, or has more rows than columns.
     """
 
     def __init__(self, matrices: Sequence[Tensor | np.ndarray]) -> None:
-        # Tensors made in inference mode cannot take part in training later.
+        # Tensors made in inference mode cannot be used in training later.
         with torch.inference_mode(False):
             self.matrices = [torch.as_tensor(m).clone() for m in matrices]
         for axis, matrix in enumerate(self.matrices):
             if matrix.ndim not in (2, 3) or matrix.shape[-2] > matrix.shape[-1]:
-                raise InputError(f"axis {axis}: matrix of shape {tuple(matrix.shape)}, need (n_lr, n_hr), n_lr <= n_hr")
+                raise InputError(f"axis {axis}: matrix of {tuple(matrix.shape)}, but need (n_lr, n_hr), n_lr <= n_hr")
         self._decomposition: tuple[list[Tensor], list[Tensor], list[Tensor]] | None = None
         self._on: dict[tuple, list[list[Tensor]]] = {}
 
@@ -99,18 +102,21 @@ class SeparableAcquisition:
         fwhm_mm: float | Sequence[float | None] | None = None,
         gap_mm: float | Sequence[float] = 0.0,
     ) -> SeparableAcquisition:
-        """The acquisition of a whole field of view.
+        """Build the acquisition of a whole field of view.
 
         Args:
             hr_shape: spatial shape of the high-resolution image.
-            lr_shape: spatial shape of the measurement; equal sizes leave an axis as it is.
-            profile: ``box``, ``gaussian`` or ``kspace``, one for all axes or one each.
+            lr_shape: spatial shape of the measurement; an axis of equal size stays unchanged.
+            profile: ``box``, ``gaussian`` or ``kspace``, one for all axes or one per axis.
             spacing_mm: high-resolution voxel size per axis; default 1.
-            fwhm_mm: width of the slice profile; default is the low-resolution spacing less the gap.
+            fwhm_mm: width of the slice profile; default is the low-resolution spacing minus the gap.
             gap_mm: gap between slices on the axes whose resolution is reduced.
 
+        Returns:
+            The acquisition.
+
         Raises:
-            InputError: an unknown profile, a lower than low resolution, or a negative width, naming the axis.
+            InputError: a profile is unknown, or a size, spacing, width or gap is out of range; it names the axis.
         """
         axes = len(hr_shape)
         profiles = list(profile) if isinstance(profile, (list, tuple)) else [str(profile)] * axes
@@ -126,7 +132,7 @@ class SeparableAcquisition:
             zip(hr_shape, lr_shape, profiles, spacing, fwhms, gaps, strict=True)
         ):
             if not mm > 0:
-                raise InputError(f"axis {axis}: spacing_mm {mm} must be positive")
+                raise InputError(f"axis {axis}: spacing_mm {mm}, but it must be above 0")
             if n_hr == n_lr:
                 matrices.append(np.eye(n_hr))
                 continue
@@ -145,11 +151,13 @@ class SeparableAcquisition:
         return tuple(m.shape[-2] for m in self.matrices)
 
     def _like(self, image: Tensor) -> list[list[Tensor]]:
-        """The matrices, U, S and V^T in the image's type and device, decomposed once in float64."""
+        """The matrices, U, S and V^T in the image's type and on its device, decomposed once in float64."""
         if image.ndim != len(self.matrices) + 2:
-            raise InputError(f"image of shape {tuple(image.shape)}: need (B, C) and {len(self.matrices)} spatial axes")
+            raise InputError(
+                f"image: shape {tuple(image.shape)}, but need (B, C) and {len(self.matrices)} spatial axes"
+            )
         if not image.is_floating_point():
-            raise InputError(f"image of type {image.dtype}: need a floating-point image")
+            raise InputError(f"image: type {image.dtype}, but the acquisition needs floating-point numbers")
         key = (image.dtype, image.device)
         if key not in self._on:
             with torch.inference_mode(False):
@@ -157,7 +165,7 @@ class SeparableAcquisition:
         return self._on[key]
 
     def decomposition(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """U, S and V^T of every axis, float64, computed once."""
+        """U, S and V^T of every axis: three lists of float64 tensors, computed once."""
         if self._decomposition is None:
             u, s, vt = zip(*(_decomposed_matrix(m.double()) for m in self.matrices), strict=True)
             self._decomposition = list(u), list(s), list(vt)
@@ -176,13 +184,13 @@ class SeparableAcquisition:
     __call__ = forward
 
     def adjoint(self, lr: Tensor) -> Tensor:
-        """Spread measurements back: ``A^T lr``. Args: lr (B, C, *lr_shape). Returns: (B, C, *hr_shape)."""
+        """Back-project: ``A^T lr``. Args: lr (B, C, *lr_shape). Returns: (B, C, *hr_shape)."""
         for axis, matrix in reversed(list(enumerate(self._like(lr)[0]))):
             lr = apply_matrix(matrix.mT, lr, axis)
         return lr
 
     def pseudo_inverse(self, lr: Tensor, regularisation: float | Tensor = 0.0) -> Tensor:
-        """The image of least norm that explains the measurement: ``A^T (A A^T + regularisation)^-1 lr``.
+        """Find the image of least norm that explains the measurement: ``A^T (A A^T + regularisation)^-1 lr``.
 
         Args:
             lr: (B, C, *lr_shape).
@@ -191,6 +199,9 @@ class SeparableAcquisition:
 
         Returns:
             (B, C, *hr_shape).
+
+        Raises:
+            InputError: the image does not fit, or the regularisation is negative.
         """
         spectrum, (_, _, _, vt) = self._filtered_spectrum(lr, regularisation)
         for axis, basis in reversed(list(enumerate(vt))):
@@ -199,11 +210,11 @@ class SeparableAcquisition:
 
     @classmethod
     def spectral_filter(cls, singular: Sequence[Tensor], parts: Sequence[slice], regularisation: float = 0.0) -> Tensor:
-        """What the pseudo-inverse multiplies a part of the spectrum ``U^T lr`` with: ``s / (s^2 + damping)``.
+        """The factor ``s / (s^2 + damping)`` of the pseudo-inverse for a part of the spectrum ``U^T lr``.
 
         Args:
-            singular: values of every axis.
-            parts: of the spectrum, one slice per axis.
+            singular: singular values of every axis.
+            parts: the part of the spectrum, one slice per axis.
             regularisation: see :meth:`pseudo_inverse`.
 
         Returns:
@@ -215,16 +226,16 @@ class SeparableAcquisition:
         return cls._spectral_filter(chosen, torch.tensor(regularisation), largest)
 
     def _filtered_spectrum(self, lr: Tensor, regularisation: float | Tensor) -> tuple[Tensor, list[list[Tensor]]]:
-        """``f(S) U^T lr``, and the matrices in the image's type."""
+        """Compute ``f(S) U^T lr``; also return the matrices in the image's type."""
         damping = torch.as_tensor(regularisation, dtype=lr.dtype, device=lr.device)
         if not bool((damping >= 0).all()):
-            raise InputError(f"regularisation {regularisation}: must not be negative")
+            raise InputError(f"regularisation {regularisation}: must be 0 or more")
         matrices = self._like(lr)
         _, u, s, _ = matrices
         for axis, basis in enumerate(u):
             lr = apply_matrix(basis.mT, lr, axis)
         largest = self._spectral_product([values.amax(dim=-1, keepdim=True) for values in s])
-        # Part by part, since the filter's own intermediate steps would be several images.
+        # Part by part, because the filter's intermediate results would take the memory of several images.
         n = lr.shape[2]
         thick = max(1, n * _FILTER_VOXELS // max(1, lr.numel()))
         parts = [slice(start, min(start + thick, n)) for start in range(0, n, thick)]
@@ -252,20 +263,23 @@ class SeparableAcquisition:
         return torch.where(measured, inverse, torch.zeros_like(inverse))
 
     def project(self, sr: Tensor, lr: Tensor, regularisation: float | Tensor = 0.0) -> Tensor:
-        """Move ``sr`` the least distance so that ``forward(sr)`` equals ``lr``: ``sr + A^+ (lr - A sr)``.
+        """Move ``sr`` by the least distance that makes ``forward(sr)`` equal to ``lr``: ``sr + A^+ (lr - A sr)``.
 
         Args:
             sr: (B, C, *hr_shape).
             lr: (B, C, *lr_shape), the measurement.
-            regularisation: with noise in ``lr``, how much of it to leave unexplained (Tikhonov), one for all or (B,);
-                0 is exact.
+            regularisation: Tikhonov damping, one for all or (B,); 0 is exact, more leaves more of the noise in ``lr``
+                unexplained.
 
         Returns:
             (B, C, *hr_shape).
+
+        Raises:
+            InputError: ``sr`` or ``lr`` does not fit, or the regularisation is negative.
 
         Reference:
             Range-null space decomposition, as in Wang et al., arXiv:2212.00490.
         """
         if tuple(lr.shape[2:]) != self.lr_shape:
-            raise InputError(f"measurement of {tuple(lr.shape[2:])} voxels, but the operator gives {self.lr_shape}")
+            raise InputError(f"lr: {tuple(lr.shape[2:])} voxels, but the operator gives {self.lr_shape}")
         return sr + self.pseudo_inverse(lr - self.forward(sr), regularisation)

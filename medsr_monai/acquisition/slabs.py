@@ -1,4 +1,4 @@
-"""The projection onto the measurement of an image that is never held whole: two passes over its slabs."""
+"""The projection onto the measurement for an image that is never in memory as a whole: two passes over its slabs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medsr_monai.acquisition.separable import SeparableAcquisition, apply_matrix
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.scratch import SliceFile, SliceMemory
 
-# Entries below this share of a matrix's largest are the rounding errors of its decomposition.
+# Entries below this share of a matrix's largest entry are rounding errors of its decomposition.
 _NEGLIGIBLE = 1e-12
 _BLOCK_ROWS = 32
 _BLOCK_VOXELS = 1 << 20
@@ -21,7 +21,7 @@ _BLOCK_VOXELS = 1 << 20
 
 @dataclass(frozen=True)
 class _Band:
-    """Some rows of a matrix, and the only columns where they are not zero."""
+    """Some rows of a matrix, cut to the columns that are not zero."""
 
     rows: slice
     columns: slice
@@ -29,15 +29,15 @@ class _Band:
 
 
 class _BandedMatrix:
-    """A matrix (M, N) that is kept, and multiplied, where it is not zero, and only there.
+    """A matrix (M, N) of which only the nonzero bands are kept and multiplied.
 
-    Averages over neighbouring voxels touch few columns per row: as a dense product they would cost as much as a
+    Averages over neighbouring voxels have few nonzero columns per row. A dense product would cost as much as a
     convolution with a kernel of the length of the axis.
     """
 
     def __init__(self, matrix: Tensor) -> None:
         self.shape = n, m = tuple(matrix.shape)
-        # Row by row of blocks, since a copy of the whole would be as large as the bands are small.
+        # Block by block, because a copy of the whole matrix would take far more memory than the bands.
         threshold = _NEGLIGIBLE * max(float(matrix[i : i + _BLOCK_ROWS].abs().max()) for i in range(0, n, _BLOCK_ROWS))
         bands = [_band(matrix, slice(i, min(i + _BLOCK_ROWS, n)), threshold) for i in range(0, n, _BLOCK_ROWS)]
         worth = sum(band.matrix.numel() for band in bands) < 0.5 * n * m
@@ -47,7 +47,7 @@ class _BandedMatrix:
         )
 
     def apply(self, image: Tensor, axis: int, transposed: bool = False) -> Tensor:
-        """Multiply an axis of (1, 1, *spatial) by the whole matrix, or by its transpose."""
+        """Multiply an axis of (1, 1, *spatial) by the matrix, or by its transpose."""
         if self.is_identity:
             return image
         if transposed:
@@ -70,7 +70,7 @@ class _BandedMatrix:
         return total
 
     def columns(self, columns: slice) -> _Band:
-        """Some columns, and the only rows where they are not zero."""
+        """Some columns, cut to the rows that are not zero."""
         found = []
         for band in self._bands:
             first, last = max(columns.start, band.columns.start), min(columns.stop, band.columns.stop)
@@ -82,7 +82,7 @@ class _BandedMatrix:
         if not found:
             return _Band(slice(0, 1), columns, torch.zeros(1, columns.stop - columns.start))
         rows = slice(found[0][0].start, found[-1][0].stop)
-        # Between two bands that touch the columns there may be one that does not.
+        # A band between two of these bands may be zero in these columns.
         matrix = torch.zeros(rows.stop - rows.start, columns.stop - columns.start)
         for own, block in found:
             matrix[own.start - rows.start : own.stop - rows.start] = block
@@ -91,7 +91,7 @@ class _BandedMatrix:
         return _Band(slice(rows.start + touched[0], rows.start + touched[-1] + 1), columns, matrix)
 
     def rows(self, rows: slice) -> _Band:
-        """Some rows, and the only columns where they are not zero."""
+        """Some rows, cut to the columns that are not zero."""
         found = [band for band in self._bands if band.rows.start < rows.stop and rows.start < band.rows.stop]
         columns = slice(min(band.columns.start for band in found), max(band.columns.stop for band in found))
         matrix = torch.zeros(rows.stop - rows.start, columns.stop - columns.start)
@@ -105,7 +105,7 @@ class _BandedMatrix:
 
 
 def _band(matrix: Tensor, rows: slice, threshold: float) -> _Band:
-    """Some rows of a matrix where their entries exceed a threshold."""
+    """Some rows of a matrix, cut to the columns with entries above a threshold."""
     block = matrix[rows]
     block = torch.where(block.abs() > threshold, block, 0.0)
     touched = (block != 0).any(dim=0).nonzero().flatten().tolist()
@@ -118,24 +118,24 @@ def _start_length(part: slice) -> tuple[int, int]:
 
 
 class SlabProjection:
-    """``sr + A^+ (lr - A sr)`` for an image that comes, and comes again, in slabs along one axis.
+    """Project an image in two passes over its slabs along one axis: ``sr + A^+ (lr - A sr)``.
 
-    First pass: :meth:`subtract` every slab of the image and :meth:`add` every slab of the measurement, in any order;
-    the residual ``lr - A sr`` gathers on the low-resolution grid. Then :meth:`solve` it. Second pass: add
-    :meth:`correction` to each slab. Slabs may differ from pass to pass. One low-resolution image is held, or, with
-    ``scratch``, none.
+    First pass: :meth:`subtract` every slab of the image and :meth:`add` every slab of the measurement, in any order.
+    The residual ``lr - A sr`` accumulates on the low-resolution grid. Then :meth:`solve` it. Second pass: add
+    :meth:`correction` to each slab. The two passes may use different slabs. Memory holds one low-resolution image; with
+    ``scratch``, it holds none.
 
-    Each matrix ``A_i = U S V^T`` enters the correction as its polar factor ``W = V U^T``: its columns are orthonormal,
-    so nothing is amplified, and where ``A_i`` averages whole voxels, ``W`` only repeats them.
+    The correction uses each matrix ``A_i = U S V^T`` through its polar factor ``W = V U^T``. The columns of ``W`` are
+    orthonormal, so it amplifies nothing. If ``A_i`` averages whole voxels, ``W`` only repeats them.
 
     Args:
-        acquisition: the measurement, one matrix per axis (none per image of a batch).
-        axis: spatial axis along which the slabs come.
+        acquisition: the measurement, with one matrix per axis for all images.
+        axis: spatial axis that the slabs cut.
         regularisation: Tikhonov damping as in :meth:`SeparableAcquisition.pseudo_inverse`; 0 is exact.
-        scratch: holds the residual on disk: of the low-resolution shape, along the same axis, zero; None for memory.
+        scratch: a file of zeros for the residual, with the low-resolution shape and the same axis; None for memory.
 
     Raises:
-        InputError: no such axis, matrices per image, or a negative damping.
+        InputError: the axis does not exist, the matrices are per image, or the damping is negative.
     """
 
     def __init__(
@@ -148,10 +148,10 @@ class SlabProjection:
         if not 0 <= axis < len(acquisition.matrices):
             raise InputError(f"axis {axis}: the acquisition has the axes 0 to {len(acquisition.matrices) - 1}")
         if any(matrix.ndim != 2 for matrix in acquisition.matrices):
-            raise InputError("slabs: matrices (n_lr, n_hr) are needed, not one per image; project each image by itself")
+            raise InputError("slabs: need matrices (n_lr, n_hr), not one per image; project each image by itself")
         if not regularisation >= 0:
-            raise InputError(f"regularisation {regularisation}: must not be negative")
-        # The dense matrices are let go: of an axis of thousands of slices they would be most of what is held.
+            raise InputError(f"regularisation {regularisation}: must be 0 or more")
+        # The dense matrices are not kept: for an axis of thousands of slices they would take most of the memory.
         self.hr_shape, self.lr_shape = acquisition.hr_shape, acquisition.lr_shape
         self.axis = axis
         self.regularisation = regularisation
@@ -171,11 +171,13 @@ class SlabProjection:
 
     def _check(self, start: int, slab: Tensor, shape: tuple[int, ...], what: str) -> slice:
         if self._is_solved:
-            raise ValueError("the residual is solved already: gather another one with a new SlabProjection")
+            raise ValueError("the residual is already solved; use a new SlabProjection for another image")
         stop = start + slab.shape[self.axis + 2] if slab.ndim == len(shape) + 2 else start
         expected = (1, 1, *(n if axis != self.axis else stop - start for axis, n in enumerate(shape)))
         if tuple(slab.shape) != expected or not 0 <= start < stop <= shape[self.axis]:
-            raise InputError(f"{what}: a slab {tuple(slab.shape)} at {start} of axis {self.axis} is none of {shape}")
+            raise InputError(
+                f"{what}: slab {tuple(slab.shape)} at slice {start} does not fit {shape} along axis {self.axis}"
+            )
         self._seen[what] += stop - start
         return slice(start, stop)
 
@@ -185,11 +187,14 @@ class SlabProjection:
         self._residual.write(start, slab + before.to(slab.device))
 
     def subtract(self, start: int, slab: Tensor) -> None:
-        """Take what a slab contributes to the measurement, ``A sr``, from the residual.
+        """Subtract a slab's part of the measurement, ``A sr``, from the residual.
 
         Args:
             start: its first slice along the axis.
             slab: (1, 1, *spatial), float32, whole along the other axes.
+
+        Raises:
+            InputError: the slab does not fit the image.
         """
         part = self._check(start, slab, self.hr_shape, "image")
         band = self._forward[self.axis].columns(part)
@@ -204,6 +209,9 @@ class SlabProjection:
         Args:
             start: its first slice along the axis.
             slab: (1, 1, *spatial), float32, on the low-resolution grid.
+
+        Raises:
+            InputError: the slab does not fit the measurement.
         """
         self._check(start, slab, self.lr_shape, "measurement")
         self._gather(start, slab.float())
@@ -211,22 +219,22 @@ class SlabProjection:
     def solve(self) -> None:
         """Turn the residual into the coefficients of the correction, ``U f(S) U^T (lr - A sr)``, block by block.
 
-        Slabs take the axes across; then columns of all slices take the axis along which the slabs come, and the filter.
+        Slabs transform the axes across. Then blocks of all slices transform the slab axis and apply the filter.
 
         Raises:
-            ValueError: slices of the image or of the measurement are missing, or came twice.
+            ValueError: slices of the image or of the measurement are missing, or were given twice.
         """
         shapes = {"image": self.hr_shape, "measurement": self.lr_shape}
         for what, shape in shapes.items():
             if self._seen[what] != shape[self.axis]:
-                raise ValueError(f"{what}: {self._seen[what]} slices of {shape[self.axis]} came in")
+                raise ValueError(f"{what}: {self._seen[what]} slices were given, but it has {shape[self.axis]}")
         self._turn_across(transposed=True)
         self._filter_along()
         self._turn_across(transposed=False)
         self._is_solved = True
 
     def _turn_across(self, transposed: bool) -> None:
-        """Multiply by U^T, or by U, along the axes across."""
+        """Multiply by U^T, or by U, along all axes but the slab axis."""
         axes = [axis for axis in self._other_axes() if not self._basis[axis].is_identity]
         for start, stop in _blocks(self.lr_shape, self.axis) if axes else ():
             slab = self._residual.read(start, stop)
@@ -235,7 +243,7 @@ class SlabProjection:
             self._residual.write(start, slab)
 
     def _filter_along(self) -> None:
-        """Multiply by ``U f(S) U^T`` of the axis along, and by the filter's share of the others."""
+        """Multiply by ``U f(S) U^T`` along the slab axis, with the singular values of all axes in ``f``."""
         shape, basis = self.lr_shape, self._basis[self.axis]
         across = next(self._other_axes(), None)
         ranges = [(0, 1)] if across is None else _blocks(shape, across)
@@ -251,7 +259,7 @@ class SlabProjection:
         return SeparableAcquisition.spectral_filter(self._singular, parts, self.regularisation)
 
     def correction(self, start: int, stop: int) -> Tensor:
-        """``A^+ (lr - A sr)`` for some slices.
+        """Compute ``A^+ (lr - A sr)`` for some slices.
 
         Args:
             start: first slice along the axis, on the high-resolution grid.
@@ -259,6 +267,9 @@ class SlabProjection:
 
         Returns:
             (1, 1, *spatial), float32.
+
+        Raises:
+            ValueError: the residual is not solved yet.
         """
         if not self._is_solved:
             raise ValueError("call solve() first")
@@ -271,7 +282,7 @@ class SlabProjection:
 
 
 def _blocks(shape: Sequence[int], axis: int) -> list[tuple[int, int]]:
-    """Ranges along an axis that cut an image into parts of bounded size."""
+    """Cut an axis into ranges, so that each part of the image has a bounded size."""
     n = shape[axis]
     thick = max(1, n * _BLOCK_VOXELS // math.prod(shape))
     return [(start, min(start + thick, n)) for start in range(0, n, thick)]

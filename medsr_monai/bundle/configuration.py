@@ -86,16 +86,19 @@ def unread_keys(config: Mapping[str, Any]) -> list[str]:
     return [key for key in config if not key.startswith("_") and key not in known]
 
 
-def check_configuration() -> None:
-    """Check the configuration that is being parsed: its keys, its texts, and every setting in it that has a check.
+def check_configuration(parser: ConfigParser | None = None) -> None:
+    """Check a configuration: its keys, its texts, and every setting in it that has a check.
 
     A bundle's JSON calls it first in ``initialize``. It needs no data, and builds no network.
+
+    Args:
+        parser: of the configuration; default is the one that is being parsed.
 
     Raises:
         InputError: a setting that nothing reads: a misspelt one, which MONAI takes for a new one; a text with '#'; or
             the first setting that cannot serve, alone or with another.
     """
-    parser = active_parser()
+    parser = active_parser() if parser is None else parser
     config = parser.get()
     _refuse_changed_texts(config)
     _refuse_unread_keys(config, parser)

@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,18 @@ def bundle_identity(root: str | Path) -> str:
     return f"{Path(root).resolve().name} {version}"
 
 
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Bad input is raised as such, out of the errors that MONAI wraps it in."""
+    try:
+        yield
+    except Exception as error:
+        cause = find_input_error(error)
+        if cause is None or cause is error:
+            raise
+        raise InputError(str(cause)) from error
+
+
 def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrides: Any) -> None:
     """Run a bundle's workflow with some of its top-level keys replaced.
 
@@ -98,7 +111,7 @@ def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrid
         overrides: keys to replace.
 
     Raises:
-        InputError: bad input, out of the errors that MONAI wraps it in.
+        InputError: bad input.
     """
     from monai.bundle import ConfigWorkflow
 
@@ -112,15 +125,10 @@ def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrid
         bundle_root=str(root),
         **overrides,
     )
-    try:
+    with plain_errors():
         workflow.initialize()
         workflow.run()
         workflow.finalize()
-    except Exception as error:
-        cause = find_input_error(error)
-        if cause is None:
-            raise
-        raise InputError(str(cause)) from error
 
 
 def run_inference(root: Path, **overrides: Any) -> None:

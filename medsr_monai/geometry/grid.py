@@ -1,7 +1,7 @@
-"""Voxel grids: where an image lies in the patient, and what resizing and turning it do to that.
+"""Voxel grids: the position of an image in the patient, and how resizing and reorienting change it.
 
 All affines map voxel indices (i, j, k), counted at voxel centres, to RAS millimetres. Arrays are in nibabel's order
-(X, Y, Z), with any number of leading channel axes where a function says so.
+(X, Y, Z). Some functions accept leading channel axes and say so.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Array = TypeVar("Array", np.ndarray, torch.Tensor)
 N_AXES = 3
 _AXIS_LABELS = ("LR", "PA", "IS")
 
-# Of the volume that its edges would span at right angles, the share that a voxel must have: below this the affine is
-# singular up to the rounding of the float32 numbers that a NIfTI header holds.
+# Smallest volume of a voxel, as a share of the box with the same edge lengths. Below it, the affine is singular up to
+# the float32 rounding of a NIfTI header.
 _LEAST_VOLUME_SHARE = 1e-6
 
 
@@ -45,15 +45,15 @@ def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
 def _checked_affine(affine: np.ndarray) -> np.ndarray:
     matrix = np.array(affine, dtype=np.float64)
     if matrix.shape != (N_AXES + 1, N_AXES + 1):
-        raise InputError(f"affine of shape {matrix.shape}: need (4, 4)")
+        raise InputError(f"affine: shape {matrix.shape}, but it must be (4, 4)")
     if not np.isfinite(matrix).all():
-        raise InputError("affine with NaN or Inf: need finite numbers")
+        raise InputError("affine: has NaN or Inf, but its numbers must be finite")
     if not np.array_equal(matrix[-1], (0, 0, 0, 1)):
-        raise InputError("affine whose last row is not (0, 0, 0, 1): need a voxel -> mm mapping")
+        raise InputError(f"affine: last row {matrix[-1].tolist()}, but a voxel -> mm mapping ends with 0, 0, 0, 1")
     edges = matrix[:N_AXES, :N_AXES]
     lengths = np.linalg.norm(edges, axis=0)
     if not (lengths > 0).all() or abs(np.linalg.det(edges / lengths)) < _LEAST_VOLUME_SHARE:
-        raise InputError("affine that cannot be inverted: need three independent axes with a spacing above 0")
+        raise InputError("affine: cannot be inverted; need three independent axes with a spacing above 0")
     matrix.flags.writeable = False
     return matrix
 
@@ -69,7 +69,7 @@ def _per_axis(scale: Scale) -> tuple[float, ...]:
 
 
 def _rounded_size(n: float) -> int:
-    # Halves go up, on every axis alike; Python's round() would send 2.5 to 2 and 3.5 to 4.
+    # Halves go up on every axis. Python's round() gives 2 for 2.5 but 4 for 3.5.
     return max(1, math.floor(n + 0.5))
 
 
@@ -83,12 +83,12 @@ def parse_orientation(target: Orientation) -> np.ndarray:
         The orientation array (3, 2), as nibabel defines it.
 
     Raises:
-        InputError: codes or an array that do not name each of the three axes once.
+        InputError: the codes or the array do not name each of the three axes once.
     """
     if isinstance(target, np.ndarray) and target.ndim == 2:
         valid = target.shape == (N_AXES, 2) and sorted(target[:, 0]) == [0, 1, 2] and set(target[:, 1]) <= {-1, 1}
         if not valid:
-            raise InputError(f"orientation array of shape {target.shape}: need rows (axis, +-1), each axis once")
+            raise InputError(f"orientation array: shape {target.shape}, but need 3 rows (axis, +-1), each axis once")
         return target.astype(np.float64)
     codes = tuple(str(code).upper() for code in target)
     axes = [
@@ -100,24 +100,24 @@ def parse_orientation(target: Orientation) -> np.ndarray:
 
 
 def reorient(array: Array, ornt: np.ndarray) -> Array:
-    """Permute and flip the last three axes of an array; copies nothing where numpy can help it.
+    """Permute and flip the last three axes of an array; a numpy array is not copied.
 
-    The affine that a MetaTensor carries is not touched: `Grid.reoriented` computes the new one.
+    The affine of a MetaTensor is not changed: `Grid.reoriented` computes the new one.
 
     Args:
         array: (..., X, Y, Z), numpy or torch.
         ornt: (3, 2), from `Grid.orientation_to`, `parse_orientation` or `inverse_orientation`.
 
     Returns:
-        The turned array, (..., X', Y', Z').
+        The reoriented array, (..., X', Y', Z').
 
     Raises:
-        InputError: fewer than three axes, or an invalid orientation.
+        InputError: the array has fewer than three axes, or the orientation is invalid.
     """
     ornt = parse_orientation(np.asarray(ornt))
     n_leading: int = array.ndim - N_AXES
     if n_leading < 0:
-        raise InputError(f"array of shape {tuple(array.shape)}: need (..., X, Y, Z)")
+        raise InputError(f"array: shape {tuple(array.shape)}, but need (..., X, Y, Z)")
     order = [*range(n_leading), *(n_leading + int(axis) for axis in np.argsort(ornt[:, 0]))]
     flipped = [n_leading + axis for axis in range(N_AXES) if ornt[axis, 1] < 0]
     if isinstance(array, torch.Tensor):
@@ -135,7 +135,7 @@ def inverse_orientation(ornt: np.ndarray) -> np.ndarray:
         The inverse, (3, 2).
 
     Raises:
-        InputError: an invalid orientation.
+        InputError: the orientation is invalid.
     """
     ornt = parse_orientation(np.asarray(ornt))
     inverse = np.empty_like(ornt)
@@ -153,7 +153,7 @@ class Grid:
         affine: (4, 4), voxel indices at voxel centres -> RAS mm; kept as a read-only float64 copy.
 
     Raises:
-        InputError: no three positive sizes, or an affine that is not finite or cannot be inverted.
+        InputError: the shape is not three positive sizes, or the affine is not finite or cannot be inverted.
     """
 
     shape: tuple[int, ...]
@@ -169,7 +169,7 @@ class Grid:
         return self.shape == other.shape and np.array_equal(self.affine, other.affine)
 
     def __hash__(self) -> int:
-        # Equal affines may differ in their bytes (0.0 and -0.0), and adding zero makes them one.
+        # Equal affines may have different bytes (0.0 and -0.0); adding zero makes the bytes equal.
         return hash((self.shape, (self.affine + 0.0).tobytes()))
 
     @property
@@ -189,15 +189,15 @@ class Grid:
 
     @property
     def corners_mm(self) -> np.ndarray:
-        """The field of view: its eight corners at the outer voxel edges, (8, 3) in RAS mm, last axis fastest."""
+        """The eight corners of the field of view at the outer voxel edges, (8, 3) in RAS mm, last axis fastest."""
         ends = [(-0.5, n - 0.5) for n in self.shape]
         indices = np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, N_AXES)
         return cast(np.ndarray, indices @ self.affine[:N_AXES, :N_AXES].T + self.affine[:N_AXES, N_AXES])
 
     def resized(self, shape: Sequence[int]) -> Grid:
-        """Cover exactly the same field of view with other voxels.
+        """Cover exactly the same field of view with another number of voxels.
 
-        i_old = (i_new + 1/2) n_old / n_new - 1/2: the outer edges stay, so the first centre moves by half the
+        i_old = (i_new + 1/2) n_old / n_new - 1/2. The outer edges stay in place, so the first centre moves by half the
         difference of the voxel sizes.
 
         Args:
@@ -207,7 +207,7 @@ class Grid:
             The new grid.
 
         Raises:
-            InputError: not three positive sizes.
+            InputError: the shape is not three positive sizes.
         """
         shape = _checked_shape(shape)
         factors = np.array(self.shape, dtype=np.float64) / np.array(shape)
@@ -225,7 +225,7 @@ class Grid:
             The finer grid.
 
         Raises:
-            InputError: a factor that is not a positive number.
+            InputError: a factor is not a positive number.
         """
         return self.resized([_rounded_size(n * f) for n, f in zip(self.shape, _per_axis(scale), strict=True)])
 
@@ -239,7 +239,7 @@ class Grid:
             The coarser grid.
 
         Raises:
-            InputError: a factor that is not a positive number.
+            InputError: a factor is not a positive number.
         """
         return self.resized([_rounded_size(n / f) for n, f in zip(self.shape, _per_axis(scale), strict=True)])
 
@@ -253,39 +253,39 @@ class Grid:
             An orientation array (3, 2), for `reorient` and `reoriented`.
 
         Raises:
-            InputError: not a valid orientation.
+            InputError: the orientation is invalid.
         """
         return cast(np.ndarray, orientations.ornt_transform(self.orientation, parse_orientation(target)))
 
     def reoriented(self, target: Orientation) -> Grid:
-        """Permute and flip the axes; every voxel stays where it is in the patient.
+        """Permute and flip the axes; every voxel keeps its position in the patient.
 
         Args:
-            target: the axis codes to reach; or the turn itself, an array (3, 2) as `orientation_to` gives it.
+            target: the axis codes to reach, or the transform itself, an array (3, 2) from `orientation_to`.
 
         Returns:
             The grid of `reorient(data, ornt)`.
 
         Raises:
-            InputError: not a valid orientation.
+            InputError: the orientation is invalid.
         """
-        is_turn = isinstance(target, np.ndarray) and target.ndim == 2
-        ornt = parse_orientation(target) if is_turn else self.orientation_to(target)
+        is_transform = isinstance(target, np.ndarray) and target.ndim == 2
+        ornt = parse_orientation(target) if is_transform else self.orientation_to(target)
         shape = [self.shape[int(axis)] for axis in np.argsort(ornt[:, 0])]
         return Grid(tuple(shape), self.affine @ orientations.inv_ornt_aff(ornt, self.shape))
 
     def canonical(self) -> tuple[Grid, np.ndarray]:
-        """Turn the grid to the axis order closest to RAS.
+        """Reorient the grid to the axis order closest to RAS.
 
         Returns:
-            The turned grid, and the orientation (3, 2) that `reorient` applies to the data.
+            The reoriented grid, and the orientation (3, 2) that `reorient` applies to the data.
         """
         ornt = self.orientation_to("RAS")
         return self.reoriented(ornt), ornt
 
 
 def corner_error_mm(a: Grid, b: Grid) -> float:
-    """Measure how far two fields of view lie apart: the largest distance between corresponding corners.
+    """Measure the largest distance between corresponding corners of two fields of view.
 
     Args:
         a: a grid.

@@ -1,4 +1,4 @@
-"""The planes of the body, and how they are shown."""
+"""The planes of the body and their display: directions, letters, colours, grey window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WINDOW_PERCENTILES = (0.5, 99.8)
 
 @dataclass(frozen=True)
 class Plane:
-    """Which axes of a RAS array a plane shows, and the letters at its left, right, lower and upper border."""
+    """The axes of a RAS array that a plane shows, and the letters at its left, right, lower and upper border."""
 
     name: str
     normal: int
@@ -24,7 +24,7 @@ class Plane:
     letters: tuple[str, str, str, str]
 
 
-# Seen as radiologists do: the patient faces the viewer or, from the side, looks to the left.
+# Radiological convention: the patient faces the viewer; in the sagittal plane, the patient looks to the left.
 PLANES = (
     Plane("sagittal", 0, 1, 2, ("A", "P", "I", "S")),
     Plane("coronal", 1, 0, 2, ("R", "L", "I", "S")),
@@ -33,13 +33,19 @@ PLANES = (
 
 
 def grey_window(image: np.ndarray) -> tuple[float, float]:
-    """The intensities to show as black and white.
+    """Choose the intensities to show as black and white: percentiles of the finite voxels.
+
+    Args:
+        image: any shape, in any unit.
+
+    Returns:
+        Black and white, in the image's unit; white is above black.
 
     Raises:
         InputError: no voxel is finite.
     """
     finite = image[np.isfinite(image)]
     if finite.size == 0:
-        raise InputError("the image that sets the grey window has no finite voxel")
+        raise InputError("grey window: the image has no finite voxel; choose another image")
     low, high = (float(v) for v in np.percentile(finite, WINDOW_PERCENTILES))
     return (low, high) if high > low else (low, low + 1.0)

@@ -1,4 +1,4 @@
-"""Half-voxel-aligned interpolation: a small matrix per axis, whatever the method."""
+"""Half-voxel-aligned interpolation: every method is a small matrix per axis."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from medsr_monai.system.errors import InputError
 
 SPLINE_ORDER = 3
 LANCZOS_LOBES = 3
-# Beyond its outer voxel centres an image goes on with its border value: nothing rings, nothing fades to zero.
+# Beyond its outer voxel centres, an image continues with its border value. This avoids ringing and fading to zero.
 BORDER = "nearest"
 
 
 @lru_cache(maxsize=16)
 def _spline_matrix(n_in: int, n_out: int) -> np.ndarray:
-    """What ``scipy.ndimage.zoom`` does to every unit vector of an axis, (n_out, n_in) float64.
+    """The matrix of ``scipy.ndimage.zoom`` along one axis, (n_out, n_in) float64.
 
-    B-spline interpolation is linear and separable: three small matrices do in a tenth of the time what 64 neighbours of
-    every output voxel would, on any device.
+    B-spline interpolation is linear and separable. Three small matrices take a tenth of the time of summing 64
+    neighbours per output voxel, and they work on any device.
     """
     unit_vectors = np.eye(n_in)
     return ndimage.zoom(unit_vectors, (n_out / n_in, 1), order=SPLINE_ORDER, mode=BORDER, grid_mode=True)
 
 
 def _sampled_kernel(n_in: int, n_out: int, kernel: Callable[[np.ndarray], np.ndarray], radius: int) -> np.ndarray:
-    """An interpolation kernel at every pair of voxels, each output's weights summing to 1, (n_out, n_in) float64.
+    """Sample an interpolation kernel at every pair of voxels, (n_out, n_in) float64; each row sums to 1.
 
-    Weights that fall outside of the image go to its border voxel.
+    Weights outside the image are added to its border voxel.
     """
     centres = (np.arange(n_out) + 0.5) * n_in / n_out - 0.5
     neighbours = np.floor(centres).astype(int)[:, None] + np.arange(1 - radius, radius + 1)
@@ -58,23 +58,23 @@ def _lanczos_matrix(n_in: int, n_out: int) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _nearest_matrix(n_in: int, n_out: int) -> np.ndarray:
-    """The voxel that holds the output's centre."""
+    """Select the input voxel that contains the output voxel's centre, (n_out, n_in) float64."""
     holder = ((np.arange(n_out) + 0.5) * n_in / n_out).astype(int)
     return np.eye(n_in)[holder]
 
 
 def _check(image: Tensor, shape: Sequence[int]) -> None:
     if not image.is_floating_point():
-        raise InputError(f"image of type {image.dtype}: interpolation needs floating point numbers")
+        raise InputError(f"image: type {image.dtype}, but interpolation needs floating-point numbers")
     if image.ndim not in (4, 5) or image.numel() == 0:
-        raise InputError(f"image of shape {tuple(image.shape)}: need (B, C) and two or three spatial axes, none empty")
+        raise InputError(f"image: shape {tuple(image.shape)}, but need (B, C) and 2 or 3 spatial axes, none empty")
     if len(shape) != image.ndim - 2:
         raise InputError(f"shape {tuple(shape)}: need one size for each of the {image.ndim - 2} spatial axes")
     for axis, size in enumerate(shape):
         if size < 1:
-            raise InputError(f"axis {axis}: {size} voxels asked for, need at least 1")
+            raise InputError(f"axis {axis}: {size} voxels, but the result needs at least 1")
     if not torch.isfinite(image).all():
-        raise InputError("image has NaN or infinite voxels: a spline would spread them over the whole image")
+        raise InputError("image: has NaN or infinite voxels, and a spline would spread them over the whole image")
 
 
 Matrix = Callable[[int, int], np.ndarray]
@@ -90,8 +90,8 @@ METHODS: dict[str, Matrix] = {
 def interpolate(image: Tensor, shape: Sequence[int], method: str = "cubic") -> Tensor:
     """Interpolate between two grids that cover the same field of view.
 
-    Output voxel ``j`` is centred at ``(j + 0.5) * n_in / n_out - 0.5`` in input voxel indices, whatever the factor.
-    Towards fewer voxels this samples and does not average. Every method is a small matrix per axis.
+    For any factor, output voxel ``j`` is centred at ``(j + 0.5) * n_in / n_out - 0.5`` in input voxel indices. With
+    fewer voxels than before, this samples and does not average.
 
     Args:
         image: (B, C, *spatial), 2D or 3D, floating point.
@@ -102,8 +102,8 @@ def interpolate(image: Tensor, shape: Sequence[int], method: str = "cubic") -> T
         (B, C, *shape) in the type and on the device of ``image``.
 
     Raises:
-        InputError: an unknown method, a wrong number of axes, a size below 1, or voxels that are not finite; "wavelet"
-            without the extra ``evaluate``.
+        InputError: the method is unknown, the number of axes is wrong, a size is below 1, or a voxel is not finite;
+            also for "wavelet" without the extra ``evaluate``.
 
     Reference:
         Unser, Aldroubi, Eden: B-spline signal processing. doi:10.1109/78.193220, doi:10.1109/78.193221; Lanczos as in
@@ -115,15 +115,15 @@ def interpolate(image: Tensor, shape: Sequence[int], method: str = "cubic") -> T
     _check(image, shape)
     if shape == tuple(image.shape[2:]):
         return image.clone()
-    # Half precision would lose small negative weights.
+    # Half precision loses small negative weights.
     result = image.to(torch.promote_types(image.dtype, torch.float32))
     for n_in, n_out in zip(image.shape[2:], shape, strict=True):
-        # Each product takes the first spatial axis away and appends the new one: at the end they are in order again.
+        # Each product removes the first spatial axis and appends the new one, so the final order is the original one.
         matrix = torch.as_tensor(METHODS[method](n_in, n_out), dtype=result.dtype, device=result.device)
         result = torch.tensordot(result, matrix, dims=([2], [1]))
     return result.to(image.dtype)
 
 
 def cubic_bspline(image: Tensor, shape: Sequence[int]) -> Tensor:
-    """:func:`interpolate` by a cubic B-spline: the reference of this project's tables."""
+    """:func:`interpolate` with a cubic B-spline: the reference method of this project's tables."""
     return interpolate(image, shape, "cubic")

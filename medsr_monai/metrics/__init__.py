@@ -1,4 +1,4 @@
-"""How good an image is: fidelity to a reference, and how far its texture is from the reference's."""
+"""Image quality: fidelity to a reference, and distances between the texture of an image and the reference's."""
 
 from medsr_monai.metrics.consistency import (
     IntensityBias,

@@ -1,9 +1,9 @@
-"""The measures of an evaluation by name, with unit, direction and definition, in one set of conventions.
+"""The measures of an evaluation by name, with unit, direction and definition, and the same conventions for all.
 
-Both images are divided by the 99.5th percentile of the reference's nonzero voxels, called P99.5
-(`foreground_percentile`), nothing is clipped, the data range is 1; voxels count where a mask is true, by default
-`foreground_mask`: brighter than 0.05, dilated twice, without voxels that are exactly zero. Borders and windows are
-those of the functions that compute them.
+Both images are divided by P99.5, the 99.5th percentile of the reference's nonzero voxels (`foreground_percentile`).
+Nothing is clipped, and the data range is 1. Voxels count where a mask is true; the default is `foreground_mask`:
+brighter than 0.05, dilated twice, without voxels that are exactly zero. The functions that compute the measures define
+borders and windows.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ MOST_SCALES = len(SCALE_WEIGHTS)
 
 
 class Reference:
-    """A reference in the units of the figures, and what several measures need of it.
+    """A reference in units of P99.5, and the values that several measures share.
 
     Args:
         hr: (1, C, *spatial), in any unit.
-        mask: (1, 1 or C, *spatial), which voxels count; default is the foreground.
+        mask: (1, 1 or C, *spatial), the voxels that count; default is the foreground.
 
     Attributes:
-        unit: P99.5 of ``hr``, by which it and every image that is compared are divided.
+        unit: P99.5 of ``hr``, which divides the reference and every image compared with it.
         hr: ``hr / unit``.
         mask: (1, C, *spatial) bool.
 
     Raises:
-        InputError: a reference that is flat, not finite, or not positive at that percentile; a mask that does not fit
-            or is empty.
+        InputError: the reference is flat, not finite, or not positive at that percentile; or the mask does not fit or
+            is empty.
     """
 
     def __init__(self, hr: Tensor, mask: Tensor | None = None) -> None:
         hr, _ = checked_pair(hr, hr)
         if len(hr) != 1:
-            raise InputError(f"hr of shape {tuple(hr.shape)}: need one image")
+            raise InputError(f"hr: {len(hr)} images in shape {tuple(hr.shape)}, but need one")
         refuse_flat(hr)
         self.unit = float(foreground_percentile(hr))
         self.hr = hr / self.unit
@@ -77,16 +77,16 @@ class Reference:
 
 @dataclass(eq=False)
 class Pair:
-    """An image to judge beside its reference.
+    """An image to judge, and its reference.
 
     Args:
         sr: (1, C, *spatial), in the unit in which the reference was given.
-        reference: what it should be.
-        lr: the measurement that it was made from, in the same unit, for measures of consistency.
-        acquisition: how that was measured.
+        reference: the reference of ``sr``.
+        lr: the measurement from which ``sr`` was made, in the same unit, for measures of consistency.
+        acquisition: the operator that made ``lr``.
 
     Raises:
-        InputError: shapes that differ, voxels that are not finite.
+        InputError: the shapes differ, or a voxel is not finite.
     """
 
     sr: Tensor
@@ -104,7 +104,7 @@ class Pair:
     def log_power_ratio(self) -> Tensor:
         """``10 log10(P_sr / P_hr)`` in each frequency band of the box around the mask, (BANDS,) in dB."""
         if (self.reference.power == 0).any():
-            raise InputError("hr has no power in a frequency band")
+            raise InputError("hr: has no power in a frequency band")
         return 10 * torch.log10(self.power / self.reference.power)
 
     @cached_property
@@ -121,22 +121,22 @@ class Pair:
     def residual(self) -> tuple[float, float]:
         """Largest and root mean square ``|A(sr) - lr|``, in units of P99.5."""
         if self.lr is None or self.acquisition is None:
-            raise InputError("consistency: needs the measurement and its acquisition")
+            raise InputError("consistency: needs the measurement and its acquisition, lr and acquisition")
         largest, rms = measurement_residual(self.sr, self.lr / self.reference.unit, self.acquisition)
         return float(largest), float(rms)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure of an image beside its reference.
+    """One figure that compares an image with its reference.
 
     Args:
-        name: in tables and files.
-        label: for people.
-        unit: empty where there is none.
-        better: whether a higher or a lower figure is nearer to the reference, or one nearer to zero.
+        name: name in tables and files.
+        label: name for people.
+        unit: empty if there is none.
+        better: which figure is closer to the reference: a higher one, a lower one, or one closer to zero.
         definition: one line.
-        function: computes it.
+        function: computes the figure.
     """
 
     name: str
@@ -147,18 +147,25 @@ class Measure:
     function: Callable[[Pair], float] = field(repr=False, compare=False)
 
     def __call__(self, sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> float:
-        """The figure of one image.
+        """Compute the figure of one image.
 
         Args:
             sr: (1, C, *spatial).
             hr: (1, C, *spatial), in the same unit.
-            mask: which voxels count; default is the foreground.
+            mask: the voxels that count; default is the foreground.
+
+        Returns:
+            The figure.
         """
         return self.function(Pair(sr, Reference(hr, mask)))
 
 
 def score(pair: Pair, measures: Mapping[str, Measure]) -> tuple[dict[str, float | None], dict[str, str]]:
-    """All figures of one image; those that cannot be had, or are infinite, are None, with the reason.
+    """Compute all figures of one image; a figure that is undefined or infinite is None, with the reason.
+
+    Args:
+        pair: the image and its reference.
+        measures: the measures by name.
 
     Returns:
         Figures by name, and reasons by name.
@@ -178,7 +185,7 @@ def score(pair: Pair, measures: Mapping[str, Measure]) -> tuple[dict[str, float 
 
 
 def fitting_scales(shape: Sequence[int]) -> int:
-    """On how many scales MS-SSIM can look at an image of these sides, 0 to 5."""
+    """The number of scales (0 to 5) on which MS-SSIM is defined for an image of this shape."""
     shortest = min(shape)
     return sum(shortest >= (SSIM_WINDOW - 1) * 2**scale + 1 for scale in range(MOST_SCALES))
 
@@ -189,13 +196,16 @@ def catalogue(
     features: Features | None = None,
     niqe_model: NIQEModel | None = None,
 ) -> dict[str, Measure]:
-    """The measures of an evaluation by name.
+    """List the measures of an evaluation.
 
     Args:
-        scales: of MS-SSIM, see `fitting_scales`; 0 where not even one fits.
+        scales: of MS-SSIM, see `fitting_scales`; 0 if none fits.
         consistency: whether there is a measurement to compare with.
-        features: a feature network for the perceptual distance; without one there is none.
-        niqe_model: fitted on pristine images; without one there is no NIQE.
+        features: a feature network for the perceptual distance; None leaves this measure out.
+        niqe_model: fitted on pristine images; None leaves NIQE out.
+
+    Returns:
+        The measures by name.
     """
     measures = [*_fidelity(scales), *_structure(), *_spectrum(), *(_consistency() if consistency else ()), _bias()]
     if features is not None:
@@ -216,12 +226,12 @@ def _fidelity(scales: int) -> list[Measure]:
         Measure("psnr", "PSNR", "dB", "higher", "10 log10(1 / MSE)", lambda p: float(psnr(p.sr, p.hr, p.mask))),
         Measure(
             *("ssim", "SSIM", "", "higher"),
-            "mean of SSIM's map, Gaussian window of 11 voxels along every axis, sigma 1.5, where it fits",
+            "mean of SSIM's map where the Gaussian window (11 voxels along every axis, sigma 1.5) fits",
             lambda p: float(ssim(p.sr, p.hr, p.mask)),
         ),
         Measure(
             *("ms_ssim", "MS-SSIM", "", "higher"),
-            f"SSIM's contrast and structure on {scales} scales, luminance on the coarsest; compares with as many only",
+            f"SSIM's contrast and structure on {scales} scales, luminance on the coarsest; compare equal scales only",
             multiscale,
         ),
     ]
@@ -231,12 +241,12 @@ def _structure() -> list[Measure]:
     return [
         Measure(
             *("haarpsi", "HaarPSI", "", "higher"),
-            "likeness of fine Haar wavelet coefficients, weighted by coarse ones; in 3D along each axis",
+            "similarity of fine Haar wavelet coefficients, weighted by coarse ones; in 3D along each axis",
             lambda p: float(haarpsi(p.sr, p.hr, p.mask)),
         ),
         Measure(
             *("vif", "VIF", "", "higher"),
-            "share of the reference's information that is left, pixel domain, four scales; above 1 for more contrast",
+            "share of the reference's information in sr, pixel domain, four scales; above 1 for more contrast",
             lambda p: float(vif(p.sr, p.hr, p.mask)),
         ),
         Measure(
@@ -263,7 +273,7 @@ def _structure() -> list[Measure]:
 
 
 def _third(number: int) -> Callable[[Pair], float]:
-    # A band that lies in two thirds belongs to each with the part that lies there.
+    # A band that overlaps two thirds counts in each with the overlapping part.
     edges = torch.arange(BANDS + 1, dtype=torch.float64)
     low, high = BANDS * number / 3, BANDS * (number + 1) / 3
     weights = edges.clamp(low, high).diff() / (high - low)
@@ -291,12 +301,12 @@ def _consistency() -> list[Measure]:
     return [
         Measure(
             *("consistency_max", "max |A(SR) - LR|", "P99.5", "lower"),
-            "largest deviation of the image, measured again, from the measurement, over all its voxels",
+            "max |A(sr) - lr| over all measured voxels",
             lambda p: p.residual[0],
         ),
         Measure(
             *("consistency_rms", "RMS |A(SR) - LR|", "P99.5", "lower"),
-            "root mean square of that deviation; that of the noise is right for a noisy measurement",
+            "root mean square of A(sr) - lr; for a noisy measurement it should equal the noise's deviation",
             lambda p: p.residual[1],
         ),
     ]
@@ -326,12 +336,12 @@ def _perceptual(features: Features) -> Measure:
 def _niqe(model: NIQEModel) -> Measure:
     return Measure(
         *("niqe", "NIQE", "", "lower"),
-        f"distance of scene statistics from those of {model.n_patches} pristine patches of {model.patch} voxels; no "
-        "reference is looked at",
+        f"distance of scene statistics from those of {model.n_patches} pristine patches of {model.patch} voxels; "
+        "needs no reference",
         lambda p: float(model.score(p.sr)),
     )
 
 
 def band_frequencies() -> list[float]:
-    """Middles of the frequency bands of `Pair.power_db`, as shares of Nyquist's frequency."""
+    """The middles of the frequency bands of `Pair.power_db`, as shares of the Nyquist frequency."""
     return [2 * float(middle) for middle in spectrum_middles(BANDS)]

@@ -1,4 +1,4 @@
-"""Whether an image says what was measured: residuals of the measurement, and bias of the mean intensity."""
+"""Consistency of an image with its measurement: residuals of the measurement, and bias of the mean intensity."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ Acquisition = Callable[[Tensor], Tensor]
 
 
 def measurement_residual(sr: Tensor, lr: Tensor, acquisition: Acquisition) -> tuple[Tensor, Tensor]:
-    """Largest and root mean square ``|A(sr) - lr|`` over all measured voxels, in the unit of the image.
+    """Compute the largest and the root mean square ``|A(sr) - lr|`` over all measured voxels.
 
-    Zero says that the image explains the measurement, not that it is right: what ``A`` cannot see may be invented. With
-    noise in lr a residual of its standard deviation is right, and zero is not. No mask: every voxel was measured.
+    Zero means that the image explains the measurement, not that it is right: what ``A`` cannot see may be invented. If
+    lr has noise, the RMS should equal its standard deviation, not zero. There is no mask, because every voxel was
+    measured.
 
     Args:
         sr: (B, C, *spatial), the image to judge.
-        lr: (B, C, *low-resolution spatial), what was measured.
-        acquisition: A, from the grid of sr to that of lr; as a ``SeparableAcquisition``.
+        lr: (B, C, *low-resolution spatial), the measurement.
+        acquisition: A, which maps the grid of sr to that of lr, e.g. a ``SeparableAcquisition``.
 
     Returns:
-        The maximum (B,) and the RMS (B,).
+        The maximum (B,) and the RMS (B,), in the unit of the image.
 
     Raises:
-        InputError: a measured image of another shape than lr, or voxels that are not finite.
+        InputError: ``A(sr)`` does not have the shape of lr, or a voxel is not finite.
     """
     with torch.no_grad():
         measured = acquisition(checked_pair(sr, sr)[0])
     if measured.shape != lr.shape:
         raise InputError(
-            f"sr of shape {tuple(sr.shape)} is measured as {tuple(measured.shape)}, but lr has {tuple(lr.shape)}: "
-            "the acquisition is not that of this pair"
+            f"sr of shape {tuple(sr.shape)} is measured as {tuple(measured.shape)}, but lr has {tuple(lr.shape)}; "
+            "give the acquisition of this pair"
         )
     measured, lr = checked_pair(measured, plain(lr).to(measured.device))
     difference = (measured - lr).abs_().flatten(1)
@@ -47,28 +48,28 @@ def measurement_residual(sr: Tensor, lr: Tensor, acquisition: Acquisition) -> tu
 
 
 def intensity_bias(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``mean(sr - hr)``, signed, in the unit of the images: HU for CT in HU.
+    """Compute the signed mean error ``mean(sr - hr)``, in the unit of the images: HU for CT in HU.
 
     Args:
         sr: (B, C, *spatial), the image to judge.
         hr: (B, C, *spatial), the reference.
-        mask: (B or 1, C or 1, *spatial), which voxels count; default all.
+        mask: (B or 1, C or 1, *spatial), the voxels that count; default all.
 
     Returns:
-        (B,); 0 for equal images, and also where errors cancel: read it beside `mae`.
+        (B,); 0 for equal images, but also if errors cancel, so read it together with `mae`.
 
     Raises:
-        InputError: shapes that differ, a mask without a voxel, voxels that are not finite.
+        InputError: the shapes differ, the mask is empty, or a voxel is not finite.
     """
     sr, hr = checked_pair(sr, hr)
     return mean_inside(sr - hr, mask)
 
 
 class MeasurementResidual(RegressionMetric):
-    """`measurement_residual` as a MONAI metric: ``y_pred`` is sr and ``y`` is lr, the measurement; mean over images.
+    """`measurement_residual` as a MONAI metric, averaged over images; ``y_pred`` is sr, ``y`` is the measurement lr.
 
     Args:
-        acquisition: see `measurement_residual`; one for all images, which share their shape.
+        acquisition: see `measurement_residual`; the same for all images, which must have the same shape.
         statistic: ``max`` or ``rms``.
         reduction: MONAI's mode of reduction over images.
     """
@@ -86,7 +87,7 @@ class MeasurementResidual(RegressionMetric):
         self.statistic = statistic
 
     def _check_shape(self, y_pred: Tensor, y: Tensor) -> None:
-        """They differ: the second is on the grid of the measurement."""
+        """Allow different shapes: ``y`` is on the grid of the measurement."""
 
     def _compute_metric(self, y_pred: Tensor, y: Tensor) -> Tensor:
         largest, rms = measurement_residual(y_pred, y, self.acquisition)
@@ -94,10 +95,10 @@ class MeasurementResidual(RegressionMetric):
 
 
 class IntensityBias(ForegroundMetric):
-    """`intensity_bias` over the foreground, mean over images, as a share of the robust maximum of the reference.
+    """`intensity_bias` over the foreground, averaged over images, as a share of the robust maximum of the reference.
 
-    For CT in HU use ``IntensityBias(percentile=None, threshold=-500)``: the figure is then in HU, over what is denser
-    than half water, half air. Args as for `ForegroundMetric`.
+    For CT in HU, use ``IntensityBias(percentile=None, threshold=-500)``. The figure is then in HU, over the voxels that
+    are denser than half water, half air. Args: as for `ForegroundMetric`.
     """
 
     def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""How far the edges and the grain of an image are from the reference's: two distances of gradient magnitudes.
+"""Two distances of gradient magnitudes: they compare the edges and the texture of an image with the reference's.
 
-Beside PSNR, which prefers a blurred mean to any texture, they say whether there is as much detail as in the reference:
-voxel by voxel, at the same places; or by their distributions, wherever it lies. Detail at the wrong place costs twice
-in the first, which therefore prefers a mean too, and nothing in the second. Noise is detail too: on a noisy reference
-an image with noise of its own can score better than one without, though it shows no more of the anatomy. Read them
-together with PSNR, and on the cleanest references there are.
+PSNR prefers a blurred mean to any texture. These distances show whether an image has as much detail as the reference.
+The first compares voxel by voxel, the second compares distributions without regard to place. Detail in the wrong place
+counts twice in the first, so the first prefers a mean too; it costs nothing in the second. Noise counts as detail: on a
+noisy reference, a noisy image can score better than a clean one, although it shows no more anatomy. Read both
+together with PSNR, on the cleanest references available.
 """
 
 from __future__ import annotations
@@ -18,65 +18,66 @@ from medsr_monai.system.errors import InputError
 
 
 def gradient_magnitude(image: Tensor) -> Tensor:
-    """``sqrt(sum_i (d image / d x_i)^2)`` by central differences, one-sided at the image's border.
+    """Compute ``sqrt(sum_i (d image / d x_i)^2)`` by central differences, one-sided at the image's border.
 
     Args:
-        image: (B, C, *spatial) of floating point.
+        image: (B, C, *spatial), floating point.
 
     Returns:
-        (B, C, *spatial), in the image's unit per voxel: a voxel counts as one along every axis, however long it is.
+        (B, C, *spatial), in the image's unit per voxel; the spacing in mm does not matter.
 
     Raises:
-        InputError: an axis of one voxel.
+        InputError: an axis has one voxel.
     """
     squares = torch.zeros_like(image)
     for dim in range(2, image.ndim):
         if image.shape[dim] < 2:
-            raise InputError(f"axis {dim - 2}: one voxel, but a gradient needs at least two")
+            raise InputError(f"axis {dim - 2}: one voxel, but a gradient needs at least 2")
         (slope,) = torch.gradient(image, dim=dim)
         squares.addcmul_(slope, slope)
     return squares.sqrt_()
 
 
 def gradient_magnitude_distance(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``mean |g(sr) - g(hr)| / mean g(hr)`` with the gradient magnitude g: 0 for equal images, 1 for a flat one.
+    """Compute ``mean |g(sr) - g(hr)| / mean g(hr)`` with the gradient magnitude g: 0 for equal images, 1 if sr is flat.
 
-    The unit of intensity and an offset do not matter as long as both images share them. It grows with blur, misplaced
-    edges and noise that the reference does not have; see the head of this file about noise that it has.
+    The unit of intensity and an offset do not matter if both images share them. The distance grows with blur, misplaced
+    edges and noise that the reference does not have. The docstring of this module treats noise in the reference.
 
     Args:
         sr: (B, C, *spatial), the image to judge.
         hr: (B, C, *spatial), the reference.
-        mask: (B or 1, C or 1, *spatial), which voxels count; default all. Gradients of its outer voxels look one voxel
-            beyond it.
+        mask: (B or 1, C or 1, *spatial), the voxels that count; default all. The gradients of its outer voxels also use
+            voxels outside it.
 
     Returns:
         (B,), no unit.
 
     Raises:
-        InputError: shapes that differ, an axis of one voxel, a mask without a voxel, voxels that are not finite, or a
-            reference that is flat there.
+        InputError: the shapes differ, an axis has one voxel, the mask is empty, a voxel is not finite, or the reference
+            is flat in the mask.
     """
     sr, hr = checked_pair(sr, hr)
     reference = gradient_magnitude(hr)
-    scale = mean_inside(reference, mask)
-    if (scale == 0).any():
+    mean_gradient = mean_inside(reference, mask)
+    if (mean_gradient == 0).any():
         raise InputError(
-            f"hr: image {int((scale == 0).nonzero()[0])} of the batch is flat: no gradient to compare with"
+            f"hr: image {int((mean_gradient == 0).nonzero()[0])} of the batch is flat: no gradient to compare with"
         )
-    return mean_inside((gradient_magnitude(sr) - reference).abs_(), mask) / scale
+    return mean_inside((gradient_magnitude(sr) - reference).abs_(), mask) / mean_gradient
 
 
 def gradient_distribution_distance(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``W1(g(sr), g(hr)) / mean g(hr)``: the Wasserstein distance between the distributions of gradient magnitudes.
+    """Compute ``W1(g(sr), g(hr)) / mean g(hr)``, the Wasserstein distance of the distributions of gradient magnitudes.
 
-    0 for equal distributions, 1 for a flat image, 0.1 for one that is a tenth less sharp everywhere. As W1 is the mean
-    difference of the sorted magnitudes it never exceeds `gradient_magnitude_distance`, which pairs them by place.
+    It is 0 for equal distributions, 1 for a flat image, and 0.1 for an image that is a tenth less sharp everywhere. W1
+    is the mean difference of the sorted magnitudes, so it never exceeds `gradient_magnitude_distance`, which pairs them
+    by place.
 
     Args:
         sr: (B, C, *spatial), the image to judge.
         hr: (B, C, *spatial), the reference.
-        mask: (B or 1, C or 1, *spatial), which voxels count; default all.
+        mask: (B or 1, C or 1, *spatial), the voxels that count; default all.
 
     Returns:
         (B,), no unit.
@@ -99,9 +100,9 @@ def gradient_distribution_distance(sr: Tensor, hr: Tensor, mask: Tensor | None =
 
 
 class GradientMagnitudeDistance(ForegroundMetric):
-    """`gradient_magnitude_distance` over the foreground, mean over images; lower is nearer.
+    """`gradient_magnitude_distance` over the foreground, averaged over images; lower is closer.
 
-    A better distance on noisy references rewards noise: see the head of this file. Args as for `ForegroundMetric`.
+    On noisy references, this distance rewards noise: see the docstring of this module. Args: as for `ForegroundMetric`.
     """
 
     def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
@@ -109,9 +110,9 @@ class GradientMagnitudeDistance(ForegroundMetric):
 
 
 class GradientDistributionDistance(ForegroundMetric):
-    """`gradient_distribution_distance` over the foreground, mean over images; lower is nearer.
+    """`gradient_distribution_distance` over the foreground, averaged over images; lower is closer.
 
-    A better distance on noisy references rewards noise: see the head of this file. Args as for `ForegroundMetric`.
+    On noisy references, this distance rewards noise: see the docstring of this module. Args: as for `ForegroundMetric`.
     """
 
     def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
 """Fidelity to a reference: PSNR, SSIM and mean errors, over the whole image or over its foreground.
 
-The conventions, stated once:
+Conventions:
 
 - Images are (B, C, *spatial), 2D or 3D; the result is one number per image, shape (B,), without a gradient.
-- ``data_range`` is the distance between the smallest and the largest possible value, 1 for a normalised image.
+- ``data_range`` is the difference between the largest and the smallest possible value, 1 for a normalised image.
 - A mask is (B or 1, C or 1, *spatial); only its nonzero voxels count. Without one, all voxels count.
-- Foreground figures are taken on both images divided by the 99.5th percentile of the nonzero voxels of ``hr``
-  (`foreground_percentile`), with ``data_range`` 1 and nothing clipped, over `foreground_mask`: brighter than 0.05,
-  dilated twice, zeroed voxels left out.
+- For foreground figures, both images are divided by the 99.5th percentile of the nonzero voxels of ``hr``
+  (`foreground_percentile`). ``data_range`` is 1 and nothing is clipped. The mask is `foreground_mask`: brighter than
+  0.05, dilated twice, zeroed voxels left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from medsr_monai.system.errors import InputError
 
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 SSIM_WINDOW = 11
-# SSIM holds about eight float maps of one slab at a time: a small slab needs little memory and stays near the cache.
+# SSIM holds about eight float maps of one slab at a time. A small slab needs little memory and fits the cache better.
 SLAB_VOXELS = 2**21
 SHORTEST_SLAB = 16
 
@@ -42,42 +42,42 @@ def mae(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def psnr(sr: Tensor, hr: Tensor, mask: Tensor | None = None, data_range: float = 1.0) -> Tensor:
-    """Peak signal-to-noise ratio ``10 log10(data_range^2 / mse)`` in dB; equal images give infinity.
+    """Compute the peak signal-to-noise ratio ``10 log10(data_range^2 / mse)``; equal images give infinity.
 
     Args:
         sr: (B, C, *spatial), the image to judge.
         hr: (B, C, *spatial), the reference.
-        mask: (B or 1, C or 1, *spatial), which voxels count; default all.
-        data_range: distance between the smallest and the largest possible value.
+        mask: (B or 1, C or 1, *spatial), the voxels that count; default all.
+        data_range: difference between the largest and the smallest possible value.
 
     Returns:
         (B,) in dB.
 
     Raises:
-        InputError: shapes that differ, a mask without a voxel, or voxels that are not finite.
+        InputError: the shapes differ, the mask is empty, or a voxel is not finite.
     """
     check_range(data_range)
     return 20 * math.log10(data_range) - 10 * torch.log10(mse(sr, hr, mask))
 
 
 def ssim_window(window: int, sigma: float | None) -> list[float]:
-    """Weights of the window along one axis; see `ssim` for the arguments and what is refused."""
+    """Compute the weights of the window along one axis; `ssim` describes the arguments and errors."""
     if window < 1 or window % 2 == 0:
-        raise InputError(f"SSIM window of {window} voxels: need an odd number")
+        raise InputError(f"SSIM window {window} voxels: must be an odd number")
     if sigma is None:
         return [1.0 / window] * window
     if not sigma > 0:
-        raise InputError(f"SSIM window with sigma {sigma} voxels: must be positive, or None for equal weights")
+        raise InputError(f"SSIM sigma {sigma} voxels: must be above 0, or None for equal weights")
     return gaussian_weights(window, sigma)
 
 
 def _ssim_map(sr: Tensor, hr: Tensor, weights: list[float], data_range: float, luminance: bool) -> Tensor:
-    """``(2 m_s m_h + c1)(2 v_sh + c2) / ((m_s^2 + m_h^2 + c1)(v_s + v_h + c2))`` wherever the window fits.
+    """Compute ``(2 m_s m_h + c1)(2 v_sh + c2) / ((m_s^2 + m_h^2 + c1)(v_s + v_h + c2))`` where the window fits.
 
-    Without luminance the second of the two quotients only.
+    Without luminance, compute only the second quotient.
     """
     c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
-    # Variances do not change with an offset; near zero they lose fewer digits (CT in HU).
+    # An offset does not change variances, but near zero they lose fewer digits (CT in HU).
     offset = hr.mean()
     sr, hr = sr - offset, hr - offset
     mean_sr, mean_hr = smooth(sr, weights), smooth(hr, weights)
@@ -98,7 +98,7 @@ def ssim_sums(
     weights: list[float],
     luminance: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Sums of the map of `ssim` over the windows whose middle counts, and their number, both (B, C).
+    """Sum the map of `ssim` over the windows whose middle voxel counts.
 
     Args:
         sr: (B, C, *spatial), already checked.
@@ -106,10 +106,13 @@ def ssim_sums(
         mask: see `ssim`.
         data_range: see `ssim`.
         weights: of the window, along each axis.
-        luminance: whether to compare means too, or contrast and structure only.
+        luminance: True compares means too; False compares only contrast and structure.
+
+    Returns:
+        The sums and the numbers of windows, both (B, C).
 
     Raises:
-        InputError: a mask without a voxel around which the window fits.
+        InputError: the mask has no voxel around which the window fits.
     """
     window = len(weights)
     inside = torch.ones((1,) * sr.ndim, dtype=torch.bool, device=sr.device).expand(sr.shape)
@@ -137,25 +140,27 @@ def ssim(
     window: int = SSIM_WINDOW,
     sigma: float | None = 1.5,
 ) -> Tensor:
-    """Structural similarity, averaged over the voxels around which the whole window lies inside the image.
+    """Compute the structural similarity, averaged over the voxels around which the whole window is in the image.
 
-    Windows are square or cubic and statistics those of the population (not the sample), so without a mask the value is
-    that of ``skimage.metrics.structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)``. A
-    mask selects from the same voxels; windows of its outer voxels look beyond it. Channels are averaged.
+    Windows are square or cubic. The statistics are those of the population, not the sample, so without a mask the value
+    is that of ``skimage.metrics.structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)``.
+    A mask selects among the same voxels; the windows of its outer voxels also use voxels outside it. Channels are
+    averaged.
 
     Args:
         sr: (B, C, *spatial), the image to judge.
         hr: (B, C, *spatial), the reference.
-        mask: (B or 1, C or 1, *spatial), over which voxels the map is averaged; default all.
-        data_range: distance between the smallest and the largest possible value; scales the constants c1 and c2.
+        mask: (B or 1, C or 1, *spatial), the voxels over which the map is averaged; default all.
+        data_range: difference between the largest and the smallest possible value; scales the constants c1 and c2.
         window: side of the window in voxels, odd.
-        sigma: width of the Gaussian window in voxels; None weights all voxels of the window equally (then 7 is usual).
+        sigma: width of the Gaussian window in voxels; None weights all voxels equally (then a window of 7 is usual).
 
     Returns:
-        (B,), at most 1, which equal images reach.
+        (B,), at most 1; equal images have 1.
 
     Raises:
-        InputError: shapes that differ, a side shorter than the window, a mask without such a voxel, voxels not finite.
+        InputError: the shapes differ, a side is shorter than the window, the mask has no such voxel, or a voxel is not
+            finite.
 
     Reference:
         Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity.
@@ -170,14 +175,14 @@ def ssim(
 
 
 class ForegroundPSNR(ForegroundMetric):
-    """`psnr` over the foreground, mean over images, in dB. Args as for `ForegroundMetric`."""
+    """`psnr` over the foreground, averaged over images, in dB. Args: as for `ForegroundMetric`."""
 
     def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
         return psnr(sr, hr, mask, self.data_range)
 
 
 class ForegroundSSIM(ForegroundMetric):
-    """`ssim` (Gaussian window of 11 voxels) over the foreground, mean over images. Args as for `ForegroundMetric`."""
+    """`ssim` (Gaussian window of 11 voxels) over the foreground, averaged. Args: as for `ForegroundMetric`."""
 
     def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
         return ssim(sr, hr, mask, self.data_range)

@@ -1,4 +1,4 @@
-"""The foreground of a reference, and the MONAI metric over it that the others derive from."""
+"""The foreground of a reference, and the base class of the MONAI metrics over it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medsr_monai.system.errors import InputError
 
 
 def foreground_percentile(image: Tensor, percentile: float = 99.5) -> Tensor:
-    """The intensity that foreground figures are relative to: a percentile of the voxels that are not exactly zero.
+    """Compute the percentile of the nonzero voxels, the intensity unit of foreground figures.
 
     Args:
         image: (B, C, *spatial).
@@ -23,13 +23,13 @@ def foreground_percentile(image: Tensor, percentile: float = 99.5) -> Tensor:
         (B,), in the unit of the image.
 
     Raises:
-        InputError: an image that is zero everywhere, or whose percentile is not positive.
+        InputError: an image is zero everywhere, or its percentile is not positive.
     """
     if not 0 <= percentile <= 100:
-        raise InputError(f"percentile {percentile}: must be between 0 and 100")
+        raise InputError(f"percentile {percentile}: must be 0 to 100")
     values = []
     for index, one in enumerate(plain(image)):
-        # numpy selects voxels several times as fast as torch does
+        # numpy selects voxels several times as fast as torch
         voxels = one.float().cpu().numpy()
         voxels = voxels[voxels != 0]
         value = float(np.percentile(voxels, percentile)) if voxels.size else 0.0
@@ -42,21 +42,24 @@ def foreground_percentile(image: Tensor, percentile: float = 99.5) -> Tensor:
 
 
 def foreground_mask(hr: Tensor, threshold: float = 0.05, dilation: int = 2) -> Tensor:
-    """Where a reference shows tissue: brighter than the threshold, dilated, without voxels that are exactly zero.
+    """Find the tissue of a reference: brighter than the threshold, dilated, without voxels that are exactly zero.
 
-    A dilation adds the six neighbours of a voxel (four in 2D), so that the object's border counts. Exact zeros are what
-    defacing or the scanner's own masking left; they are removed after the dilation and are no anatomy to reproduce.
+    A dilation adds the six neighbours of a voxel (four in 2D), so the object's border counts. Exact zeros come from
+    defacing or from the scanner's own masking. They are no anatomy, and are removed after the dilation.
 
     Args:
         hr: (B, C, *spatial), divided by its 99.5th percentile (`foreground_percentile`).
         threshold: share of that intensity above which a voxel is foreground.
-        dilation: how many times the foreground grows by a voxel.
+        dilation: number of dilations by one voxel.
 
     Returns:
         (B, C, *spatial) bool.
+
+    Raises:
+        InputError: the dilation is negative.
     """
     if dilation < 0:
-        raise InputError(f"dilation {dilation}: must not be negative")
+        raise InputError(f"dilation {dilation}: must be 0 or more")
     hr = plain(hr)
     mask = hr > threshold
     for _ in range(dilation):
@@ -70,17 +73,17 @@ def foreground_mask(hr: Tensor, threshold: float = 0.05, dilation: int = 2) -> T
 
 
 class ForegroundMetric(RegressionMetric):
-    """A MONAI metric over the reference's foreground; engines take it in a ``monai.handlers.IgniteMetricHandler``.
+    """A MONAI metric over the reference's foreground; engines use it through ``monai.handlers.IgniteMetricHandler``.
 
-    ``y_pred`` and ``y`` are batches (B, C, *spatial) or lists of (C, *spatial), which may differ in size. Every image
+    ``y_pred`` and ``y`` are batches (B, C, *spatial), or lists of (C, *spatial) that may differ in size. Every image
     counts once in the mean.
 
     Args:
-        percentile: both images are divided by this percentile of the reference's nonzero voxels, so that the figure
-            does not depend on the pipeline's scale; None takes them as they are.
+        percentile: of the reference's nonzero voxels; it divides both images, so the figure does not depend on the
+            pipeline's intensity unit. None leaves the images unchanged.
         threshold: see `foreground_mask`.
         dilation: see `foreground_mask`.
-        data_range: after that division.
+        data_range: of the divided images.
         reduction: MONAI's mode of reduction over images.
     """
 
@@ -99,13 +102,13 @@ class ForegroundMetric(RegressionMetric):
         self.data_range = data_range
 
     def _check_shape(self, y_pred: Tensor, y: Tensor) -> None:
-        """Left to the functions of this folder, whose errors name the images."""
+        """Leave the check to the metric functions, whose errors name the images."""
 
     def _compute_metric(self, y_pred: Tensor, y: Tensor) -> Tensor:
         sr, hr = checked_pair(y_pred, y)
         if self.percentile is not None:
-            scale = foreground_percentile(hr, self.percentile).reshape(-1, *[1] * (hr.ndim - 1)).to(hr.dtype)
-            sr, hr = sr / scale, hr / scale
+            unit = foreground_percentile(hr, self.percentile).reshape(-1, *[1] * (hr.ndim - 1)).to(hr.dtype)
+            sr, hr = sr / unit, hr / unit
         mask = foreground_mask(hr, self.threshold, self.dilation)
         return self._measure(sr, hr, mask)[:, None]
 

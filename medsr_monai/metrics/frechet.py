@@ -1,8 +1,8 @@
-"""Fréchet distance between two sets of images: how far apart the Gaussians of their features are.
+"""Fréchet distance between two sets of images: the distance between the Gaussians of their features.
 
-A distance of distributions: it does not know which image belongs to which, says nothing of fidelity, and falls with the
-number of samples for one and the same method. Compare figures of equal numbers and of the same feature network only;
-slices of one volume are alike, so that their number flatters.
+It compares distributions, not pairs of images, so it says nothing about fidelity. For the same method, it falls with
+the number of samples. Compare only figures with equal numbers of samples and the same feature network. Slices of one
+volume are similar, so a large number of slices suggests more data than there is.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ IMAGES_AT_ONCE = 16
 
 
 def frechet_of_gaussians(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
-    """``|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))``, the squared distance, as it is usually reported.
+    """Compute the squared distance ``|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))``, as it is usually reported.
 
-    The trace of the root is that of ``(C_a^(1/2) C_b C_a^(1/2))^(1/2)``, which is symmetric: its eigenvalues are real
-    and, but for rounding, not negative, also where the covariances are singular.
+    The root has the trace of ``(C_a^(1/2) C_b C_a^(1/2))^(1/2)``, which is symmetric. The eigenvalues of that matrix
+    are real and, up to rounding, not negative, even if the covariances are singular.
 
     Args:
         mean_a: (D,).
@@ -50,14 +50,14 @@ def frechet_of_gaussians(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, c
 
 
 class FeatureStatistics:
-    """Mean and covariance of image features, image by image in constant memory, float64.
+    """Mean and covariance of image features in float64, updated image by image in constant memory.
 
     Args:
-        features: maps (N, C, *spatial) to one feature map (N, D, ...) or a list of them, which are averaged over their
-            positions and put one after the other; see ``medsr_monai.networks``.
-        name: of the feature network, which is part of every result; default is that of its class or function.
-        slices_along: spatial axes (0, 1, 2) along which volumes are cut into slices, each one sample, for 2D networks;
-            none takes an image or volume as one sample.
+        features: maps (N, C, *spatial) to one feature map (N, D, ...) or a list of them. The maps are averaged over
+            their positions and concatenated. See ``medsr_monai.networks``.
+        name: name of the feature network, part of every result; default is the name of its class or function.
+        slices_along: spatial axes (0, 1, 2) along which volumes are cut into slices for 2D networks; each slice is one
+            sample. Without axes, each image or volume is one sample.
     """
 
     def __init__(self, features: Features, name: str | None = None, slices_along: Sequence[int] = ()) -> None:
@@ -82,30 +82,30 @@ class FeatureStatistics:
         return self._scatter / (self.count - 1)
 
     def add(self, images: Tensor) -> None:
-        """Take in images (B, C, *spatial).
+        """Add images (B, C, *spatial).
 
         Raises:
-            InputError: voxels or features that are not finite, or features of another number than before.
+            InputError: a voxel or a feature is not finite, or the number of features differs from before.
         """
         images, _ = checked_pair(images, images)
         if self.slices_along and images.ndim != 5:
-            raise InputError(f"images of shape {tuple(images.shape)}: only volumes are cut into slices")
+            raise InputError(f"images of shape {tuple(images.shape)}: only volumes can be cut into slices")
         stacks = [images.movedim(2 + axis, 1).flatten(0, 1) for axis in self.slices_along] or [images]
         with torch.no_grad():
             for batch in (batch for stack in stacks for batch in stack.split(IMAGES_AT_ONCE)):
                 self.add_features(pooled(self.features(batch)))
 
     def add_features(self, features: Tensor) -> None:
-        """Take in features (N, D)."""
+        """Add features (N, D)."""
         features = features.detach().double().cpu()
         if not torch.isfinite(features).all():
-            raise InputError(f"feature network {self.name}: features that are not finite")
+            raise InputError(f"feature network {self.name}: some features are not finite")
         if self.count == 0:
             self.mean = torch.zeros(features.shape[1], dtype=torch.float64)
             self._scatter = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
         if features.shape[1] != len(self.mean):
-            raise InputError(f"feature network {self.name}: {features.shape[1]} features, before {len(self.mean)}")
-        # Sums of squares about the running mean: raw sums would cancel where features are large and alike.
+            raise InputError(f"feature network {self.name}: {features.shape[1]} features, but before {len(self.mean)}")
+        # Sums of squares about the running mean, because raw sums cancel if features are large and similar.
         total = self.count + len(features)
         centred = features - features.mean(dim=0)
         shift = features.mean(dim=0) - self.mean
@@ -115,21 +115,21 @@ class FeatureStatistics:
 
 
 def pooled(maps: Tensor | Sequence[Tensor]) -> Tensor:
-    """(N, sum of D): each feature map's mean over its positions."""
+    """Average each feature map over its positions and concatenate the means, (N, sum of D)."""
     maps = [maps] if isinstance(maps, Tensor) else maps
     return torch.cat([one.flatten(2).mean(dim=2) if one.ndim > 2 else one for one in maps], dim=1)
 
 
 @dataclass(frozen=True)
 class FrechetResult:
-    """A Fréchet distance with what it depends on.
+    """A Fréchet distance with the numbers that it depends on.
 
     Args:
         distance: the squared distance, in units of the features squared.
         features: name of the feature network.
-        dimensions: how many features it has.
-        n_sr: samples (images, volumes or slices) judged.
-        n_hr: samples of the reference.
+        dimensions: number of features.
+        n_sr: number of judged samples (images, volumes or slices).
+        n_hr: number of reference samples.
     """
 
     distance: float
@@ -140,34 +140,35 @@ class FrechetResult:
 
     @property
     def few_samples(self) -> bool:
-        """Whether a covariance is singular because there are no more samples than features."""
+        """Whether a covariance is singular because the number of samples does not exceed that of features."""
         return min(self.n_sr, self.n_hr) <= self.dimensions
 
 
 def frechet_distance(sr: FeatureStatistics, hr: FeatureStatistics) -> FrechetResult:
-    """Fréchet distance between the Gaussians with the means and covariances of two sets' features.
+    """Compute the Fréchet distance between the Gaussians with the means and covariances of two sets of features.
 
-    It warns where there are no more samples than features: the figure is then too large by an unknown amount.
+    It warns if the number of samples does not exceed that of features: the figure is then too large by an unknown
+    amount.
 
     Args:
-        sr: of the images to judge.
-        hr: of the references, which need not be of the same subjects.
+        sr: statistics of the images to judge.
+        hr: statistics of the references, which may be other subjects.
 
     Returns:
         The distance with the number of samples and the feature network's name.
 
     Raises:
-        InputError: statistics of different feature networks, or fewer than two samples.
+        InputError: the feature networks differ, or there are fewer than two samples.
 
     Reference:
         Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter: GANs trained by a two time-scale update rule converge to a
         local Nash equilibrium. arXiv:1706.08500
     """
     if sr.name != hr.name:
-        raise InputError(f"Fréchet distance: features of {sr.name} and of {hr.name} do not compare")
+        raise InputError(f"Fréchet distance: features of {sr.name} and of {hr.name}; need the same network for both")
     covariances = sr.covariance, hr.covariance
     if len(sr.mean) != len(hr.mean):
-        raise InputError(f"Fréchet distance: {len(sr.mean)} features and {len(hr.mean)} do not compare")
+        raise InputError(f"Fréchet distance: {len(sr.mean)} features and {len(hr.mean)}; need the same number for both")
     distance = frechet_of_gaussians(sr.mean, covariances[0], hr.mean, covariances[1])
     result = FrechetResult(distance, sr.name, len(sr.mean), sr.count, hr.count)
     if result.few_samples:
@@ -180,10 +181,10 @@ def frechet_distance(sr: FeatureStatistics, hr: FeatureStatistics) -> FrechetRes
 
 
 class FrechetDistance:
-    """`frechet_distance` over a whole run; engines take it in a ``monai.handlers.IgniteMetricHandler``.
+    """`frechet_distance` over a whole run; engines use it through ``monai.handlers.IgniteMetricHandler``.
 
-    ``y_pred`` and ``y`` are batches (B, C, *spatial) or lists of (C, *spatial). Use ``save_details=False`` there: there
-    is no figure of one image. Not for several processes: each would judge its share.
+    ``y_pred`` and ``y`` are batches (B, C, *spatial) or lists of (C, *spatial). Use ``save_details=False`` in the
+    handler, because there is no figure per image. Do not use several processes: each would judge only its share.
 
     Args:
         features: see `FeatureStatistics`.
@@ -206,9 +207,9 @@ class FrechetDistance:
         self.hr.reset()
 
     def result(self) -> FrechetResult:
-        """The distance with what it depends on."""
+        """The distance with the numbers that it depends on."""
         return frechet_distance(self.sr, self.hr)
 
     def aggregate(self) -> Tensor:
-        """The distance alone, a scalar, as MONAI asks for it."""
+        """The distance alone, a scalar, as MONAI expects it."""
         return torch.tensor(self.result().distance, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Generalised Gaussian distributions, symmetric and not, fitted to many sets of values at once by their moments."""
+"""Generalised Gaussian distributions, symmetric and asymmetric, fitted to many sets of values by their moments."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Shapes that a fit can return: 1 is Laplace's distribution, 2 the Gaussian; beyond 10 it is all but uniform.
+# Range of the fitted shape: 1 is the Laplace distribution, 2 the Gaussian; above 10 it is almost uniform.
 SHAPES = (0.2, 10.0)
 
 
 @functools.lru_cache(maxsize=1)
 def _table() -> tuple[np.ndarray, np.ndarray]:
-    """Shapes, and the ratio ``E|x|^2 / E x^2`` that each has; the ratio rises with the shape."""
+    """Shapes and their ratios ``E|x|^2 / E x^2``; the ratio rises with the shape."""
     shape = torch.arange(*SHAPES, 0.001, dtype=torch.float64)
     ratio = torch.exp(2 * torch.lgamma(2 / shape) - torch.lgamma(1 / shape) - torch.lgamma(3 / shape))
     return shape.numpy(), ratio.numpy()
 
 
 def shape_of(ratio: Tensor) -> Tensor:
-    """The shape of a symmetric generalised Gaussian with this ``E|x|^2 / E x^2``, within ``SHAPES``, float64."""
+    """Find the shape of a symmetric generalised Gaussian from its ``E|x|^2 / E x^2``, within ``SHAPES``, float64."""
     shapes, ratios = _table()
     return torch.from_numpy(np.interp(ratio.double().cpu().numpy(), ratios, shapes)).to(ratio.device)
 
 
 def fit_ggd(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Shape and deviation of ``p(x) ~ exp(-(|x| / b)^shape)``, of mean zero, by matching ``E|x|`` and ``E x^2``.
+    """Fit shape and deviation of ``p(x) ~ exp(-(|x| / b)^shape)`` with mean zero by matching ``E|x|`` and ``E x^2``.
 
     Args:
         values: (..., n); the last axis holds one set of values, not all zero.
@@ -44,14 +44,14 @@ def fit_ggd(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fit_aggd(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Shape, left and right deviation of a generalised Gaussian whose halves differ in width.
+    """Fit shape, left and right deviation of a generalised Gaussian whose halves differ in width.
 
     Args:
-        values: (..., n); the last axis holds one set of values, with some on both sides of zero.
+        values: (..., n); the last axis holds one set of values, some on either side of zero.
 
     Returns:
-        The shape and the root mean squares of the negative and of the positive values, all (...) in float64; nan where
-        a side has none.
+        The shape and the root mean squares of the negative and of the positive values, all (...) in float64; nan if a
+        side has no values.
 
     Reference:
         Lasmar, Stitou, Berthoumieu: Multiscale skewed heavy tailed model for texture analysis.

@@ -1,7 +1,7 @@
-"""HaarPSI: how alike the edges of two images are to Haar wavelets, weighted by how much there is to see.
+"""HaarPSI: the similarity of Haar wavelet coefficients of two images, weighted by their size.
 
-The paper's index is for 2D images. In 3D the same wavelets are taken along each of three axes, averaged over the window
-along the further one: that extension is ours. A volume that does not change along an axis has the figure of its slice.
+The paper's index is for 2D images. Our extension to 3D uses the same wavelets along each of the three axes, averaged
+over the window along the additional axis. A volume that is constant along an axis has the figure of its slice.
 """
 
 from __future__ import annotations
@@ -15,22 +15,19 @@ from medsr_monai.metrics.pairs import check_count, check_range, checked_pair, ex
 from medsr_monai.metrics.windows import check_sides
 from medsr_monai.system.errors import InputError
 
-# Found by the authors for intensities from 0 to 255.
+# The authors' values for intensities from 0 to 255.
 PAPER_RANGE, CONSTANT, ALPHA = 255.0, 30.0, 4.2
 SIMILARITY_SCALES, WEIGHT_SCALE = (1, 2), 3
 
 
 def _halved(image: Tensor) -> Tensor:
-    """Means of 2 x 2 (x 2) voxels; a last odd one is averaged with zeros, as in the authors' code."""
+    """Average 2 x 2 (x 2) voxels; the last voxel of an odd axis is averaged with zeros, as in the authors' code."""
     image = functional.pad(image, [n for size in reversed(image.shape[2:]) for n in (0, size % 2)])
     return (functional.avg_pool2d if image.ndim == 4 else functional.avg_pool3d)(image, 2)
 
 
 def _window_sums(image: Tensor, length: int, dim: int) -> Tensor:
-    """Sums over ``length`` (a power of two) neighbours along an axis, from each voxel on.
-
-    The side shrinks by ``length - 1``.
-    """
+    """Sum ``length`` (a power of two) voxels from each voxel on along an axis, which loses ``length - 1`` voxels."""
     step = 1
     while step < length:
         size = image.shape[dim] - step
@@ -40,12 +37,12 @@ def _window_sums(image: Tensor, length: int, dim: int) -> Tensor:
 
 
 def _padded(image: Tensor, length: int) -> Tensor:
-    """Zeros around the image, so that every voxel has a window of that even length, as a convolution of equal size."""
+    """Pad with zeros, so that a window of the even ``length`` fits around every voxel."""
     return functional.pad(image, [length // 2 - 1, length // 2] * (image.ndim - 2))
 
 
 def _haar_magnitudes(image: Tensor, scale: int, axis: int) -> Tensor:
-    """Absolute wavelet coefficients of one axis: differences of half windows, means (times a side) over the others.
+    """Compute the absolute wavelet coefficients of one axis: differences of half windows, averaged across.
 
     Args:
         image: (B, C, *spatial).
@@ -53,7 +50,7 @@ def _haar_magnitudes(image: Tensor, scale: int, axis: int) -> Tensor:
         axis: spatial axis along which the difference is taken.
 
     Returns:
-        (B, C, *spatial), as large for a given edge in 3D as in 2D.
+        (B, C, *spatial), scaled so that an edge has the same value in 3D as in 2D.
     """
     length = 2**scale
     half = length // 2
@@ -68,12 +65,12 @@ def _haar_magnitudes(image: Tensor, scale: int, axis: int) -> Tensor:
 
 
 def _similarity(sr: Tensor, hr: Tensor) -> Tensor:
-    """``(2 a b + C) / (a^2 + b^2 + C)`` of two magnitudes."""
+    """Compute ``(2 a b + C) / (a^2 + b^2 + C)`` for two magnitudes."""
     return (sr * hr).mul_(2).add_(CONSTANT).div_((sr * sr).addcmul_(hr, hr).add_(CONSTANT))
 
 
 def _weighted_sums(sr: Tensor, hr: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Sums over voxels and axes of ``w sigmoid(alpha s)`` and of ``w``, (B,) in float64."""
+    """Sum ``w sigmoid(alpha s)`` and ``w`` over voxels and axes, (B,) in float64."""
     weighted, weights = (torch.zeros(len(sr), dtype=torch.float64, device=sr.device) for _ in range(2))
     for axis in range(sr.ndim - 2):
         weight = torch.maximum(_haar_magnitudes(sr, WEIGHT_SCALE, axis), _haar_magnitudes(hr, WEIGHT_SCALE, axis))
@@ -89,24 +86,25 @@ def _weighted_sums(sr: Tensor, hr: Tensor, mask: Tensor | None) -> tuple[Tensor,
 
 
 def haarpsi(sr: Tensor, hr: Tensor, mask: Tensor | None = None, data_range: float = 1.0) -> Tensor:
-    """``logit(sum w sigmoid(4.2 s) / sum w)^2 / 4.2^2``, s the likeness of fine Haar coefficients, w the coarse ones.
+    """Compute ``logit(sum w sigmoid(4.2 s) / sum w)^2 / 4.2^2``; s: similarity of fine, w: size of coarse coefficients.
 
-    The image is first halved by averaging, as a viewer's distance does. Coefficients of windows of 2 and 4 voxels are
-    compared with the constant 30, for intensities times ``255 / data_range``; those of 8 voxels weight. Outside the
-    image it counts as zero, so that intensities should be of an image on black: CT in HU + 1024.
+    The image is first halved by averaging, which models the viewing distance. Coefficients of windows of 2 and 4 voxels
+    are compared with the constant 30, for intensities times ``255 / data_range``. Coefficients of 8 voxels are the
+    weights. The image counts as zero outside its border, so its background should be zero: use HU + 1024 for CT.
 
     Args:
         sr: (B, C, *spatial), the image to judge.
         hr: (B, C, *spatial), the reference.
-        mask: (B or 1, C or 1, *spatial), which voxels count, after halving those with one that does; default all.
-        data_range: distance between the smallest and the largest possible value.
+        mask: (B or 1, C or 1, *spatial), the voxels that count; default all. A halved voxel counts if one of its voxels
+            does.
+        data_range: difference between the largest and the smallest possible value.
 
     Returns:
-        (B,), above 0, at most 1, which equal images reach; channels count together.
+        (B,), above 0 and at most 1; equal images have 1. Channels count together.
 
     Raises:
-        InputError: shapes that differ, a side below 16 voxels, a reference that is flat or has no edge in the mask, a
-            mask without a voxel, voxels that are not finite.
+        InputError: the shapes differ, a side is below 16 voxels, the reference is flat or has no edge in the mask, the
+            mask is empty, or a voxel is not finite.
 
     Reference:
         Reisenhofer, Bosse, Kutyniok, Wiegand: A Haar wavelet-based perceptual similarity index for image quality
@@ -123,12 +121,12 @@ def haarpsi(sr: Tensor, hr: Tensor, mask: Tensor | None = None, data_range: floa
     unit = PAPER_RANGE / data_range
     weighted, weights = _weighted_sums(_halved(sr * unit), _halved(hr * unit), mask)
     if (weights == 0).any():
-        raise InputError(f"hr: image {int((weights == 0).nonzero()[0])} of the batch is flat where the mask is")
+        raise InputError(f"hr: image {int((weights == 0).nonzero()[0])} of the batch is flat in the mask")
     return (torch.logit(weighted / weights) / ALPHA).square().to(hr.dtype)
 
 
 class HaarPSI(ForegroundMetric):
-    """`haarpsi` over the foreground, mean over images. Args as for `ForegroundMetric`."""
+    """`haarpsi` over the foreground, averaged over images. Args: as for `ForegroundMetric`."""
 
     def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
         return haarpsi(sr, hr, mask, self.data_range)

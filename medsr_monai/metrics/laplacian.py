@@ -1,4 +1,4 @@
-"""Two measures of edges by second derivatives: HFEN, an error, and EPI, a correlation."""
+"""Two measures of edges from second derivatives: HFEN, an error, and EPI, a correlation."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HFEN_WINDOW, HFEN_SIGMA = 15, 1.5
 
 
 def laplacian_of_gaussian(image: Tensor, window: int = HFEN_WINDOW, sigma: float = HFEN_SIGMA) -> Tensor:
-    """``sum_i d^2 G / d x_i^2`` correlated with the image, its border repeated outwards.
+    """Correlate the image with ``sum_i d^2 G / d x_i^2``; the border is repeated outwards.
 
-    The kernel is that of MATLAB's ``fspecial('log', 15, 1.5)`` to 2e-5 of its peak: here every axis by itself, there
-    their product sums to zero, without which a flat image would not give zero.
+    The kernel is that of MATLAB's ``fspecial('log', 15, 1.5)`` to 2e-5 of its peak. A kernel must sum to zero, so that
+    a flat image gives zero. Here the kernel of every axis sums to zero; in MATLAB, only the whole kernel does.
 
     Args:
         image: (B, C, *spatial).
@@ -44,22 +44,23 @@ def laplacian_of_gaussian(image: Tensor, window: int = HFEN_WINDOW, sigma: float
 
 
 def hfen(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``|LoG(sr) - LoG(hr)| / |LoG(hr)|``, Euclidean norms: high-frequency error norm, 0 for equal images, 1 for flat.
+    """Compute the high-frequency error norm ``|LoG(sr) - LoG(hr)| / |LoG(hr)|`` with Euclidean norms.
 
-    The kernel has 15 voxels along every axis and sigma 1.5; the border is repeated. The unit of intensity and an offset
-    do not matter as long as both images share them. Some papers leave the division out.
+    It is 0 for equal images and 1 if sr is flat. The kernel has 15 voxels along every axis and sigma 1.5; the border is
+    repeated. The unit of intensity and an offset do not matter if both images share them. Some papers leave out the
+    division.
 
     Args:
         sr: (B, C, *spatial), the image to judge.
         hr: (B, C, *spatial), the reference.
-        mask: (B or 1, C or 1, *spatial), over which voxels the norms are taken; default all. Kernels of its outer
-            voxels look beyond it.
+        mask: (B or 1, C or 1, *spatial), the voxels over which the norms are taken; default all. The kernels of its
+            outer voxels also use voxels outside it.
 
     Returns:
         (B,), no unit.
 
     Raises:
-        InputError: shapes that differ, a mask without a voxel, a reference that is flat there, voxels not finite.
+        InputError: the shapes differ, the mask is empty, the reference is flat in it, or a voxel is not finite.
 
     Reference:
         Ravishankar, Bresler: MR image reconstruction from highly undersampled k-space data by dictionary learning.
@@ -75,17 +76,17 @@ def hfen(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
         detail = laplacian_of_gaussian(image).square_()
         detail = detail if mask is None else torch.where(mask, detail, 0)
         squares.append(detail.flatten(1).sum(dim=1, dtype=torch.float64))
-    # What rounding leaves of a reference that is flat around the mask is no detail.
+    # If the reference is flat around the mask, rounding errors remain, which are not detail.
     rounding = torch.finfo(hr.dtype).eps * hr.flatten(1).abs().amax(dim=1)
     count = hr[0].numel() if mask is None else mask.flatten(1).sum(dim=1)
     flat = squares[1] <= rounding.double().square() * count
     if flat.any():
-        raise InputError(f"hr: image {int(flat.nonzero()[0])} of the batch is flat where the mask is")
+        raise InputError(f"hr: image {int(flat.nonzero()[0])} of the batch is flat in the mask")
     return (squares[0] / squares[1]).sqrt().to(hr.dtype)
 
 
 def _laplacian(image: Tensor) -> Tensor:
-    """Sum of the neighbours along the axes less as often the voxel, where all of them are inside."""
+    """Apply the stencil of the nearest neighbours where it fits: their sum minus their number times the voxel."""
     inner = tuple(slice(1, -1) for _ in range(image.ndim - 2))
     total = image[cast(Any, (..., *inner))] * (-2.0 * (image.ndim - 2))
     for axis in range(image.ndim - 2):
@@ -95,24 +96,25 @@ def _laplacian(image: Tensor) -> Tensor:
 
 
 def edge_preservation(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``corr(L sr, L hr)``: edge preservation index (EPI), Pearson's correlation of Laplacian-filtered images.
+    """Compute the edge preservation index (EPI) ``corr(L sr, L hr)``: Pearson's correlation of the Laplacians.
 
-    Sattar's definition; other indices of the same name are ratios of gradient sums. L is the stencil of the four
-    nearest neighbours (six in 3D), where it fits: voxels at the image's border do not count. Unit and offset of either
-    image do not matter, and neither does its contrast: an image with half the contrast everywhere has a perfect score.
-    Noise costs much, as it is mostly of the frequencies that L passes.
+    This is Sattar's definition; other indices with this name are ratios of gradient sums. L is the stencil of the four
+    nearest neighbours (six in 3D). Voxels at the image's border do not count, because the stencil does not fit there.
+    Unit, offset and contrast of either image do not matter: an image with half the contrast everywhere has a perfect
+    score. Noise lowers the index strongly, because L passes its high frequencies.
 
     Args:
         sr: (B, C, *spatial), the image to judge.
         hr: (B, C, *spatial), the reference.
-        mask: (B or 1, C or 1, *spatial), which voxels count; default all. The stencil looks one voxel beyond it.
+        mask: (B or 1, C or 1, *spatial), the voxels that count; default all. The stencil also uses the voxels next to
+            it.
 
     Returns:
-        (B,), -1 to 1, which equal images reach; channels count together.
+        (B,), -1 to 1; equal images have 1. Channels count together.
 
     Raises:
-        InputError: shapes that differ, an axis below three voxels, a mask without a voxel inside the border, an image
-            whose Laplacian is flat there, voxels that are not finite.
+        InputError: the shapes differ, an axis is below three voxels, the mask has no voxel inside the border, the
+            Laplacian of an image is flat there, or a voxel is not finite.
 
     Reference:
         Sattar, Floreby, Salomonsson, Lövström: Image enhancement based on a nonlinear multiscale method.
@@ -126,7 +128,7 @@ def edge_preservation(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Ten
     inside = inside if mask is None else expanded_mask(mask, hr.shape)
     inside = inside[cast(Any, (..., *[slice(1, -1)] * (hr.ndim - 2)))].flatten(1)
     count = inside.sum(dim=1)
-    check_count(count, " but for voxels at the image's border")
+    check_count(count, " except for voxels at the image's border")
     details = []
     for name, image in (("sr", sr), ("hr", hr)):
         detail = torch.where(inside, _laplacian(image).flatten(1), 0)
@@ -136,20 +138,20 @@ def edge_preservation(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Ten
         rounding = torch.finfo(hr.dtype).eps * image.flatten(1).abs().amax(dim=1) * count.sqrt()
         if (norm[:, 0] <= rounding).any():
             index = int((norm[:, 0] <= rounding).nonzero()[0])
-            raise InputError(f"{name}: image {index} of the batch has no edge to compare where the mask is")
+            raise InputError(f"{name}: image {index} of the batch has no edge to compare in the mask")
         details.append(detail / norm)
     return (details[0] * details[1]).sum(dim=1).clamp(-1, 1)
 
 
 class HFEN(ForegroundMetric):
-    """`hfen` over the foreground, mean over images; lower is nearer. Args as for `ForegroundMetric`."""
+    """`hfen` over the foreground, averaged over images; lower is closer. Args: as for `ForegroundMetric`."""
 
     def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
         return hfen(sr, hr, mask)
 
 
 class EdgePreservation(ForegroundMetric):
-    """`edge_preservation` over the foreground, mean over images. Args as for `ForegroundMetric`."""
+    """`edge_preservation` over the foreground, averaged over images. Args: as for `ForegroundMetric`."""
 
     def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
         return edge_preservation(sr, hr, mask)

@@ -1,4 +1,4 @@
-"""SSIM on several scales, each half as fine as the one before."""
+"""SSIM on several scales; each has half the resolution of the previous one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _check_scales(scales: int) -> None:
 
 
 def _halved(image: Tensor) -> Tensor:
-    """Means of 2 x 2 (x 2) voxels of (B, C, *spatial), rounded up where a side is odd."""
+    """Average 2 x 2 (x 2) voxels of (B, C, *spatial); the last voxel of an odd side is repeated."""
     if any(size % 2 for size in image.shape[2:]):
         edges = [n for size in reversed(image.shape[2:]) for n in (0, size % 2)]
         image = functional.pad(image, edges, mode="replicate")
@@ -39,28 +39,28 @@ def ms_ssim(
     window: int = SSIM_WINDOW,
     sigma: float | None = 1.5,
 ) -> Tensor:
-    """``l_M^w_M prod_j cs_j^w_j``: contrast and structure of SSIM on every scale, luminance on the coarsest.
+    """Compute ``l_M^w_M prod_j cs_j^w_j``: SSIM's contrast and structure on every scale, luminance on the coarsest.
 
-    Each scale averages 2 x 2 (x 2) voxels of the one before; where a side is odd its last voxel is repeated. The means
-    of a scale are over the voxels around which the whole window fits, and a negative one counts as zero. Fewer scales
-    take the first weights, divided by their sum. A figure is comparable with those of as many scales only.
+    Each scale averages 2 x 2 (x 2) voxels of the previous one; the last voxel of an odd side is repeated. The mean of a
+    scale is over the voxels around which the whole window fits; a negative mean counts as zero. With fewer than five
+    scales, the first weights are divided by their sum. Compare only figures with the same number of scales.
 
     Args:
         sr: (B, C, *spatial), the image to judge.
         hr: (B, C, *spatial), the reference.
-        mask: (B or 1, C or 1, *spatial), over which voxels the maps are averaged; default all. A coarse voxel counts
-            where one of its voxels does.
-        data_range: distance between the smallest and the largest possible value.
-        scales: 1 to 5. Five need sides of 161 voxels, four 81, three 41, two 21 with the usual window.
+        mask: (B or 1, C or 1, *spatial), the voxels over which the maps are averaged; default all. A coarse voxel
+            counts if one of its voxels does.
+        data_range: difference between the largest and the smallest possible value.
+        scales: 1 to 5. With the usual window, five need sides of 161 voxels, four 81, three 41, two 21.
         window: see `ssim`.
         sigma: see `ssim`.
 
     Returns:
-        (B,), at most 1, which equal images reach; channels are averaged.
+        (B,), at most 1; equal images have 1. Channels are averaged.
 
     Raises:
-        InputError: shapes that differ, sides too short for so many scales, a flat reference, a mask without a voxel
-            around which the window of a scale fits, voxels that are not finite.
+        InputError: the shapes differ, a side is too short for the scales, the reference is flat, the mask has no voxel
+            around which the window of a scale fits, or a voxel is not finite.
 
     Reference:
         Wang, Simoncelli, Bovik: Multiscale structural similarity for image quality assessment.
@@ -70,7 +70,7 @@ def ms_ssim(
     check_range(data_range)
     weights = ssim_window(window, sigma)
     sr, hr = checked_pair(sr, hr)
-    check_sides(sr, (window - 1) * 2 ** (scales - 1) + 1, f"MS-SSIM on {scales} scales (fewer are an option)")
+    check_sides(sr, (window - 1) * 2 ** (scales - 1) + 1, f"MS-SSIM on {scales} scales (or use fewer)")
     refuse_flat(hr)
     mask = None if mask is None else expanded_mask(mask, sr.shape).to(sr.dtype)
     product = torch.ones((), dtype=sr.dtype, device=sr.device)
@@ -79,19 +79,19 @@ def ms_ssim(
             sr, hr = _halved(sr), _halved(hr)
             mask = None if mask is None else _halved(mask)
         total, count = ssim_sums(sr, hr, mask, data_range, weights, luminance=scale == scales - 1)
-        # The five weights of the paper sum to 1.0001, and are taken as printed.
+        # The five weights of the paper sum to 1.0001 and are used as printed.
         exponent = SCALE_WEIGHTS[scale] / (1 if scales == len(SCALE_WEIGHTS) else sum(SCALE_WEIGHTS[:scales]))
-        # A channel without a voxel in the mask is left out of the mean below.
+        # nanmean leaves out a channel that has no voxel in the mask.
         product = product * (total / count).clamp(min=0) ** exponent
     return product.nanmean(dim=1)
 
 
 class MultiScaleSSIM(ForegroundMetric):
-    """`ms_ssim` over the foreground, mean over images.
+    """`ms_ssim` over the foreground, averaged over images.
 
     Args:
         scales: see `ms_ssim`.
-        kwargs: of `ForegroundMetric`.
+        kwargs: arguments of `ForegroundMetric`.
     """
 
     def __init__(self, scales: int = len(SCALE_WEIGHTS), **kwargs: Any) -> None:

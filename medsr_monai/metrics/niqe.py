@@ -1,8 +1,8 @@
-"""NIQE: how far the statistics of an image are from those of pristine images of one's own, without a reference.
+"""NIQE: the distance of an image's statistics from those of the user's own pristine images, without a reference.
 
-The published model was fitted on photographs, of which nothing carries over to a scan: here the pristine images are the
-user's, of the same modality, sequence and voxel size as the images to judge. What is unlike them, sharp or not, has a
-large figure; an invented texture that is like theirs has a small one. Read it beside a measure of fidelity.
+The published model was fitted on photographs and does not apply to scans. Here the user gives pristine images of the
+same modality, sequence and voxel size as the images to judge. An image that differs from them, sharp or not, has a
+large figure. An invented texture that resembles theirs has a small one. Read NIQE together with a measure of fidelity.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from medsr_monai.metrics.scene_statistics import FEATURES, PAPER_RANGE, cut, sce
 from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
 
-# The paper's share of the sharpest patch that a patch of a pristine image must exceed.
+# A patch of a pristine image must exceed this share of the sharpest patch, as in the paper.
 SHARPNESS = 0.75
 FOREGROUND_SHARE = 0.5
 FORMAT = "medsr-niqe-1"
@@ -34,18 +34,18 @@ FORMAT = "medsr-niqe-1"
 
 @dataclass(frozen=True, eq=False)
 class NIQEModel:
-    """Mean and covariance of the scene statistics of pristine images, and how they were taken.
+    """Mean and covariance of the scene statistics of pristine images, and the settings that were used.
 
-    Intensities are divided by the 99.5th percentile of the nonzero voxels (CT in HU: add 1024 first). Volumes are cut
-    into slices along the three spatial axes; a slice too small for a patch is left out. Patches do not overlap and
-    count if half of their voxels are foreground (`foreground_mask`).
+    Intensities are divided by the 99.5th percentile of the nonzero voxels (for CT in HU, add 1024 first). Volumes are
+    cut into slices along the three spatial axes; a slice too small for a patch is left out. Patches do not overlap. A
+    patch counts if at least half of its voxels are foreground (`foreground_mask`).
 
     Args:
         mean: (36,) float64.
         covariance: (36, 36) float64.
-        n_patches: of the pristine images that it was fitted on.
-        patch: side in voxels. The paper has 96, for photographs.
-        slices_per_axis: evenly spaced slices along each axis, at most.
+        n_patches: number of patches of the pristine images.
+        patch: side in voxels. The paper uses 96 for photographs.
+        slices_per_axis: largest number of evenly spaced slices along each axis.
 
     Reference:
         Mittal, Soundararajan, Bovik: Making a "completely blind" image quality analyzer. doi:10.1109/LSP.2012.2227726
@@ -59,21 +59,24 @@ class NIQEModel:
 
     @classmethod
     def fit(cls, images: Iterable[Tensor], patch: int = 48, slices_per_axis: int = 32) -> NIQEModel:
-        """Fit a model on pristine images, of which only the sharp patches count.
+        """Fit a model on the sharp patches of pristine images.
 
         Args:
-            images: batches (B, 1, *spatial), 2D or 3D, one after the other; sizes may differ.
-            patch: see above; even, at least 16.
-            slices_per_axis: see above.
+            images: batches (B, 1, *spatial), 2D or 3D; sizes may differ.
+            patch: see `NIQEModel`; even, at least 16.
+            slices_per_axis: see `NIQEModel`.
+
+        Returns:
+            The model.
 
         Raises:
-            InputError: a bad argument, images that are flat, not finite, of several channels or too small, or fewer
-                than two sharp patches in all of them.
+            InputError: an argument is out of range; an image is flat, not finite, too small or has several channels; or
+                all images together have fewer than two sharp patches.
         """
         if not isinstance(patch, int) or patch < 16 or patch % 2:
-            raise InputError(f"NIQE patch of {patch} voxels: need an even number of at least 16")
+            raise InputError(f"NIQE patch {patch} voxels: must be an even number of at least 16")
         if not isinstance(slices_per_axis, int) or slices_per_axis < 1:
-            raise InputError(f"NIQE with {slices_per_axis} slices per axis: need at least one")
+            raise InputError(f"NIQE slices per axis {slices_per_axis}: must be at least 1")
         found = [
             _features_of(image[None], patch, slices_per_axis, SHARPNESS, f"image {number}")
             for number, image in enumerate(image for batch in images for image in batch)
@@ -81,28 +84,28 @@ class NIQEModel:
         features = torch.cat(found) if found else torch.zeros(0, FEATURES)
         if len(features) < 2:
             raise InputError(
-                f"NIQE: {len(features)} sharp patches in {len(found)} images, but a model needs two, better hundreds; "
+                f"NIQE: {len(features)} sharp patches in {len(found)} images, but need two, better hundreds; "
                 "give more images or a smaller patch"
             )
         if len(features) <= FEATURES:
             warnings.warn(
-                f"NIQE: {len(features)} sharp patches for {FEATURES} features make a singular model; give more images, "
-                "more slices or a smaller patch",
+                f"NIQE: {len(features)} sharp patches for {FEATURES} features, so the model is singular; "
+                "give more images, more slices or a smaller patch",
                 stacklevel=2,
             )
         return cls(features.mean(dim=0), torch.cov(features.T), len(features), patch, slices_per_axis)
 
     def score(self, images: Tensor) -> Tensor:
-        """``sqrt(d^T ((C + C_model) / 2)^+ d)``, d the difference of mean features: larger is less like the pristine.
+        """Compute ``sqrt(d^T ((C + C_model) / 2)^+ d)`` with the difference d of mean features; lower is closer.
 
         Args:
             images: (B, 1, *spatial), 2D or 3D.
 
         Returns:
-            (B,) in float64, at least 0, no unit. Figures of different models do not compare.
+            (B,) in float64, at least 0, no unit. Figures of different models are not comparable.
 
         Raises:
-            InputError: images that are flat, not finite, of several channels, or with fewer than two patches.
+            InputError: an image is flat, not finite, has several channels, or has fewer than two patches.
         """
         scores = []
         for number, image in enumerate(images):
@@ -110,7 +113,7 @@ class NIQEModel:
             if len(features) < 2:
                 raise InputError(
                     f"NIQE: image {number} of the batch has {len(features)} foreground patches of {self.patch} x "
-                    f"{self.patch} voxels, but needs two: fit a model with a smaller patch"
+                    f"{self.patch} voxels, but needs two; fit a model with a smaller patch"
                 )
             difference = features.mean(dim=0) - self.mean.to(features.device)
             pooled = (torch.cov(features.T) + self.covariance.to(features.device)) / 2
@@ -119,9 +122,13 @@ class NIQEModel:
         return torch.stack(scores)
 
     def save(self, path: str | Path) -> None:
-        """Write the model as .npz, without anything that would have to be unpickled."""
+        """Write the model as .npz, which can be read without unpickling.
+
+        Raises:
+            InputError: the suffix is not .npz.
+        """
         if Path(path).suffix != ".npz":
-            raise InputError(f"{path}: a NIQE model is written as .npz")
+            raise InputError(f"{path}: a NIQE model is written as .npz; use that suffix")
         with replacing(path, ".npz") as temporary:
             np.savez(
                 temporary,
@@ -138,7 +145,7 @@ class NIQEModel:
         """Read a model that `save` wrote.
 
         Raises:
-            InputError: no such file, or not such a file.
+            InputError: the file does not exist, or is not a NIQE model.
         """
         hint = f"{path}: not a NIQE model; `medsr fit-niqe` writes one"
         try:
@@ -163,13 +170,13 @@ class NIQEModel:
 
 
 def _features_of(image: Tensor, patch: int, slices_per_axis: int, sharpness: float, name: str) -> Tensor:
-    """(P, 36) of one image (1, 1, *spatial): all its foreground patches, or the sharp ones only."""
+    """Compute the features (P, 36) of one image (1, 1, *spatial): of all foreground patches, or only the sharp ones."""
     image, _ = checked_pair(image, image)
     if image.shape[1] != 1:
-        raise InputError(f"{name}: {image.shape[1]} channels, but NIQE is for one")
+        raise InputError(f"{name}: {image.shape[1]} channels, but NIQE needs one")
     if sum(size >= patch for size in image.shape[2:]) < 2:
         raise InputError(
-            f"{name} of {tuple(image.shape[2:])} voxels: NIQE needs two axes of at least {patch}, or a smaller patch"
+            f"{name}: {tuple(image.shape[2:])} voxels, but NIQE needs two axes of at least {patch}, or a smaller patch"
         )
     refuse_flat(image, name)
     image = image / foreground_percentile(image).to(image.dtype).reshape(-1, *[1] * (image.ndim - 1))
@@ -181,7 +188,7 @@ def _features_of(image: Tensor, patch: int, slices_per_axis: int, sharpness: flo
 
 
 def _slices(image: Tensor, mask: Tensor, patch: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Image and mask as (N, 1, H, W), along every axis whose slices hold a patch."""
+    """Cut image and mask into slices (N, 1, H, W) along every axis whose slices hold a patch."""
     if image.ndim == 4:
         yield image, mask
         return
@@ -196,10 +203,10 @@ def _slices(image: Tensor, mask: Tensor, patch: int, count: int) -> Iterator[tup
 
 
 class NIQE(CumulativeIterationMetric):
-    """`NIQEModel.score` as a MONAI metric of ``y_pred`` alone, mean over images; lower is nearer to the pristine.
+    """`NIQEModel.score` as a MONAI metric of ``y_pred`` alone, averaged over images; lower is closer to pristine.
 
     Args:
-        model: the model, or the file of one.
+        model: the model, or its file.
         reduction: MONAI's mode of reduction over images.
     """
 

@@ -1,4 +1,4 @@
-"""A pair of images to compare: checked, and averaged over the voxels that count."""
+"""Checks of a pair of images, and means over the voxels that count."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ from medsr_monai.system.errors import InputError
 
 
 def plain(image: Tensor) -> Tensor:
-    """Without gradient and without MONAI's meta data, which would slow every operation down."""
+    """Remove the gradient and MONAI's meta data, which slows every operation."""
     return image.detach().as_subclass(Tensor)
 
 
 def checked_pair(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
-    """Both images (B, C, *spatial) in the wider of their types, at least float32.
+    """Check two images and convert them to the wider of their types, at least float32.
+
+    Args:
+        sr: (B, C, *spatial).
+        hr: (B, C, *spatial).
+
+    Returns:
+        Both images.
 
     Raises:
-        InputError: shapes that differ or are no batch of images, or voxels that are not finite.
+        InputError: the shapes differ or are not (B, C, *spatial), or a voxel is not finite.
     """
     if sr.shape != hr.shape:
-        raise InputError(f"sr has shape {tuple(sr.shape)} and hr {tuple(hr.shape)}: they must be equal")
+        raise InputError(f"sr has shape {tuple(sr.shape)} and hr {tuple(hr.shape)}, but they must be equal")
     if sr.ndim not in (4, 5) or sr.numel() == 0:
-        raise InputError(f"images of shape {tuple(sr.shape)}: need (B, C) and two or three spatial axes, none empty")
+        raise InputError(f"images: shape {tuple(sr.shape)}, but need (B, C) and 2 or 3 spatial axes, none empty")
     dtype = torch.promote_types(torch.promote_types(sr.dtype, hr.dtype), torch.float32)
     images = {"sr": plain(sr).to(dtype), "hr": plain(hr).to(dtype)}
     for name, image in images.items():
@@ -35,7 +42,11 @@ def checked_pair(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def expanded_mask(mask: Tensor, shape: torch.Size) -> Tensor:
-    """The mask as booleans of the images' shape; a view where it can be one."""
+    """Convert a mask to booleans and expand it to the images' shape, as a view if possible.
+
+    Raises:
+        InputError: the mask does not fit.
+    """
     fits = mask.ndim == len(shape) and mask.shape[2:] == shape[2:]
     if not fits or any(m not in (1, n) for m, n in zip(mask.shape[:2], shape[:2], strict=True)):
         raise InputError(f"mask of shape {tuple(mask.shape)} does not fit images of shape {tuple(shape)}")
@@ -43,13 +54,13 @@ def expanded_mask(mask: Tensor, shape: torch.Size) -> Tensor:
 
 
 def check_count(count: Tensor, where: str = "") -> None:
-    """Refuse a batch with an image of which no voxel counts; ``count`` is (B,)."""
+    """Refuse a batch in which no voxel of an image counts; ``count`` is (B,)."""
     if (count == 0).any():
         raise InputError(f"mask of image {int((count == 0).nonzero()[0])} of the batch is empty{where}")
 
 
 def mean_inside(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of (B, C, *spatial) over the voxels of each image that the mask keeps, (B,)."""
+    """Average (B, C, *spatial) over the voxels of each image in the mask, (B,)."""
     if mask is None:
         return values.flatten(1).mean(dim=1)
     mask = expanded_mask(mask, values.shape)
@@ -59,13 +70,13 @@ def mean_inside(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def check_range(data_range: float) -> None:
-    """Refuse a distance between the smallest and the largest possible value that is none."""
+    """Refuse a data range that is not positive and finite."""
     if not (data_range > 0 and math.isfinite(data_range)):
-        raise InputError(f"data range {data_range}: must be positive")
+        raise InputError(f"data range {data_range}: must be positive and finite")
 
 
 def refuse_flat(image: Tensor, name: str = "hr") -> None:
-    """Refuse a batch (B, C, *spatial) with an image of one value everywhere, which has no detail to compare with."""
+    """Refuse a batch (B, C, *spatial) with a constant image, which has no detail to compare with."""
     lowest, highest = image.flatten(1).aminmax(dim=1)
     flat = lowest == highest
     if flat.any():

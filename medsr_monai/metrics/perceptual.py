@@ -1,4 +1,4 @@
-"""How different two images look to a feature network: LPIPS without its trained weights of the channels."""
+"""A distance between the features of two images: LPIPS without its trained channel weights."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Features = Callable[[Tensor], Tensor | Sequence[Tensor]]
 
 
 def perceptual_distance(sr: Tensor, hr: Tensor, features: Features, mask: Tensor | None = None) -> Tensor:
-    """``mean over layers and positions of |a/|a| - b/|b||^2`` with the feature vectors a of sr and b of hr.
+    """Average ``|a/|a| - b/|b||^2`` over layers and positions, with the feature vectors a of sr and b of hr.
 
-    0 for equal images, at most 4. Figures of different feature networks do not compare, nor do those of a network that
-    one of the methods was trained with and the others were not: say which it was. Outside the mask sr is replaced by
-    hr, and the mean is over the mask's share of the image; features look beyond its border.
+    It is 0 for equal images and at most 4. Figures of different feature networks are not comparable. The comparison is
+    also unfair if one of the methods was trained with this network, so report that. Outside the mask, sr is replaced by
+    hr, and the mean is divided by the mask's share of the image. Features also depend on voxels outside the mask.
 
     Args:
         sr: (B, C, *spatial), the image to judge, in the units that the feature network expects.
         hr: (B, C, *spatial), the reference.
         features: maps (1, C, *spatial) to one feature map or a list of them; see ``medsr_monai.networks``, and
             ``OnSlices`` there for 2D networks on volumes.
-        mask: (B or 1, C or 1, *spatial), which voxels count; default all.
+        mask: (B or 1, C or 1, *spatial), the voxels that count; default all.
 
     Returns:
         (B,), no unit.
 
     Raises:
-        InputError: shapes that differ, voxels that are not finite, a mask without a voxel, what the network refuses.
+        InputError: the shapes differ, a voxel is not finite, the mask is empty, or the network refuses the image.
 
     Reference:
         Zhang et al., doi:10.1109/CVPR.2018.00068
@@ -49,11 +49,14 @@ def perceptual_distance(sr: Tensor, hr: Tensor, features: Features, mask: Tensor
 
 
 def feature_distance(ours: Tensor | Sequence[Tensor], theirs: Tensor | Sequence[Tensor]) -> Tensor:
-    """Mean over layers and positions of the squared distance of feature vectors of unit length, a scalar.
+    """Average the squared distance of normalised feature vectors over layers and positions.
 
     Args:
         ours: one feature map (B, C, *) or a list of them.
-        theirs: of the other image, of the same shapes.
+        theirs: the same for the other image, with the same shapes.
+
+    Returns:
+        A scalar.
     """
     ours, theirs = ([maps] if isinstance(maps, Tensor) else maps for maps in (ours, theirs))
     directions = [

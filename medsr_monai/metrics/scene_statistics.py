@@ -1,4 +1,4 @@
-"""Statistics of natural scenes in patches of slices: what NIQE compares."""
+"""The natural scene statistics of patches of slices, which NIQE compares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional
 from medsr_monai.metrics.generalised_gaussian import fit_aggd, fit_ggd
 from medsr_monai.metrics.windows import gaussian_weights, smooth
 
-# The authors' window, and the constant that keeps flat places quiet, for intensities from 0 to 255.
+# The authors' window, and their constant, which damps flat regions, for intensities from 0 to 255.
 PAPER_RANGE, WINDOW, SIGMA, CONSTANT = 255.0, 7, 7 / 6, 1.0
 SCALES = 2
 FEATURES = 18 * SCALES
@@ -17,9 +17,9 @@ NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
 def normalised(slices: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean-subtracted, contrast-normalised coefficients ``(x - m) / (s + 1)``, and the local deviation ``s``.
+    """Compute mean-subtracted, contrast-normalised coefficients ``(x - m) / (s + 1)`` and the local deviation ``s``.
 
-    ``m`` and ``s`` are mean and deviation in a Gaussian window of 7 x 7, the border repeated.
+    ``m`` and ``s`` are mean and deviation in a Gaussian window of 7 x 7; the border is repeated.
 
     Args:
         slices: (N, 1, H, W), intensities from 0 to 255.
@@ -28,7 +28,7 @@ def normalised(slices: Tensor) -> tuple[Tensor, Tensor]:
         Both (N, 1, H, W).
     """
     weights = gaussian_weights(WINDOW, SIGMA)
-    # Deviations do not change with an offset, and lose fewer digits near zero.
+    # An offset does not change deviations, but near zero they lose fewer digits.
     slices = slices - slices.mean()
     padded = functional.pad(slices, [WINDOW // 2] * 4, mode="replicate")
     mean = smooth(padded, weights)
@@ -37,21 +37,21 @@ def normalised(slices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cut(slices: Tensor, patch: int) -> Tensor:
-    """(N, 1, H, W) in patches that do not overlap, (N, rows, columns, patch, patch); what is left over is dropped."""
+    """Cut (N, 1, H, W) into patches (N, rows, columns, patch, patch) without overlap; the remainder is dropped."""
     return slices[:, 0].unfold(1, patch, patch).unfold(2, patch, patch)
 
 
 def patch_features(patches: Tensor) -> Tensor:
-    """Parameters of the distributions of coefficients and of products of neighbours, (P, 18) in float64.
+    """Fit the distributions of coefficients and of products of neighbouring coefficients.
 
-    Shape and deviation of the coefficients; for each of four neighbours (right, below, both diagonals) shape, mean,
-    left and right deviation of the product of the coefficients, of pairs that lie in the patch.
+    The features are shape and deviation of the coefficients. For each of four neighbours (right, below, both
+    diagonals), they also are shape, mean, left and right deviation of the products of pairs within the patch.
 
     Args:
         patches: (P, side, side), normalised coefficients.
 
     Returns:
-        (P, 18); nan for a patch that is flat.
+        (P, 18) in float64; nan for a flat patch.
     """
     shape, deviation = fit_ggd(patches.flatten(1))
     features = [shape, deviation]
@@ -68,11 +68,11 @@ def patch_features(patches: Tensor) -> Tensor:
 
 
 def scene_statistics(slices: Tensor, kept: Tensor, patch: int, sharpness: float = 0.0) -> Tensor:
-    """Features of the patches of slices on two scales, the second averaged over 2 x 2 voxels.
+    """Compute the features of patches on two scales; the second scale averages 2 x 2 voxels.
 
     Args:
         slices: (N, 1, H, W), intensities from 0 to 255.
-        kept: (N, rows, columns) bool, which patches count.
+        kept: (N, rows, columns) bool, the patches that count.
         patch: side in voxels, even.
         sharpness: share of a slice's largest mean local deviation that a patch must exceed.
 

@@ -1,13 +1,13 @@
-"""How far the texture of an image is from the reference's, wherever it lies: a distance of their power spectra.
+"""A distance of power spectra: it compares the texture of an image with the reference's, without regard to place.
 
-The power spectrum says how much detail of which size there is, not where: together with PSNR it tells a blurred image
-(power missing at high frequencies) from an invented texture (power as in the reference, PSNR low). Noise has power too,
-the more so at high frequencies where anatomy has little: on a noisy reference an image with noise of its own scores
-better than one without, though it shows no more of the anatomy. Read it beside PSNR, never alone.
+The power spectrum shows how much detail of each size there is, not where. Together with PSNR, it distinguishes a
+blurred image (power is missing at high frequencies) from an invented texture (power as in the reference, but low PSNR).
+Noise has power too, mostly at high frequencies, where anatomy has little. So on a noisy reference, a noisy image scores
+better than a clean one, although it shows no more anatomy. Read the distance together with PSNR, never alone.
 
-Frequencies are in cycles per voxel along every axis, whatever its length in mm: 0.5 is the finest that an axis of the
-grid can hold, and 0.25 the finest that was measured along an axis upscaled by two. In the corners of the spectrum lie
-frequencies up to ``0.5 sqrt(dimensions)``; by default they do not count.
+Frequencies are in cycles per voxel along every axis; the spacing in mm does not matter. 0.5 is the highest frequency of
+an axis, and 0.25 the highest measured one if the axis was upscaled by two. The corners of the spectrum hold frequencies
+up to ``0.5 sqrt(dimensions)``; by default they do not count.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ LOWEST, HIGHEST = 1 / 32, 0.5
 
 def _check_bands(bands: int, lowest: float, highest: float) -> None:
     if bands < 1:
-        raise InputError(f"{bands} frequency bands: need at least one")
+        raise InputError(f"{bands} frequency bands: must be at least 1")
     if not 0 <= lowest < highest <= 0.5:
         raise InputError(f"frequencies from {lowest:g} to {highest:g} cycles/voxel: need 0 <= lowest < highest <= 0.5")
 
 
 def _windowed(image: Tensor) -> tuple[Tensor, float]:
-    """(C, *spatial) without its weighted mean, times a Hann window, and the sum of the window's squares.
+    """Subtract the weighted mean of (C, *spatial) and apply a Hann window; also return the sum of its squares.
 
-    The window falls to zero at the borders, which would otherwise join to edges that are not in the image; without its
-    mean the image has no zero frequency that would leak through the window into the lowest band.
+    The window falls to zero at the borders. Otherwise opposite borders would form edges that are not in the image. The
+    mean is subtracted, because its zero frequency would leak through the window into the lowest band.
     """
     window = torch.ones((), dtype=image.dtype, device=image.device)
     for size in image.shape[1:]:
@@ -49,7 +49,7 @@ def _windowed(image: Tensor) -> tuple[Tensor, float]:
 
 
 def _bands_of(shape: list[int], bands: int, lowest: float, highest: float) -> Tensor:
-    """Which band each frequency of a real transform of this shape falls into, ``bands`` if into none."""
+    """The band index of each frequency of a real transform of this shape; ``bands`` if it is in no band."""
     squares = torch.zeros((), dtype=torch.float64)
     for axis, size in enumerate(shape):
         last = axis == len(shape) - 1
@@ -62,14 +62,14 @@ def _bands_of(shape: list[int], bands: int, lowest: float, highest: float) -> Te
 
 
 def _power_of_one(image: Tensor, bands: int, lowest: float, highest: float) -> Tensor:
-    """Mean power in each band of (C, *spatial), averaged over channels, (bands,) in float64."""
+    """Compute the mean power in each band of (C, *spatial), averaged over channels, (bands,) in float64."""
     windowed, energy = _windowed(image)
-    # Padded with zeros the spectrum is sampled finely enough for every band to hold a frequency, and the size is one
-    # that the transform is fast for; the spectrum itself stays that of the image.
+    # Zero padding samples the spectrum finely enough for every band to hold a frequency, and to a size for which the
+    # transform is fast. It does not change the spectrum.
     finest = math.ceil(bands / (highest - lowest)) + 1
     shape = [next_fast_len(max(size, finest), real=True) for size in image.shape[1:]]
     power = torch.fft.rfftn(windowed, s=shape, dim=list(range(1, image.ndim))).abs().square_().mean(dim=0)
-    # A real transform leaves out one of each pair of opposite frequencies of its last axis.
+    # A real transform leaves out one of each pair of opposite frequencies along its last axis.
     paired = torch.full((power.shape[-1],), 2.0, dtype=torch.float64)
     paired[0] = 1.0
     if shape[-1] % 2 == 0:
@@ -83,22 +83,22 @@ def _power_of_one(image: Tensor, bands: int, lowest: float, highest: float) -> T
 def power_spectrum(
     image: Tensor, bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST
 ) -> tuple[Tensor, Tensor]:
-    """Radially averaged power spectrum ``mean |F(w (x - m))|^2 / sum w^2`` by frequency band.
+    """Compute the radially averaged power spectrum ``mean |F(w (x - m))|^2 / sum w^2`` by frequency band.
 
-    ``w`` is a Hann window over the whole image and ``m`` the mean under it. White noise has its variance as power in
-    every band, whatever the size of the image.
+    ``w`` is a Hann window over the whole image and ``m`` the mean weighted by it. For white noise, the power in every
+    band is its variance, for any size of the image.
 
     Args:
         image: (B, C, *spatial), 2D or 3D; channels are averaged.
-        bands: of equal width; a frequency on the border of two belongs to the upper one.
-        lowest: where the first band begins, in cycles/voxel.
-        highest: where the last one ends, in cycles/voxel.
+        bands: number of bands of equal width; a frequency between two bands belongs to the upper one.
+        lowest: lower end of the first band, in cycles/voxel.
+        highest: upper end of the last band, in cycles/voxel.
 
     Returns:
         The middles of the bands in cycles/voxel, (bands,), and the power in the image's unit squared, (B, bands).
 
     Raises:
-        InputError: bands that make no sense, or voxels that are not finite.
+        InputError: the bands are out of range, or a voxel is not finite.
     """
     _check_bands(bands, lowest, highest)
     image, _ = checked_pair(image, image)
@@ -108,7 +108,7 @@ def power_spectrum(
 
 
 def _box_around(mask: Tensor) -> tuple[slice, ...]:
-    """The smallest box that holds the true voxels of (C, *spatial)."""
+    """Find the smallest box that holds the true voxels of (C, *spatial)."""
     box = [slice(None)]
     for dim in range(1, mask.ndim):
         (inside,) = mask.any(dim=[d for d in range(mask.ndim) if d != dim]).nonzero(as_tuple=True)
@@ -124,26 +124,27 @@ def spectrum_distance(
     lowest: float = LOWEST,
     highest: float = HIGHEST,
 ) -> Tensor:
-    """Root mean square over bands of ``10 log10(P_sr / P_hr)``, the `power_spectrum` of each, in dB.
+    """Compute the root mean square over bands of ``10 log10(P_sr / P_hr)`` with `power_spectrum` P.
 
-    Equal images have 0, one whose power is wrong by a factor of two in every band has 3. The unit of intensity does not
-    matter as long as both share it. See the head of this file about noisy references, which make noise look good.
+    Equal images have 0 dB. An image whose power is wrong by a factor of two in every band has 3 dB. The unit of
+    intensity does not matter if both images share it. A noisy reference favours noise: see the docstring of this
+    module.
 
     Args:
         sr: (B, C, *spatial), the image to judge.
         hr: (B, C, *spatial), the reference.
-        mask: (B or 1, C or 1, *spatial); the spectra are those of the smallest box around it, because a cut along the
-            mask itself would add its own edges to both images and hide what differs. Default: the whole image.
+        mask: (B or 1, C or 1, *spatial); default is the whole image. The spectra are those of the smallest box around
+            the mask, because a cut along the mask would add the same edges to both images and hide differences.
         bands: see `power_spectrum`.
         lowest: see `power_spectrum`.
         highest: see `power_spectrum`.
 
     Returns:
-        (B,) in dB; infinite where ``sr`` has no power at all in a band.
+        (B,) in dB; infinite if ``sr`` has no power in a band.
 
     Raises:
-        InputError: shapes that differ, bands that make no sense, a mask without a voxel, voxels that are not finite, or
-            a reference without power in a band.
+        InputError: the shapes differ, the bands are out of range, the mask is empty, a voxel is not finite, or the
+            reference has no power in a band.
     """
     _check_bands(bands, lowest, highest)
     sr, hr = checked_pair(sr, hr)
@@ -167,7 +168,7 @@ def spectrum_middles(bands: int = 16, lowest: float = LOWEST, highest: float = H
 
 
 def box_power(image: Tensor, mask: Tensor, bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST) -> Tensor:
-    """The `power_spectrum` of one image in the smallest box around a mask, as `spectrum_distance` compares it.
+    """Compute the `power_spectrum` of one image in the smallest box around a mask, as in `spectrum_distance`.
 
     Args:
         image: (1, C, *spatial).
@@ -183,15 +184,15 @@ def box_power(image: Tensor, mask: Tensor, bands: int = 16, lowest: float = LOWE
 
 
 class SpectrumDistance(ForegroundMetric):
-    """`spectrum_distance` in the box around the foreground, mean over images, in dB; lower is nearer.
+    """`spectrum_distance` in the box around the foreground, averaged over images, in dB; lower is closer.
 
-    A better distance on noisy references rewards noise: see the head of this file.
+    On noisy references, this distance rewards noise: see the docstring of this module.
 
     Args:
         bands: see `power_spectrum`.
         lowest: see `power_spectrum`.
         highest: see `power_spectrum`.
-        kwargs: of `ForegroundMetric`.
+        kwargs: arguments of `ForegroundMetric`.
     """
 
     def __init__(self, bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Weighted means over a window around every voxel, one axis after the other."""
+"""Weighted means over a window around every voxel, axis by axis."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from medsr_monai.system.errors import InputError
 
 
 def gaussian_weights(window: int, sigma: float) -> list[float]:
-    """``exp(-x^2 / (2 sigma^2))`` at ``window`` whole steps around 0, divided by its sum; sigma in voxels."""
+    """Sample ``exp(-x^2 / (2 sigma^2))`` at ``window`` integers around 0, normalised to sum 1; sigma in voxels."""
     weights = np.exp(-0.5 * ((np.arange(window) - window // 2) / sigma) ** 2)
     return [float(w) for w in weights / weights.sum()]
 
 
 def correlate_axis(image: Tensor, weights: Sequence[float], dim: int) -> Tensor:
-    """Correlate one axis with the weights where all of them fit: its side shrinks by ``len(weights) - 1``."""
-    # Adding shifted views is several times as fast as a one-channel convolution, and never rounds to TF32 on a GPU.
+    """Correlate one axis with the weights where all of them fit; the side shrinks by ``len(weights) - 1``."""
+    # Summing shifted views is several times as fast as a one-channel convolution, and never rounds to TF32 on a GPU.
     size = image.shape[dim] - len(weights) + 1
     total = image.narrow(dim, 0, size) * weights[0]
     for offset, weight in enumerate(weights[1:], start=1):
@@ -34,15 +34,15 @@ def smooth(image: Tensor, weights: Sequence[float]) -> Tensor:
 
 
 def check_sides(image: Tensor, shortest: int, name: str) -> None:
-    """Refuse an image with an axis too short for what is measured.
+    """Refuse an image with an axis that is too short.
 
     Args:
         image: (B, C, *spatial).
         shortest: voxels that an axis needs.
-        name: what needs them.
+        name: the measure that needs them, for the error.
 
     Raises:
-        InputError: naming the axis.
+        InputError: an axis is too short; the message names it.
     """
     for axis, size in enumerate(image.shape[2:]):
         if size < shortest:

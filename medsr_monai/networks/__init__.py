@@ -1,4 +1,4 @@
-"""Networks: one paper, one file."""
+"""Networks: one file per paper."""
 
 from medsr_monai.networks.chest_xray import ChestXrayDiscriminator, ChestXrayGenerator, ChestXrayResidualCNN
 from medsr_monai.networks.discriminators import (

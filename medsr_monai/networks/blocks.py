@@ -1,4 +1,4 @@
-"""Building blocks shared by the networks, in two and three dimensions from one code path."""
+"""Building blocks that the networks share, for two and three dimensions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ MAX_SCALE = 8
 def convolution(
     spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int = 3, bias: bool = True
 ) -> nn.Module:
-    """A convolution of stride 1 that keeps the image's size (zero padding); no bias where a normalisation follows.
+    """Make a convolution of stride 1 with zero padding that keeps the image's size.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels in.
+        out_channels: channels out.
+        kernel_size: odd.
+        bias: False if a normalisation follows.
+
+    Returns:
+        The convolution.
 
     Raises:
         InputError: ``spatial_dims`` is neither 2 nor 3.
@@ -30,10 +40,10 @@ def convolution(
 
 
 def check_counts(**counts: int) -> None:
-    """Arguments that count something, by their names.
+    """Check that named arguments are at least 1.
 
     Raises:
-        InputError: the first that is not 1 or more.
+        InputError: for the first argument below 1.
     """
     for name, value in counts.items():
         if value < 1:
@@ -41,32 +51,34 @@ def check_counts(**counts: int) -> None:
 
 
 def check_residual_channels(in_channels: int, out_channels: int) -> None:
-    """An output that is added to the first channels of the input.
+    """Check the channels of an output that is added to the first channels of the input.
 
     Raises:
-        InputError: it has more channels than the input, or none.
+        InputError: the output has more channels than the input, or none.
     """
     if not 1 <= out_channels <= in_channels:
-        raise InputError(f"out_channels {out_channels}: need 1 to in_channels ({in_channels}), it adds to the input")
+        raise InputError(
+            f"out_channels {out_channels}: must be 1 to in_channels ({in_channels}), as it adds to the input"
+        )
 
 
 def check_kernel(name: str, size: int) -> None:
-    """The size of a kernel that keeps the size of the image.
+    """Check that a kernel size is odd, so that the convolution keeps the image's size.
 
     Raises:
-        InputError: it is no odd number.
+        InputError: the size is not an odd number.
     """
     if size < 1 or size % 2 == 0:
         raise InputError(f"{name} {size}: must be an odd number, 1 or more")
 
 
 def initialise_kaiming_(network: nn.Module, tail: nn.Module | None = None, tail_gain: float = 1.0) -> None:
-    """Kaiming weights for ReLUs and zero biases.
+    """Set Kaiming weights for ReLUs and zero biases.
 
     Args:
         network: changed in place.
-        tail: its last convolution, whose weights are multiplied by ``tail_gain``: small where the output is a residual.
-        tail_gain: see ``tail``.
+        tail: the network's last convolution, whose weights are multiplied by ``tail_gain``.
+        tail_gain: below 1 if the output is a residual.
 
     Reference:
         He et al., doi:10.1109/ICCV.2015.123
@@ -81,22 +93,29 @@ def initialise_kaiming_(network: nn.Module, tail: nn.Module | None = None, tail_
 
 
 def scale_per_axis(scale: int | Sequence[int], spatial_dims: int) -> tuple[int, ...]:
-    """An integer scale, or one per axis, as one per axis.
+    """Expand a scale to one integer per axis.
+
+    Args:
+        scale: one integer, or one per axis.
+        spatial_dims: number of axes.
+
+    Returns:
+        One integer per axis.
 
     Raises:
-        InputError: not one integer of 1 to 8 per spatial axis.
+        InputError: the scale is not one integer of 1 to 8 per axis.
     """
     scales = list(scale) if isinstance(scale, Iterable) else [scale] * spatial_dims
     if len(scales) != spatial_dims:
-        raise InputError(f"scale {scale}: need one integer, or {spatial_dims}, one per axis")
+        raise InputError(f"scale {scale}: must be one integer, or {spatial_dims}, one per axis")
     for axis, factor in enumerate(scales):
         if factor not in range(1, MAX_SCALE + 1):
-            raise InputError(f"scale {scale}: axis {axis} has {factor}, need an integer of 1 to {MAX_SCALE}")
+            raise InputError(f"scale {scale}: axis {axis} has {factor}, but need an integer of 1 to {MAX_SCALE}")
     return tuple(int(factor) for factor in scales)
 
 
 class PixelShuffle(nn.Module):
-    """Rearrange channels into space, one factor per axis: the sub-pixel layer in two and three dimensions.
+    """Rearrange channels into space with one factor per axis: the sub-pixel layer in two and three dimensions.
 
     Args:
         scale: factor per spatial axis.
@@ -110,7 +129,7 @@ class PixelShuffle(nn.Module):
 
     def __init__(self, scale: Sequence[int]) -> None:
         super().__init__()
-        self.scale = list(scale)  # a list: TorchScript checks the indices of a tuple in branches never taken
+        self.scale = list(scale)  # a list, because TorchScript checks tuple indices even in branches never taken
         self.spatial_dims = len(self.scale)
         self.factor = math.prod(self.scale)
 
@@ -128,12 +147,15 @@ class PixelShuffle(nn.Module):
 
 
 def initialise_icnr_(weight: Tensor, factor: int, gain: float = 1.0) -> Tensor:
-    """Initialise the convolution before a pixel shuffle so that all sub-pixels start equal: no checkerboard.
+    """Initialise the convolution before a pixel shuffle with equal sub-pixels, which avoids a checkerboard (ICNR).
 
     Args:
         weight: (C * factor, ...) weight of the convolution, changed in place.
         factor: product of the pixel shuffle's scales.
         gain: multiplies the Kaiming initialisation.
+
+    Returns:
+        ``weight``.
 
     Reference:
         Aitken et al., arXiv:1707.02937
@@ -155,7 +177,7 @@ class ResidualDenseBlock(nn.Module):
         residual_scale: weight of the block's output.
 
     Attributes:
-        checkpoint_activations: compute the inside again in the backward pass instead of keeping it; in training only.
+        checkpoint_activations: recompute the activations in the backward pass instead of keeping them (training only).
 
     Shape:
         (B, features, *spatial) -> the same
@@ -177,14 +199,14 @@ class ResidualDenseBlock(nn.Module):
         self.checkpoint_activations = False
 
     def forward(self, image: Tensor) -> Tensor:
-        if torch.jit.is_scripting():  # it cannot compile the rest
+        if torch.jit.is_scripting():  # TorchScript cannot compile the rest
             return self.dense(image)
         if self.checkpoint_activations and self.training:
             return checkpoint(self.dense, image, use_reentrant=False)
         return self.dense(image)
 
     def dense(self, image: Tensor) -> Tensor:
-        """The block itself; its activations are kept for the backward pass or computed again there."""
+        """Compute the block; `forward` decides whether its activations are kept."""
         maps = image
         last = len(self.convolutions) - 1
         for i, conv in enumerate(self.convolutions):
@@ -195,7 +217,7 @@ class ResidualDenseBlock(nn.Module):
 
 
 class RRDB(nn.Module):
-    """Residual-in-residual dense block: several dense blocks inside one more residual connection.
+    """Residual-in-residual dense block: several dense blocks inside another residual connection.
 
     Args:
         spatial_dims: 2 or 3.

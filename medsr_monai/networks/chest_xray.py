@@ -1,9 +1,9 @@
-"""The two models of the chest X-ray study: a residual CNN, and a GAN's generator and discriminator.
+"""The two models of the chest X-ray study: a residual CNN, and a GAN with generator and discriminator.
 
-The study compares them in a reading of chest X-rays for image quality and diagnostic usefulness. What is known of it
-here is its outline, which these classes follow: five layers of 64 filters with batch normalisation and a residual,
-trained with the squared error and SGD; six residual blocks against a discriminator of four convolutions, trained with
-Adam (learning rate 2e-4, betas 0.5 and 0.999). What the outline leaves open is said with each class.
+The study compares them in a reading of chest X-rays for image quality and diagnostic usefulness. These classes follow
+the outline of the study. The CNN has five layers of 64 filters with batch normalisation and a residual, and is trained
+with the squared error and SGD. The GAN has six residual blocks and a discriminator of four convolutions, and is trained
+with Adam (learning rate 2e-4, betas 0.5 and 0.999). Each class says what the outline leaves open.
 """
 
 from __future__ import annotations
@@ -37,24 +37,25 @@ TAIL_GAIN = 0.1
 
 
 class ChestXrayResidualCNN(nn.Module):
-    """``sr = interpolate(lr) + body(interpolate(lr))``: five convolutions, those between the ends normalised.
+    """``sr = interpolate(lr) + body(interpolate(lr))`` with five convolutions; the inner ones are normalised.
 
-    Left open by the outline: kernels of 3, ReLUs, cubic interpolation, no normalisation of the first and the last
-    layer (as in DnCNN, doi:10.1109/TIP.2017.2662206), a last layer that starts small; three dimensions.
+    Our choices, which the outline leaves open: kernels of 3, ReLUs, cubic interpolation, no normalisation of the first
+    and the last layer (as in DnCNN, doi:10.1109/TIP.2017.2662206), small initial weights in the last layer, three
+    dimensions.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the low-resolution image.
         out_channels: channels of the output; they are residuals on the first ``out_channels`` input channels.
         scale: integer factor of 1 to 8, or one per axis, e.g. ``(1, 1, 4)``.
-        features: filters of each layer but the last.
+        features: filters of each layer except the last.
         depth: layers, 2 or more.
 
     Shape:
         (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
 
     Raises:
-        InputError: a parameter out of range, named.
+        InputError: a parameter is out of range; the message names it.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class ChestXrayResidualCNN(nn.Module):
 
 
 class ChestXrayGenerator(SRResNet):
-    """:class:`SRResNet` with six residual blocks. Left open by the outline: all that is SRGAN's."""
+    """:class:`SRResNet` with six residual blocks. The outline leaves the rest open; it is as in SRGAN."""
 
     def __init__(
         self,
@@ -105,9 +106,10 @@ class ChestXrayGenerator(SRResNet):
 
 
 class ChestXrayDiscriminator(Discriminator):
-    """Four convolutions: three that halve the image, and one to a map of verdicts, whose mean is the verdict.
+    """Four convolutions: three halve the image, the last makes a map of verdicts, and its mean is the verdict.
 
-    Left open by the outline: kernels of 4 and strides of 2, doubled channels, leaky ReLUs, the mean over the map.
+    Our choices, which the outline leaves open: kernels of 4 and strides of 2, doubled channels, leaky ReLUs, the mean
+    over the map.
 
     Args:
         spatial_dims: 2 or 3.

@@ -1,4 +1,4 @@
-"""Discriminators behind one interface: an image in, verdicts and features out, in two and three dimensions."""
+"""Discriminators with one interface: they map an image to verdicts and features, in two and three dimensions."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ NORMALISATIONS: dict[str, dict[int, type[nn.Module]]] = {
 }
 NEGATIVE_SLOPE = 0.2
 MAX_WIDENING = 8
-HIDDEN_FEATURES = 100  # of the two linear layers at the end, as in ESRGAN's released code
+HIDDEN_FEATURES = 100  # between the two final linear layers, as in ESRGAN's released code
 
 Judgement = tuple[list[Tensor], list[Tensor]]
 
 
 class Discriminator(nn.Module):
-    """What every discriminator has in common: its interface, and the size it refuses.
+    """The base of all discriminators: the interface, and the check of the image size.
 
     Args:
         spatial_dims: 2 or 3.
         min_size: smallest number of voxels along each axis.
         norm: "batch", "instance" or "none".
-        sizes: other arguments that must be at least 1, by name, for the error.
+        sizes: other arguments that must be at least 1; the error names them.
 
     Attributes:
         min_size: smallest number of voxels along each axis.
-        batch_dependent: whether an image's verdict depends on the other images of its batch, as it does with batch
-            normalisation. A penalty per image, as in WGAN-GP, is then not defined.
+        batch_dependent: whether an image's verdict depends on the other images of its batch, as with batch
+            normalisation. A penalty per image, as in WGAN-GP, is then undefined.
 
     Shape:
-        (B, in_channels, *spatial) -> (verdicts, features): logits (no sigmoid), one tensor (B, ...) per scale; and the
-        intermediate activations, shallow to deep
+        (B, in_channels, *spatial) -> (verdicts, features). The verdicts are logits (no sigmoid), one tensor (B, ...)
+        per scale. The features are the intermediate activations, shallow to deep.
 
     Raises:
-        InputError: an argument out of range; in ``forward`` an image of other dimensions, or smaller than ``min_size``.
+        InputError: an argument is out of range; in ``forward``, the image has other dimensions or is too small.
     """
 
     def __init__(self, spatial_dims: int, min_size: int, norm: str = "none", **sizes: int) -> None:
@@ -63,11 +63,13 @@ class Discriminator(nn.Module):
     def _check(self, shape: Sequence[int]) -> None:
         name = type(self).__name__
         if len(shape) != self.spatial_dims + 2:
-            raise InputError(f"{name}: image of shape {tuple(shape)}, need (B, C) and {self.spatial_dims} spatial axes")
+            raise InputError(
+                f"{name}: image of shape {tuple(shape)}, but need (B, C) and {self.spatial_dims} spatial axes"
+            )
         for axis, size in enumerate(shape[2:]):
             if size < self.min_size:
                 raise InputError(
-                    f"{name}: image axis {axis} has {size} voxels, need at least {self.min_size}; "
+                    f"{name}: image axis {axis} has {size} voxels, but needs at least {self.min_size}; "
                     "use larger patches or fewer stages, layers or scales"
                 )
 
@@ -78,7 +80,7 @@ class Discriminator(nn.Module):
 def normalised_convolution(
     spatial_dims: int, in_channels: int, out_channels: int, norm: str, kernel_size: int = 4, stride: int = 2
 ) -> nn.Sequential:
-    """Convolution, normalisation, leaky ReLU. With kernel 4 and stride 2 an axis of n voxels has n // 2 afterwards."""
+    """Convolution, normalisation, leaky ReLU. Kernel 4 and stride 2 reduce an axis of n voxels to n // 2."""
     conv = CONVOLUTIONS[spatial_dims](
         in_channels, out_channels, kernel_size, stride=stride, padding=(kernel_size - 1) // 2, bias=norm == "none"
     )
@@ -89,12 +91,12 @@ def normalised_convolution(
 
 
 def smallest_size(halvings: int, norm: str) -> int:
-    """Voxels along an axis that leave one after the halvings, or two where a normalisation needs some statistics."""
+    """The smallest axis that leaves one voxel after the halvings, or two if a normalisation needs statistics."""
     return 2**halvings if norm == "none" else 2 ** (halvings + 1)
 
 
 def initialise_(network: nn.Module) -> None:
-    """Kaiming weights for leaky ReLUs and zero biases, which fit any width, unlike a fixed deviation of 0.02."""
+    """Set Kaiming weights for leaky ReLUs and zero biases; unlike a fixed deviation of 0.02, they fit any width."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
@@ -103,7 +105,7 @@ def initialise_(network: nn.Module) -> None:
 
 
 def run_stages(stages: nn.ModuleList, image: Tensor) -> list[Tensor]:
-    """What each stage of a chain puts out."""
+    """The output of each stage of a chain."""
     features = []
     for stage in stages:
         image = stage(image)
@@ -112,16 +114,16 @@ def run_stages(stages: nn.ModuleList, image: Tensor) -> list[Tensor]:
 
 
 class VGGDiscriminator(Discriminator):
-    """Pairs of convolutions that halve the image, and two linear layers: the discriminator of SRGAN and ESRGAN.
+    """Pairs of convolutions that halve the image, then two linear layers: the discriminator of SRGAN and ESRGAN.
 
-    The papers flatten the last map and so fix the patch size; here its average over space goes into the linear
-    layers, so that patches of any size from ``min_size`` on can be judged.
+    Departs from the papers: they flatten the last map, which fixes the patch size. Here the linear layers read its
+    spatial average, so any patch of at least ``min_size`` can be judged.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
-        features: channels of the first stage; each stage doubles them, to 8 times at most.
-        stages: halvings.
+        features: channels of the first stage; each further stage doubles them, to 8 times at most.
+        stages: number of halvings.
         norm: "batch" as in the papers, "instance" or "none". The first convolution has none.
 
     Shape:
@@ -167,10 +169,10 @@ class VGGDiscriminator(Discriminator):
 
 
 class DCGANDiscriminator(Discriminator):
-    """Four strided convolutions and a verdict map, whose mean is the one verdict on the image.
+    """Four strided convolutions and a verdict map; its mean is the verdict on the image.
 
-    The paper ends in a convolution as large as its last map and so fixes the patch size; here a 3-voxel convolution
-    and an average follow, so that patches of any size from ``min_size`` on can be judged.
+    Departs from the paper: its last convolution is as large as its last map, which fixes the patch size. Here a 3-voxel
+    convolution and an average follow, so any patch of at least ``min_size`` can be judged.
 
     Args:
         spatial_dims: 2 or 3.
@@ -209,8 +211,8 @@ def activate(maps: Tensor) -> Tensor:
 class UNetDiscriminator(Discriminator):
     """A U-Net with spectral normalisation that judges every voxel: the discriminator of Real-ESRGAN.
 
-    Three strided convolutions down, three interpolations up to the size of the skip connection, which is added: so an
-    axis of any size from ``min_size`` on, odd ones too, gets a verdict for each of its voxels.
+    Three strided convolutions lead down. Three interpolations lead up, each to the size of the skip connection, which
+    is added. So every voxel gets a verdict, for any axis of at least ``min_size``, odd or even.
 
     Args:
         spatial_dims: 2 or 3.
@@ -240,7 +242,7 @@ class UNetDiscriminator(Discriminator):
         self.verdict = conv(features, 1, 3, padding=1)
         initialise_(self)
         for module in (*self.down, *self.up, *self.refine):
-            spectral_norm(module)  # after the weights are drawn: it starts from their singular vectors
+            spectral_norm(module)  # only after the weights are drawn, because it starts from their singular vectors
 
     def _judge(self, image: Tensor) -> Judgement:
         down = [activate(self.head(image))]
@@ -257,22 +259,22 @@ class UNetDiscriminator(Discriminator):
 
 
 class MultiScalePatchDiscriminator(Discriminator):
-    """MONAI's patch discriminators of several depths, each judging patches of its own size.
+    """MONAI's patch discriminators of several depths; each judges patches of its own size.
 
-    Wraps ``monai.networks.nets.MultiScalePatchDiscriminator``: scale i has ``layers * (i + 1)`` convolutions after the
-    first one, all scales look at the full image. pix2pixHD instead shows one depth to smaller and smaller images.
+    This wraps ``monai.networks.nets.MultiScalePatchDiscriminator``. Scale i has ``layers * (i + 1)`` convolutions after
+    the first one, and all scales see the full image. Departs from the paper: pix2pixHD has one depth, which sees
+    smaller and smaller images.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         features: channels after the first convolution; each further one doubles them.
-        scales: patch discriminators.
-        layers: convolutions after the first one in the shallowest of them.
+        scales: number of patch discriminators.
+        layers: convolutions after the first one in the shallowest discriminator.
         norm: "instance" as in pix2pixHD, "batch" or "none". The first convolution has none.
 
     Shape:
-        (B, in_channels, *spatial) -> (one verdict map (B, 1, *smaller) per scale, the feature maps of one scale after
-        the other's)
+        (B, in_channels, *spatial) -> (one verdict map (B, 1, *smaller) per scale, the feature maps scale by scale)
 
     Raises:
         InputError: as :class:`Discriminator`; ``min_size`` grows with ``2 ** (layers * scales)``.
@@ -290,8 +292,8 @@ class MultiScalePatchDiscriminator(Discriminator):
         layers: int = 2,
         norm: str = "instance",
     ) -> None:
-        # The deepest scale halves the image layers * scales times, then a kernel of 4 takes one voxel more: two are
-        # left for the verdict to be one, or three for the normalisation before it to see more than one.
+        # The deepest scale halves the image layers * scales times, then a kernel of 4 removes one more voxel. The
+        # verdict needs two voxels before that kernel; a normalisation needs three, to see more than one voxel.
         min_size = (2 if norm == "none" else 3) * 2 ** (layers * scales)
         super().__init__(
             spatial_dims, min_size, norm, in_channels=in_channels, features=features, scales=scales, layers=layers

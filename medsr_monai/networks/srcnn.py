@@ -23,8 +23,8 @@ TAIL_GAIN = 0.1
 class SRCNN(nn.Module):
     """Patch extraction, non-linear mapping and reconstruction: ``sr = F3(relu(F2(relu(F1(interpolate(lr))))))``.
 
-    Departs from the paper: zero padding keeps the size; the weights start so that the interpolated image passes through
-    (where it is not negative) and not from a Gaussian of deviation 0.001, which takes the paper 10^8 iterations; three
+    Departs from the paper: zero padding keeps the size; the initial weights pass the interpolated image through (where
+    it is not negative), while the paper starts from a Gaussian of deviation 0.001 and needs 10^8 iterations; three
     dimensions, where a kernel of 9 has 729 weights and a smaller one is advisable.
 
     Args:
@@ -33,14 +33,14 @@ class SRCNN(nn.Module):
         out_channels: channels of the output.
         scale: integer factor of 1 to 8, or one per axis, e.g. ``(1, 1, 4)``.
         features: channels after the first convolution.
-        mapped_features: channels after the second.
+        mapped_features: channels after the second convolution.
         kernel_sizes: of the three convolutions, odd.
 
     Shape:
         (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
 
     Raises:
-        InputError: a parameter out of range, named.
+        InputError: a parameter is out of range; the message names it.
 
     Reference:
         Dong et al., doi:10.1109/TPAMI.2015.2439281; in three dimensions Pham et al., doi:10.1109/ISBI.2017.7950500
@@ -76,7 +76,7 @@ class SRCNN(nn.Module):
         self._pass_through(min(in_channels, out_channels, features, mapped_features))
 
     def _pass_through(self, channels: int) -> None:
-        """Let the first channel of every layer carry the first channel of the image, and so on."""
+        """Let channel i of every layer carry channel i of the image."""
         for conv in (self.extraction, self.mapping, self.reconstruction):
             weight = conv.weight
             assert isinstance(weight, Tensor)

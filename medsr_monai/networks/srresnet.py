@@ -1,4 +1,4 @@
-"""SRResNet: the generator of SRGAN, residual blocks at low resolution and sub-pixel convolutions."""
+"""SRResNet: the generator of SRGAN, with residual blocks at low resolution and sub-pixel convolutions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _convolution(spatial_dims: int, features: int, batch_norm: bool) -> nn.Seque
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with batch normalisation and a PReLU between them, added to the input.
+    """Two convolutions with batch normalisation and a PReLU between them; the result is added to the input.
 
     Args:
         spatial_dims: 2 or 3.
@@ -40,10 +40,10 @@ class ResidualBlock(nn.Module):
 
 
 class SRResNet(nn.Module):
-    """``sr = tail(upsample(f + body(f)))`` with ``f = head(lr)``: no interpolation, all of the image is made anew.
+    """``sr = tail(upsample(f + body(f)))`` with ``f = head(lr)``, without interpolation.
 
-    Departs from the paper: three dimensions, any integer scale (a stage per prime factor), and no last convolution of
-    9 voxels where a smaller one is chosen, since it has 729 weights in three dimensions.
+    Departs from the paper: three dimensions; any integer scale (one stage per prime factor); a smaller last convolution
+    than 9 voxels on request, because 9 voxels mean 729 weights in three dimensions.
 
     Args:
         spatial_dims: 2 or 3.
@@ -53,13 +53,13 @@ class SRResNet(nn.Module):
         features: channels of the trunk.
         num_blocks: residual blocks.
         end_kernel: size of the first and of the last convolution, odd.
-        batch_norm: as in the paper, or none.
+        batch_norm: True as in the paper; False for no normalisation.
 
     Shape:
         (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
 
     Raises:
-        InputError: a parameter out of range, named.
+        InputError: a parameter is out of range; the message names it.
 
     Reference:
         Ledig et al., doi:10.1109/CVPR.2017.19

@@ -1,4 +1,4 @@
-"""From the low-resolution grid to the high-resolution one: cubic interpolation, or learned sub-pixels in stages."""
+"""Upsampling from the low-resolution to the high-resolution grid: cubic interpolation or learned sub-pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medsr_monai.networks.blocks import PixelShuffle, convolution, initialise_icnr_
 
-# Keys' kernel, as in the `imresize` that the papers of photographs started from; torch's own "bicubic" has -0.75.
+# Slope of Keys' kernel, as in `imresize`, which papers on photographs use; torch's own "bicubic" has -0.75.
 SLOPE = -0.5
 RADIUS = 2
 
@@ -24,16 +24,16 @@ def _cubic_kernel(distance: float) -> float:
 
 
 def cubic_weights(factor: int) -> list[list[float]]:
-    """Weights of the five voxels around each, for each of its ``factor`` parts."""
-    offsets = [(2 * part + 1 - factor) / (2 * factor) for part in range(factor)]  # of a part's centre
-    return [[_cubic_kernel(offset - tap) for tap in range(-RADIUS, RADIUS + 1)] for offset in offsets]
+    """Compute the weights of five neighbouring voxels for each of the ``factor`` parts of the middle voxel."""
+    centres = [(2 * part + 1 - factor) / (2 * factor) for part in range(factor)]
+    return [[_cubic_kernel(centre - tap) for tap in range(-RADIUS, RADIUS + 1)] for centre in centres]
 
 
 class CubicUpsampling(nn.Module):
-    """Cubic convolution by an integer factor per axis, half-voxel aligned, in two and three dimensions.
+    """Cubic interpolation by an integer factor per axis, half-voxel aligned, in two and three dimensions.
 
-    torch has no tricubic interpolation. Beyond the border the image goes on with its outer voxels. Sums of shifted
-    images, not a convolution layer: autocast would round what a residual is added to.
+    torch has no tricubic interpolation. Beyond the border, the image continues with its outer voxels. The code sums
+    shifted images, because autocast would round the result of a convolution layer, to which a residual is added.
 
     Args:
         scale: factor per spatial axis.
@@ -57,7 +57,7 @@ class CubicUpsampling(nn.Module):
         return image
 
     def along(self, image: Tensor, dim: int, weights: list[list[float]]) -> Tensor:
-        """One axis: every part is a weighted sum of shifted images."""
+        """Interpolate one axis: every part is a weighted sum of shifted images."""
         size = image.size(dim)
         first, last = image.narrow(dim, 0, 1), image.narrow(dim, size - 1, 1)
         padded = torch.cat((first, first, image, last, last), dim=dim)
@@ -72,7 +72,7 @@ class CubicUpsampling(nn.Module):
 
 
 def upsampling_stages(scale: Sequence[int]) -> list[tuple[int, ...]]:
-    """A scale as a product of small ones: the smallest prime factor of each axis, and so on with what is left."""
+    """Factor a scale into stages: each takes the smallest prime factor left on each axis."""
     left, stages = list(scale), []
     while max(left) > 1:
         stage = tuple(next((n for n in range(2, factor + 1) if factor % n == 0), 1) for factor in left)
@@ -84,7 +84,7 @@ def upsampling_stages(scale: Sequence[int]) -> list[tuple[int, ...]]:
 def sub_pixel_upsampling(
     spatial_dims: int, features: int, scale: Sequence[int], activation: Callable[[], nn.Module] | None = None
 ) -> nn.Sequential:
-    """A convolution and a pixel shuffle per stage, two for a factor of 4, as SRGAN, EDSR and RCAN do.
+    """One convolution and one pixel shuffle per stage (two stages for a factor of 4), as in SRGAN, EDSR and RCAN.
 
     Args:
         spatial_dims: 2 or 3.

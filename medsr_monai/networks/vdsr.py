@@ -1,4 +1,4 @@
-"""VDSR: a deep chain of convolutions that adds the residual to the interpolated image."""
+"""VDSR: a deep chain of convolutions adds a residual to the interpolated image."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NOISE_GAIN = 0.1
 
 
 class VDSR(nn.Module):
-    """``sr = interpolate(lr) + body(interpolate(lr))``, the body a chain of 3-voxel convolutions and ReLUs.
+    """``sr = interpolate(lr) + body(interpolate(lr))``; the body is a chain of 3-voxel convolutions and ReLUs.
 
-    Departs from the paper: the convolutions between the first and the last start near the identity, as a chain of 20
-    Kaiming ones forgets where things are, and a narrow one did not begin to learn in 600 iterations; the last starts
-    small; one scale per network; three dimensions.
+    Departs from the paper: the inner convolutions start near the identity, and the last one with small weights; one
+    scale per network; three dimensions. A chain of 20 Kaiming convolutions loses positions, and a narrow one did not
+    begin to learn in 600 iterations.
 
     Args:
         spatial_dims: 2 or 3.
@@ -39,7 +39,7 @@ class VDSR(nn.Module):
         (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
 
     Raises:
-        InputError: a parameter out of range, named.
+        InputError: a parameter is out of range; the message names it.
 
     Reference:
         Kim et al., doi:10.1109/CVPR.2016.182

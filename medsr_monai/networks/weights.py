@@ -1,4 +1,4 @@
-"""Trained weights into a network."""
+"""Load trained weights into a network."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from medsr_monai.system.errors import InputError
 
 
 def read_weights(path: str | Path, way_out: str = "train them, or name another file") -> dict[str, Tensor]:
-    """Read a state dict, tensors only.
+    """Read a state dict that holds only tensors.
 
     Args:
-        path: what ``torch.save`` made of it.
-        way_out: what to do instead, the end of an error's line.
+        path: a file from ``torch.save``.
+        way_out: what the user can do instead; the end of an error's line.
+
+    Returns:
+        The state dict.
 
     Raises:
-        InputError: no such file, or a damaged one.
+        InputError: the file does not exist or is damaged.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weights; {way_out}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and PyTorch raise what they like for a damaged file
-        raise InputError(f"{path}: cannot read the weights, the file is damaged or no state dict; {way_out}") from error
+    except Exception as error:  # for a damaged file, pickle, zip and PyTorch raise many kinds of exceptions
+        raise InputError(f"{path}: cannot read the weights: damaged, or not a state dict; {way_out}") from error
 
 
 def place_weights(
@@ -38,10 +41,20 @@ def place_weights(
     device: str | torch.device = "cpu",
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> nn.Module:
-    """Put a state dict into a network and move it to a device.
+    """Put a state dict into a network and move the network to a device.
+
+    Args:
+        network: changed in place.
+        state: the weights.
+        name: name of the weights, for the error.
+        device: where the network goes.
+        memory_format: of the weights.
+
+    Returns:
+        The network.
 
     Raises:
-        InputError: the weights, called ``name``, are for another network; or there is no such device.
+        InputError: the weights are for another network, or the device does not exist.
     """
     try:
         network.load_state_dict(state)
@@ -57,19 +70,19 @@ def load_weights(
     device: str | torch.device = "cpu",
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> nn.Module:
-    """Load a state dict, tensors only, into a network, and move it to a device.
+    """Load a state dict that holds only tensors into a network, and move the network to a device.
 
     Args:
         network: changed in place.
-        path: what ``torch.save`` made of a ``state_dict``.
-        device: where to.
+        path: a state dict, saved with ``torch.save``.
+        device: where the network goes.
         memory_format: of the weights; channels last is fastest on CPUs.
 
     Returns:
         The network.
 
     Raises:
-        InputError: no such file, a damaged one, one for another network, or no such device.
+        InputError: the file is missing, damaged or for another network, or the device does not exist.
     """
     return place_weights(network, read_weights(path), path, device, memory_format)
 
@@ -80,7 +93,7 @@ def initial_network(
     device: str | torch.device = "cpu",
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> nn.Module:
-    """The network that training starts with: as it was initialised when ``path`` is None, else with these weights."""
+    """Prepare the network that training starts with: with the weights of ``path``, or as initialised if it is None."""
     state, name = (network.state_dict(), "network_def") if path is None else (read_weights(path), path)
     return place_weights(network, state, name, device, memory_format)
 
@@ -98,16 +111,16 @@ def load_interpolated_weights(
     Args:
         network: changed in place.
         path: the weights of the fidelity stage.
-        perceptual_path: the weights that adversarial training made of them; not read when ``perception`` is 0.
+        perceptual_path: the weights after adversarial training; not read if ``perception`` is 0.
         perception: 0 (fidelity) to 1 (perceptual).
-        device: where to.
+        device: where the network goes.
         memory_format: of the weights.
 
     Returns:
         The network.
 
     Raises:
-        InputError: ``perception`` out of range; or as :func:`load_weights`.
+        InputError: ``perception`` is out of range; also as :func:`load_weights`.
 
     Reference:
         Wang et al., ESRGAN, section 3.4, network interpolation, doi:10.1007/978-3-030-11021-5_5

@@ -1,1 +1,1 @@
-"""The ground: errors, optional imports, atomic files, scratch, device, allocation, provenance."""
+"""Errors, optional imports, atomic files, scratch files, devices, memory allocation, provenance."""

@@ -1,7 +1,7 @@
-"""Memory that a process keeps instead of giving it back.
+"""Keep freed memory in the process instead of returning it to the system.
 
-By default the C library gives every large block back to the system when it is freed. A network that runs slab by slab
-frees and asks for the same blocks again and again, and the system hands out every page anew, zeroed: a quarter of the
+By default, the C library returns every large block to the system when it is freed. A network that runs slab by slab
+frees and requests the same blocks again and again. The system zeroes every page each time, which takes a quarter of the
 time of an inference on a CPU.
 """
 
@@ -14,10 +14,10 @@ import threading
 from collections.abc import Iterator
 from functools import lru_cache
 
-# Numbers of glibc's malloc.h.
+# Constants of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 NEVER, NONE = -1, 0
-# What glibc's own adaptation arrives at once a large block has been freed, and its usual number of mapped blocks.
+# glibc's own values after a large block has been freed, and its usual maximum number of mapped blocks.
 LARGE_BLOCK, MANY = 32 * 2**20, 2**16
 
 _lock = threading.Lock()
@@ -26,16 +26,16 @@ _users = 0
 
 @lru_cache(maxsize=1)
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, where it is the one that takes these settings."""
+    """The C library if it is glibc, otherwise None."""
     return ctypes.CDLL(None) if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc" else None
 
 
 @contextlib.contextmanager
 def keeping_freed_memory() -> Iterator[None]:
-    """Keep what is freed within for the next request of this process, and give it back to the system at the end.
+    """Keep freed memory for the next request of this process, and return it to the system at the end.
 
-    Blocks of many sizes cut the kept memory up: 2.5 to 2.8 times as much was measured for streams. Concerns the memory
-    of the host, in all threads. Where the C library is not glibc nothing changes.
+    Blocks of many sizes fragment the kept memory: streams took 2.5 to 2.8 times as much. This affects the host memory
+    of all threads. Without glibc, nothing changes.
     """
     global _users
     library = _glibc()

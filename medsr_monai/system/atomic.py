@@ -1,4 +1,4 @@
-"""Write a file, or a folder, completely or not at all; several of them together."""
+"""Write a file, a folder, or several of them together, completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pathlib import Path
 from types import TracebackType
 
 TEMPORARY = ".medsr-"
-"""How the names begin that files and folders have until they are complete."""
+"""Prefix of the temporary names of files and folders that are not complete."""
 
 
 class Together:
-    """Files and folders that appear under their names when all of them are complete, and none if one fails.
+    """A context manager for files and folders: all get their names when all are complete, none if one fails.
 
-    A context manager around those of :func:`replacing` and :func:`replacing_folder`. No file system renames two files
-    in one step, so they are renamed one right after the other; only a process that is killed between two renames leaves
-    one without the other. Ctrl-C does not come between.
+    Use it around :func:`replacing` and :func:`replacing_folder`. No file system renames two files in one step, so they
+    are renamed one right after the other. Ctrl-C does not stop this; only a process killed between two renames leaves
+    some without the others.
 
     Raises:
-        OSError: on leaving it, a name that cannot be given.
+        OSError: on exit, a file cannot be renamed.
     """
 
     def __init__(self) -> None:
         self._complete: list[tuple[Path, Path]] = []
 
     def add(self, temporary: Path, target: Path) -> None:
-        """Take over what is complete."""
+        """Add a complete file or folder, to be renamed on exit."""
         self._complete.append((temporary, target))
 
     def __enter__(self) -> Together:
@@ -42,7 +42,7 @@ class Together:
             if error is None:
                 for temporary, target in self._complete:
                     _refuse_another_kind(temporary, target)
-                with ExitStack() as renames:  # each is tried, even where Ctrl-C ended the one before
+                with ExitStack() as renames:  # tries every rename, even if Ctrl-C interrupted the one before
                     for temporary, target in self._complete:
                         renames.callback(_put, temporary, target)
         finally:
@@ -53,13 +53,16 @@ class Together:
 
 @contextmanager
 def replacing(path: str | Path, suffix: str = ".tmp", together: Together | None = None) -> Iterator[Path]:
-    """Yield a hidden name beside `path`; what is written there takes its place at the end, or vanishes on any error.
+    """Yield a hidden file name beside `path`; the file replaces `path` at the end, or is removed on any error.
 
     Args:
-        path: the file to write; its folder is made where it is missing. A link keeps pointing where it did, and what it
-            points to is replaced.
+        path: the file to write. A missing folder is created. If `path` is a link, the link stays and its target is
+            replaced.
         suffix: of the temporary name, for writers that choose the format by it.
-        together: what gives the name, with those of other files; None to give it at once.
+        together: renames the file together with others; None renames it at once.
+
+    Yields:
+        The temporary name.
 
     Raises:
         OSError: the folder or the file cannot be written.
@@ -81,15 +84,18 @@ def replacing(path: str | Path, suffix: str = ".tmp", together: Together | None 
 
 @contextmanager
 def replacing_folder(path: str | Path, suffix: str = ".tmp", together: Together | None = None) -> Iterator[Path]:
-    """Yield a new hidden folder beside `path`; it takes its place at the end, or vanishes on any error.
+    """Yield a new hidden folder beside `path`; it replaces `path` at the end, or is removed on any error.
 
-    A folder cannot be replaced in one step: for an instant neither the old nor the new one has the name, but never half
-    of one.
+    A folder cannot be replaced in one step: for an instant, no folder has the name. The name never has an incomplete
+    folder.
 
     Args:
-        path: the folder to write; the folder that it is in is made where it is missing.
+        path: the folder to write. A missing parent folder is created.
         suffix: of the temporary name.
         together: see :func:`replacing`.
+
+    Yields:
+        The temporary folder.
 
     Raises:
         OSError: the folder cannot be written.
@@ -122,14 +128,14 @@ def _flush(file: Path) -> None:
 
 
 def _refuse_another_kind(temporary: Path, target: Path) -> None:
-    """A file does not take the place of a folder, nor a folder that of a file."""
+    """Refuse to replace a folder with a file, or a file with a folder."""
     if target.exists() and target.is_dir() != temporary.is_dir():
         kind = IsADirectoryError if target.is_dir() else NotADirectoryError
         raise kind(0, "a folder is in the way" if target.is_dir() else "a file is in the way", str(target))
 
 
 def _put(temporary: Path, target: Path) -> None:
-    """Give the name; what had it is gone."""
+    """Rename to the final name and replace what had it."""
     if not temporary.is_dir():
         os.replace(temporary, target)
         return

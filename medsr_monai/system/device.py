@@ -1,4 +1,4 @@
-"""The device that a user names, if this machine has it, and how much memory it has free."""
+"""Check that a device can compute, and read its free memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medsr_monai.system.errors import InputError
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """A device that can compute here and now.
+    """Return the named device after a test that it can compute.
 
     Args:
         name: ``cpu``, ``cuda``, ``cuda:1``, ...
@@ -20,21 +20,27 @@ def usable_device(name: str | torch.device) -> torch.device:
         The device.
 
     Raises:
-        InputError: no such device, or one that holds no numbers, such as ``meta``.
+        InputError: there is no such device, or it holds no numbers, as ``meta``.
     """
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # "meta" is a device too, but computes nothing
+        torch.zeros(1, device=device).item()  # fails on the device "meta", which computes nothing
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise InputError(f"device '{name}': not available here; use cpu or leave it out") from error
     return device
 
 
 def free_bytes(device: str | torch.device = "cpu") -> int:
-    """Memory that a device has free now; on the CPU what the system can give without swapping, within the container.
+    """Read the free memory of a device; on the CPU, without swapping and within the container's limit.
+
+    Args:
+        device: ``cpu`` or a CUDA device.
+
+    Returns:
+        Bytes.
 
     Raises:
-        InputError: the system does not say.
+        InputError: the system does not report its free memory.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -46,7 +52,7 @@ def free_bytes(device: str | torch.device = "cpu") -> int:
     elif "SC_AVPHYS_PAGES" in os.sysconf_names:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     else:
-        raise InputError("memory: this system does not say how much is free; name a limit, e.g. memory_gb 4")
+        raise InputError("memory: this system does not report how much is free; set a limit, e.g. memory_gb 4")
     limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
     if limit.is_file() and used.is_file() and limit.read_text().strip().isdigit():
         free = min(free, int(limit.read_text()) - int(used.read_text()))

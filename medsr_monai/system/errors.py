@@ -1,4 +1,4 @@
-"""Bad user input, and how it ends a program: one line on standard error, exit status 2."""
+"""Bad user input ends a program with one line on standard error and exit status 2."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ INTERRUPTED = 130
 
 
 class InputError(ValueError):
-    """Bad input: one line that names the file, the axis or the key, the cause, and the way out."""
+    """Bad input: one line with the file, axis or key, the cause, and the way out."""
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:
-    """The bad input behind an error that MONAI or ignite wrapped in others, or None if there is none."""
+    """Find the InputError behind an error that MONAI or ignite wrapped; None if there is none."""
     while error is not None:
         if isinstance(error, InputError):
             return error
@@ -27,13 +27,13 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 
 
 def exit_with(error: InputError) -> NoReturn:
-    """Print the one line and leave with status 2."""
+    """Print the error in one line and exit with status 2."""
     print("error:", *str(error).splitlines(), file=sys.stderr)
     raise SystemExit(EXIT_STATUS)
 
 
 def not_said_later(record: logging.LogRecord) -> bool:
-    """Whether a log record is anything else than an error log of bad input, or of Ctrl-C, that is being handled."""
+    """A log filter that drops error records while bad input or Ctrl-C is being handled."""
     error = sys.exc_info()[1]
     said_later = isinstance(error, KeyboardInterrupt) or find_input_error(error) is not None
     return record.levelno < logging.ERROR or not said_later
@@ -41,11 +41,11 @@ def not_said_later(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def said_once() -> Iterator[None]:
-    """Within it, what engines and their handlers log of bad input or of Ctrl-C, with a traceback, is not written.
+    """Silence the tracebacks that engines and handlers log for bad input or Ctrl-C.
 
-    They raise it again all the same, so whoever catches it says it, once.
+    They raise the error again, so the caller that catches it reports it once.
     """
-    # MONAI's loggers have handlers of their own beside the root's.
+    # MONAI's loggers have their own handlers besides the root's.
     loggers = [
         logging.root,
         *(item for item in logging.root.manager.loggerDict.values() if isinstance(item, logging.Logger)),

@@ -1,4 +1,4 @@
-"""What the handlers write: tensors and JSON, completely or not at all."""
+"""Write tensors and JSON completely or not at all, and read JSON."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from medsr_monai.system.errors import InputError
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the stack that PyTorch appends."""
+    """The first line of an error message, without the stack that PyTorch appends."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def save_atomically(objects: Any, path: str | Path) -> Path:
-    """``torch.save`` under a temporary name beside, then rename: a crash leaves the old file or the new one, never a
-    half.
+    """Save with ``torch.save`` under a temporary name, then rename: a crash leaves the old file or the new one.
+
+    Args:
+        objects: anything that ``torch.save`` takes.
+        path: the file to write.
+
+    Returns:
+        The path.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the file cannot be written.
     """
     import torch  # the command reads JSON without it
 
@@ -30,15 +36,15 @@ def save_atomically(objects: Any, path: str | Path) -> Path:
         with replacing(path) as temporary:
             torch.save(objects, temporary)
     except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as a RuntimeError
-        # Of a write that fails PyTorch tells a position in the file, not the reason.
-        unsaid = isinstance(error, RuntimeError) and "enforce fail" in str(error)
-        reason = "not all of it could be written; is the disk full?" if unsaid else first_line(error)
+        # When a write fails, PyTorch reports the position in the file, not the reason.
+        has_no_reason = isinstance(error, RuntimeError) and "enforce fail" in str(error)
+        reason = "not all of it could be written; is the disk full?" if has_no_reason else first_line(error)
         raise InputError(f"{path}: cannot write: {reason}") from error
     return path
 
 
 def without_infinity(value: Any) -> Any:
-    """The same for JSON, which has no infinite numbers: they become the strings that ``float`` reads."""
+    """Replace NaN and infinite numbers, which JSON lacks, with strings that ``float`` reads."""
     if isinstance(value, dict):
         return {str(key): without_infinity(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -47,10 +53,17 @@ def without_infinity(value: Any) -> Any:
 
 
 def write_json(content: Any, path: str | Path) -> Path:
-    """Write JSON under a temporary name beside, then rename.
+    """Write JSON under a temporary name, then rename it.
+
+    Args:
+        content: what ``json`` can write; NaN and infinite numbers become strings.
+        path: the file to write.
+
+    Returns:
+        The path.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the file cannot be written.
     """
     path = Path(path)
     try:
@@ -61,20 +74,23 @@ def write_json(content: Any, path: str | Path) -> Path:
     return path
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
+def read_json(path: Path, way_out: str) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
-        path: of the file.
-        remedy: what to do if it is damaged, the end of the message.
+        path: the file.
+        way_out: what to do if the file is damaged; the end of the message.
+
+    Returns:
+        The object.
 
     Raises:
-        InputError: the file cannot be read or is no JSON object.
+        InputError: the file cannot be read, or is not a JSON object.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot read: {first_line(error)}; {remedy}") from error
+        raise InputError(f"{path}: cannot read: {first_line(error)}; {way_out}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: is no JSON object; {remedy}")
+        raise InputError(f"{path}: is not a JSON object; {way_out}")
     return content

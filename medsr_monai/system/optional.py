@@ -1,4 +1,4 @@
-"""Import an optional dependency, or say which extra installs it."""
+"""Import an optional dependency, or name the extra that installs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medsr_monai.system.errors import InputError
 
 
 class MissingExtraError(InputError, ImportError):
-    """An optional dependency is absent: an input error with a remedy, and an ImportError to those who catch that."""
+    """A missing optional dependency: an InputError with the way out, and also an ImportError."""
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -25,33 +25,33 @@ def require(module: str, extra: str) -> ModuleType:
         The imported module.
 
     Raises:
-        MissingExtraError: the module is not installed, or is installed and fails to import; one line with the remedy.
+        MissingExtraError: the module is not installed, or its import fails; one line with the way out.
     """
-    remedy = f"pip install 'medsr-monai[{extra}]'"
+    way_out = f"pip install 'medsr-monai[{extra}]'"
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
         top = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != top:
-            raise MissingExtraError(f"{module} needs {error.name}, which is not installed: {remedy}") from error
-        raise MissingExtraError(f"{module} is not installed: {remedy}") from error
-    except Exception as error:  # a binary that does not fit the installed torch fails with anything
+            raise MissingExtraError(f"{module} needs {error.name}, which is not installed: {way_out}") from error
+        raise MissingExtraError(f"{module} is not installed: {way_out}") from error
+    except Exception as error:  # a binary that does not fit the installed torch may raise any exception
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise MissingExtraError(f"{module} is installed but cannot be imported ({reason}): {remedy}") from error
+        raise MissingExtraError(f"{module} is installed but cannot be imported ({reason}): {way_out}") from error
 
 
 def load_lazily(
     package: str, namespace: dict[str, Any], homes: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's ``__getattr__`` and ``__dir__``, which load a public name when it is first used (PEP 562).
+    """Make a package's ``__getattr__`` and ``__dir__``, which load a public name on first use (PEP 562).
 
     Args:
-        package: its ``__name__``.
-        namespace: its ``globals()``, which keep the name for the next time.
-        homes: the module within the package that defines each name.
+        package: the package's ``__name__``.
+        namespace: the package's ``globals()``, which keep the loaded names.
+        homes: for each name, the module within the package that defines it.
 
     Returns:
-        The two functions.
+        ``__getattr__`` and ``__dir__``.
     """
 
     def load(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a result was made with: versions, device, time, and digests of files and settings."""
+"""The provenance of a result: versions, device, time, and digests of files and settings."""
 
 from __future__ import annotations
 
@@ -22,13 +22,19 @@ CHUNK_BYTES = 2**20
 
 
 def canonical_json(content: Any) -> str:
-    """One text for one content: sorted keys, no spaces; what is no JSON is written as ``str`` writes it."""
+    """Write JSON in one canonical form: sorted keys, no spaces; ``str`` converts what JSON lacks."""
     plain = without_infinity(json.loads(json.dumps(content, default=str)))
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder's, that of the digests of all its files in the order of their names.
+    """Compute the SHA-256 of a file, or of a folder from the digests of its files in the order of their names.
+
+    Args:
+        path: the file or the folder.
+
+    Returns:
+        The digest in hexadecimal.
 
     Raises:
         InputError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Images too large for memory that wait on disk, in files without names that vanish with the process."""
+"""Scratch storage for images that are too large for memory: nameless files that vanish with the process."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from medsr_monai.system.errors import InputError
 
 
 class SliceFile:
-    """A float32 image on disk, slice after slice along one axis, zero where nothing was written.
+    """A float32 image on disk, slice by slice along one axis, and zero where nothing was written.
 
-    It is read and written with plain calls and not mapped into memory, so that what is asked for is all that is held.
-    A context manager; the file has no name.
+    It is a context manager, and its file has no name. The file is not mapped into memory, so memory holds only the
+    slices that were requested.
 
     Args:
         shape: spatial shape of the image.
-        axis: along which the slices lie.
-        folder: where the file is; None for the system's folder of temporary files.
+        axis: axis of the slices.
+        folder: folder of the file; None for the system's folder of temporary files.
 
     Raises:
-        InputError: the folder cannot hold the file; from any method too.
+        InputError: the folder cannot hold the file; any method may raise it.
     """
 
     def __init__(self, shape: tuple[int, ...], axis: int, folder: str | Path | None = None) -> None:
@@ -63,25 +63,34 @@ class SliceFile:
         )
 
     def _blocks(self, start: int, stop: int, rows: slice) -> list[int]:
-        """Where in the file each piece begins that lies there in one; all slices are one piece if they are whole."""
+        """The offset of each contiguous piece in the file, in bytes; whole slices form a single piece."""
         first, last, _ = rows.indices(self._across[0])
         whole = (first, last) == (0, self._across[0])
         begins = [start] if whole else range(start, stop)
         return [(k * self._across[0] + first) * self._row for k in begins]
 
     def read(self, start: int, stop: int, rows: slice = slice(None)) -> Tensor:
-        """Slices start ... stop, of the first of the other axes only some rows: (1, 1, *spatial)."""
+        """Read the slices ``start`` to ``stop`` (exclusive).
+
+        Args:
+            start: first slice.
+            stop: one past the last.
+            rows: part of the first of the other axes.
+
+        Returns:
+            (1, 1, *spatial), float32.
+        """
         first, last, _ = rows.indices(self._across[0])
         slices = np.empty((stop - start, last - first, *self._across[1:]), dtype=np.float32)
         places = self._blocks(start, stop, rows)
         for place, piece in zip(places, np.split(slices, len(places)), strict=True):
             self._file.seek(place)
             if cast(Any, self._file).readinto(piece.data) != piece.nbytes:
-                raise RuntimeError(f"slices {start} to {stop} are not in the temporary file of {self.shape}")
+                raise RuntimeError(f"slices {start} to {stop}: not in the temporary file of {self.shape}")
         return torch.from_numpy(slices).movedim(0, self.axis)[None, None]
 
     def write(self, start: int, slab: Tensor, rows: slice = slice(None)) -> None:
-        """Store what :meth:`read` would give."""
+        """Write slices; the arguments are as for :meth:`read`, and ``slab`` is (1, 1, *spatial)."""
         slices = slab[0, 0].movedim(self.axis, 0).float().contiguous().cpu().numpy()
         places = self._blocks(start, start + len(slices), rows)
         try:
@@ -93,7 +102,12 @@ class SliceFile:
             raise self._no_room(error) from error
 
     def write_part(self, place: tuple[slice, ...], part: Tensor) -> None:
-        """Store a part that may be narrower than the image along any axis: (1, 1, *there)."""
+        """Write a part (1, 1, *spatial), which may be narrower than the image along any axis.
+
+        Args:
+            place: position of the part, one slice per axis.
+            part: its voxels.
+        """
         along, others = place[self.axis], [p for axis, p in enumerate(place) if axis != self.axis]
         if all(p.stop - p.start == n for p, n in zip(others[1:], self._across[1:], strict=True)):
             self.write(along.start, part, others[0])
@@ -114,7 +128,7 @@ class SliceFile:
 
 
 class SliceMemory:
-    """The same in memory, on any device: for images that fit."""
+    """The same interface as :class:`SliceFile`, in memory, on any device."""
 
     def __init__(self, shape: tuple[int, ...], axis: int) -> None:
         self.shape = shape

@@ -1,4 +1,4 @@
-"""Engines that train a super-resolution network, on MONAI's and ignite's; their data, losses and handlers."""
+"""Engines that train a super-resolution network, built on MONAI and ignite; their data, losses and handlers."""
 
 from medsr_monai.training.adversarial import AdversarialTrainer
 from medsr_monai.training.batches import prepare_acquired_batch, prepare_measured_batch

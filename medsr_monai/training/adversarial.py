@@ -26,37 +26,37 @@ Fake = tuple[Tensor, Tensor]  # the generator's output and its target, both (B, 
 
 
 class AdversarialTrainer(FidelityTrainer):
-    """Train a generator against a discriminator that is shown high-resolution targets as real.
+    """Train a generator against a discriminator, with high-resolution targets as real images.
 
-    What the discriminator judges, and what the image losses compare with the target, is the projected output: the
-    image that a user gets. An iteration makes one step of the generator, on the first part of its batch, and
-    ``discriminator_steps`` steps of the discriminator: the first on the same images, the others on the rest of the
-    batch, which must therefore hold as many samples more.
+    The discriminator and the image losses see the projected output, because that is the image that a user gets. An
+    iteration makes one step of the generator on the first part of its batch. Then it makes ``discriminator_steps``
+    steps of the discriminator: the first on the same images, each other on a further part. So the batch must hold that
+    many equal parts.
 
-    The generator minimises ``sum_i weight_i * term_i``. Every term is in ``engine.state.output["losses"]`` under its
-    own name, unweighted, as are the discriminator's: ``discriminator``, its penalty, and the mean verdicts
+    The generator minimises ``sum_i weight_i * term_i``. ``engine.state.output["losses"]`` holds every term by name,
+    unweighted. It also holds the discriminator's terms: ``discriminator``, its penalty, and the mean verdicts
     ``verdict_real`` and ``verdict_fake``. ``loss`` is the generator's sum. Handlers attach to MONAI's
     ``IterationEvents`` and ``AdversarialIterationEvents``.
 
-    All randomness of an iteration (a gradient penalty's) comes from ``seed`` and its number, so that a resumed training
-    goes on bit for bit on the CPU.
+    All randomness of an iteration (that of a gradient penalty) comes from ``seed`` and the iteration number. So a
+    resumed training is bit-identical on the CPU.
 
     Args:
         discriminator: returns verdicts and features, see :mod:`medsr_monai.networks.discriminators`.
-        discriminator_optimizer: of its parameters.
+        discriminator_optimizer: optimises the discriminator's parameters.
         adversarial_loss: the objective.
-        losses: image losses by name, of the projected output and the target.
-        weights: of the terms by name: those of ``losses``, ``adversarial``, ``feature_matching``, and ``unprojected``,
-            the loss ``pixel`` of the output before projection. A term without weight is not computed.
+        losses: image losses by name, between the projected output and the target.
+        weights: weights of the terms by name: those of ``losses``, ``adversarial``, ``feature_matching``, and
+            ``unprojected``, the loss ``pixel`` of the output before projection. A term without weight is not computed.
         feature_matching: compares discriminator features.
-        discriminator_steps: per step of the generator.
-        discriminator_clip_norm: largest norm of its gradient; None does not clip.
+        discriminator_steps: steps of the discriminator per step of the generator.
+        discriminator_clip_norm: largest norm of the discriminator's gradient; None does not clip.
         seed: of all randomness.
-        kwargs: of :class:`FidelityTrainer`.
+        kwargs: arguments of :class:`FidelityTrainer`.
 
     Raises:
-        TrainingDiverged: by ``run``; a term is no longer finite.
-        InputError: a weight without its term, or a discriminator that does not suit the objective.
+        TrainingDiverged: by ``run``, if a term is no longer finite.
+        InputError: a weight has no term, or the discriminator does not suit the objective.
 
     Reference:
         Wang et al., ESRGAN, doi:10.1007/978-3-030-11021-5_5
@@ -96,11 +96,11 @@ class AdversarialTrainer(FidelityTrainer):
         self.rng = torch.Generator(device=self.state.device)
 
     def scalers(self) -> dict[str, torch.amp.GradScaler]:
-        """Of both optimisers."""
+        """The gradient scalers of both optimisers."""
         return {**super().scalers(), "discriminator_scaler": self.discriminator_scaler}
 
     def judge(self, discriminator: nn.Module, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Verdicts and features, in float32."""
+        """Compute the discriminator's verdicts and features, in float32."""
         with self.autocast():
             verdicts, features = discriminator(image)
         return [verdict.float() for verdict in verdicts], [feature.float() for feature in features]
@@ -123,16 +123,16 @@ class AdversarialTrainer(FidelityTrainer):
         return self.state.output
 
     def fake(self, part: Mapping[str, Any]) -> Fake:
-        """The generator's output for a part of the batch."""
+        """Compute the generator's output for a part of the batch, without gradients."""
         with torch.no_grad():
             _, hr, _, projected = self.upscale(part)
         return projected, hr
 
     def generator_step(self, parts: Sequence[Mapping[str, Any]]) -> tuple[list[Fake], dict[str, Tensor]]:
-        """One step of the generator.
+        """Make one step of the generator.
 
         Returns:
-            What it made, for the discriminator, and the value of every term, with their weighted sum as ``loss``.
+            The fakes for the discriminator, and the value of every term, with their weighted sum as ``loss``.
         """
         self.optimizer.zero_grad(set_to_none=True)
         fakes, losses = [], []
@@ -156,13 +156,13 @@ class AdversarialTrainer(FidelityTrainer):
         return fakes, terms
 
     def generator_loss(self, sr: Tensor, projected: Tensor, hr: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of the generator's terms, and each of them."""
+        """Compute the weighted sum of the generator's terms, and each term."""
         terms: dict[str, Callable[[], Tensor]] = {
             name: partial(loss, projected, hr) for name, loss in self.losses.items()
         }
         if "pixel" in self.losses:
             terms["unprojected"] = partial(self.losses["pixel"], sr, hr)
-        # Its wrapper for several processes would wait for gradients that the generator's step does not make.
+        # The wrapper for several processes would wait for gradients that the generator's step does not compute.
         discriminator = unwrapped(self.discriminator)
         judged: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
 
@@ -185,7 +185,7 @@ class AdversarialTrainer(FidelityTrainer):
             return self.weighted(terms)
 
     def discriminator_step(self, fakes: Sequence[Fake]) -> dict[str, Tensor]:
-        """One step of the discriminator; returns the value of every term."""
+        """Make one step of the discriminator and return the value of every term."""
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         losses = []
         for fake, hr in fakes:
@@ -210,18 +210,18 @@ class AdversarialTrainer(FidelityTrainer):
 
 
 def sample_seed(seed: int, iteration: int, rank: int) -> int:
-    """A seed of its own for every iteration of every process."""
+    """A different seed for every iteration of every process."""
     return (seed * 1_000_003 + iteration) * 4_099 + rank
 
 
 def mean_verdict(verdicts: Sequence[Tensor]) -> Tensor:
-    """The mean over scales and places."""
+    """The mean over scales and positions."""
     return torch.stack([verdict.detach().mean() for verdict in verdicts]).mean()
 
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """No gradients for the network's own parameters, only through it."""
+    """Compute no gradients for the network's parameters; gradients still flow through the network."""
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for parameter in trainable:
         parameter.requires_grad_(False)

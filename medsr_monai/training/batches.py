@@ -1,4 +1,4 @@
-"""What an engine takes out of a batch, on its device."""
+"""Move the parts of a batch that an engine needs to its device."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def prepare_acquired_batch(
 
     Args:
         batch: ``lr`` (B, C, *lr), ``hr`` (B, C, *hr), ``matrix_0`` ... (B, n_lr, n_hr) and ``regularisation`` (B,).
-        device: where to.
-        non_blocking: of the transfer.
-        kwargs: of ``Tensor.to``.
+        device: the engine's device.
+        non_blocking: as for ``Tensor.to``.
+        kwargs: arguments of ``Tensor.to``.
 
     Returns:
         lr, hr, no arguments, and the keyword arguments ``acquisition`` and ``regularisation``.
@@ -39,7 +39,7 @@ def cut_batch(batch: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
     """Cut a batch along its first axis into equal parts, in order.
 
     Raises:
-        InputError: its size is no multiple of ``parts``.
+        InputError: the size of the batch is not a multiple of ``parts``.
     """
     if parts == 1:
         return [dict(batch)]

@@ -1,4 +1,4 @@
-"""Which images belong to which subject, how they are split, and random patches that can be drawn again exactly."""
+"""Group images by subject, split them, and draw random patches that are reproducible."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch.utils.data import Dataset
 
 from medsr_monai.system.errors import InputError
 
-# BIDS names subjects sub-XX; elsewhere the part of the name before the first underscore is taken.
+# BIDS names subjects sub-XX; otherwise the subject is the part of the name before the first underscore.
 BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 
 
 def subject_of(path: str | Path) -> str:
-    """The subject of an image by its name: BIDS ``sub-XX`` anywhere in the path, else what precedes the first ``_``."""
-    matches = BIDS_SUBJECT.findall(str(path))  # the last: a folder above the data may be named sub-something too
+    """The subject of an image: BIDS ``sub-XX`` in the path, otherwise the name's part before the first ``_``."""
+    matches = BIDS_SUBJECT.findall(str(path))  # use the last one: a folder above the data may be named sub-XX too
     return matches[-1] if matches else Path(path).name.split(".")[0].split("_")[0]
 
 
@@ -35,14 +35,14 @@ def group_by_subject(
     Args:
         paths: image files.
         subjects: subject by file name, or by the end of a path (``case1/T1.nii.gz``), for files whose name does not
-            tell; the longest one counts. None leaves the file out.
+            contain it; the longest match counts. None leaves the file out.
 
     Returns:
         Files by subject, both sorted.
 
     Raises:
-        InputError: no file is left; ``subjects`` gives a subject to a file that is not there; or files of one name lie
-            in several folders, which may be the subjects: their images would be spread over the sets.
+        InputError: no file is left; ``subjects`` names a file that does not exist; or several folders have files of the
+            same name. In the last case, the folders may be the subjects, and the sets would share subjects.
     """
     paths = list(paths)
     given = _checked_subjects(subjects)
@@ -55,14 +55,14 @@ def group_by_subject(
         subject = given[max(ends, key=len)] if ends else subject_of(path)
         if subject is not None:
             groups.setdefault(subject, []).append(path)
-    # A misspelt name would leave its file to the rule, and perhaps one subject in two sets. A file that is to be left
-    # out and is not there harms nobody.
+    # With a misspelt name, the general rule would apply to the file, and one subject might be in two sets. A missing
+    # file that is to be left out does no harm.
     missing = sorted(end for end, subject in given.items() if subject is not None and end not in matched)
     if missing:
         example = Path(min(map(str, paths), default="scan.nii.gz")).name
         raise InputError(f"subjects: no training image is called '{missing[0]}'; names look like '{example}'")
     if not groups:
-        raise InputError(f"no training image among {len(paths)} files: check 'dataset_dir' and 'subjects'")
+        raise InputError(f"no training image among {len(paths)} files; check 'dataset_dir' and 'subjects'")
     return dict(sorted(groups.items()))
 
 
@@ -71,7 +71,7 @@ def _checked_subjects(subjects: Mapping[str, str | None] | None) -> Mapping[str,
     if not isinstance(subjects, Mapping) or not all(
         value is None or isinstance(value, str) for value in subjects.values()
     ):
-        raise InputError(f"subjects '{subjects}': must be the name of a subject, or null, by file name")
+        raise InputError(f"subjects '{subjects}': must map each file name to a subject or null")
     return subjects
 
 
@@ -84,13 +84,13 @@ def _refuse_same_names(paths: Sequence[str | Path], given: Mapping[str, str | No
     name, count = max(Counter(path.name for path in untold).items(), key=lambda item: item[1], default=("", 0))
     if count > 1:
         raise InputError(
-            f"{count} files are named {name}, in different folders: their names do not tell the subjects; name the "
-            "folders sub-01, sub-02, ... (BIDS), or give the subject of each path in 'subjects'"
+            f"{count} files are named {name}, in different folders: the subjects are unknown; name the folders "
+            "sub-01, sub-02, ... (BIDS), or give the subject of each path in 'subjects'"
         )
 
 
 def _ends_with(path: str, end: str) -> bool:
-    """Whether whole parts of a path, the last ones, are these."""
+    """Whether the last parts of a path equal ``end``."""
     parts = Path(end).parts
     return bool(parts) and Path(path).parts[-len(parts) :] == parts
 
@@ -101,19 +101,20 @@ def split_by_subject(
     seed: int = 0,
     fixed: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, list[str]]:
-    """Split files into training, validation and test sets, so that no subject is in two of them.
+    """Split files into training, validation and test sets; no subject is in two of them.
 
     Args:
         groups: files by subject.
-        fractions: share of the subjects in each set. Sizes are rounded, but no set with a positive share stays empty.
+        fractions: share of the subjects in each set. Sizes are rounded, but a set with a positive share is not empty.
         seed: of the shuffle.
-        fixed: names of subjects by set; when given, it is the split, and what it does not name is left out.
+        fixed: names of subjects by set; if given, it is the split, and other subjects are left out.
 
     Returns:
         Files of ``train``, ``val`` and ``test``.
 
     Raises:
-        InputError: too few subjects, ``fixed`` names an unknown one or one twice, or either is of another form.
+        InputError: there are too few subjects, ``fixed`` names an unknown subject or one twice, or an argument has the
+            wrong form.
     """
     names = ("train", "val", "test")
     if fixed is not None:
@@ -121,11 +122,11 @@ def split_by_subject(
             raise InputError(f"split '{fixed}': must be a list of subjects for each of {', '.join(names)}")
         chosen = [subject for name in names for subject in fixed.get(name, ())]
         if unknown_sets := sorted(set(fixed) - set(names)):
-            raise InputError(f"split: no set is named {', '.join(unknown_sets)}; choose among {', '.join(names)}")
+            raise InputError(f"split: no set is named {', '.join(unknown_sets)}; choose from {', '.join(names)}")
         if unknown := sorted(set(chosen) - set(groups)):
             raise InputError(f"split: unknown subjects {unknown}; known are {sorted(groups)}")
         if twice := sorted(subject for subject, count in Counter(chosen).items() if count > 1):
-            raise InputError(f"split: subjects {twice} are named twice")
+            raise InputError(f"split: subjects {twice} are named twice; name each once")
         if not fixed.get("train"):
             raise InputError("split: no subject to train on; name some under 'train'")
         return {name: [file for subject in fixed.get(name, ()) for file in groups[subject]] for name in names}
@@ -135,7 +136,7 @@ def split_by_subject(
     if len(groups) < len(wanted):
         raise InputError(
             f"{len(groups)} subject(s) {sorted(groups)}: a split into {', '.join(wanted)} needs {len(wanted)} or more; "
-            "add subjects, or name the sets in 'split'; 'subjects' tells files apart whose names do not"
+            "add subjects, or name the sets in 'split'; 'subjects' gives the subject of files whose names do not"
         )
     order = [sorted(groups)[i] for i in np.random.default_rng(seed).permutation(len(groups))]
     counts = _apportion(len(order), fractions)
@@ -152,7 +153,7 @@ def _are_shares(values: Any, count: int) -> bool:
 
 
 def _apportion(total: int, fractions: Sequence[float]) -> list[int]:
-    """Whole numbers in proportion to the fractions that sum to ``total``; a positive fraction gets at least one."""
+    """Whole numbers in proportion to the fractions with the sum ``total``; a positive fraction gets at least 1."""
     shares = np.asarray(fractions, dtype=float) / np.sum(fractions) * total
     counts = np.where(shares > 0, np.maximum(1, np.floor(shares + 0.5)), 0).astype(int)
     while counts.sum() != total:
@@ -163,17 +164,20 @@ def _apportion(total: int, fractions: Sequence[float]) -> list[int]:
 
 
 class RandomPatchDataset(Dataset):
-    """Random patches of a few cached images: patch ``i`` of epoch ``e`` is always the same patch.
+    """Random patches of a few cached images; patch ``i`` of epoch ``e`` is always the same patch.
 
-    Every item seeds the transform's random state from (seed, epoch, index), so that neither the number of worker
-    processes nor an interruption changes what the network sees.
+    Every item seeds the transform's random state from (seed, epoch, index). So the patches do not depend on the number
+    of worker processes or on an interruption.
 
     Args:
         data: one item per image.
         augmentation: random transforms that turn one image into one patch.
         length: patches per epoch.
         seed: of all randomness.
-        transform: deterministic transforms, applied once to each image and kept in memory; None leaves the data as is.
+        transform: deterministic transforms, applied once to each image; memory keeps the results. None applies none.
+
+    Raises:
+        InputError: there is no image.
     """
 
     def __init__(
@@ -185,14 +189,14 @@ class RandomPatchDataset(Dataset):
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
         if len(data) == 0:
-            raise InputError("no training image: check 'dataset_dir' and the split")
+            raise InputError("no training image; check 'dataset_dir' and the split")
         self.data = data
         self.transform = transform
         self.images: Sequence[Any] | Dataset | None = data if transform is None else None
         self.augmentation = augmentation
         self.length = length
         self.seed = seed
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers must see it change
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # so that persistent workers see its changes
 
     @property
     def epoch(self) -> int:
@@ -202,13 +206,13 @@ class RandomPatchDataset(Dataset):
         """Load and transform all images once, before the first epoch; worker processes share them.
 
         Raises:
-            InputError: an image that cannot be read or is too small, named.
+            InputError: an image cannot be read or is too small; the message names it.
         """
         if self.images is None:
             self.images = CacheDataset(self.data, self.transform, num_workers=1, copy_cache=False)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose patches are drawn; the trainer calls it before each one."""
+        """Choose the epoch whose patches are drawn; the trainer calls it before each epoch."""
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
@@ -221,5 +225,5 @@ class RandomPatchDataset(Dataset):
         assert self.images is not None
         rng = np.random.default_rng((self.seed, self.epoch, index))
         self.augmentation.set_random_state(seed=int(rng.integers(2**31)))
-        # Images take turns, so that every epoch shows all of them equally often.
+        # Images take turns, so that all of them are equally frequent in every epoch.
         return self.augmentation(self.images[(index + self.epoch * self.length) % len(self.data)])

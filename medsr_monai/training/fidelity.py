@@ -1,4 +1,4 @@
-"""The trainer of the fidelity stage, and what every trainer of this project has in common."""
+"""The trainer of the fidelity stage, which is also the base of the other trainer."""
 
 from __future__ import annotations
 
@@ -25,34 +25,32 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class TrainingDiverged(FloatingPointError, InputError):
-    """A loss is no longer finite; the message names the iteration and the term."""
+    """A loss that is no longer finite; the message names the iteration and the term."""
 
 
 class FidelityTrainer(SupervisedTrainer):
-    """Train a generator on its consistency-projected output.
+    """Train a generator on its output after the projection onto the measurement.
 
-    The loss is ``L(project(sr), hr) + unprojected_weight * L(sr, hr)``: the projection already supplies what was
-    measured, so the network spends itself on what was not; the small second term keeps the output sensible for other
-    projections than the one of its training sample, or none.
+    The loss is ``L(project(sr), hr) + unprojected_weight * L(sr, hr)``. The projection supplies the measured part, so
+    the network learns the rest. The small second term keeps the output useful with another projection or with none.
 
-    After every iteration ``engine.state.output`` holds ``loss``, ``losses`` (every term by name, unweighted), and the
-    last ``image``, ``label`` and ``pred``. In a distributed run the losses are means over all processes.
+    After every iteration, ``engine.state.output`` holds ``loss``, ``losses`` (every term by name, unweighted), and the
+    last ``image``, ``label`` and ``pred``. In a distributed run, the losses are means over all processes.
 
     Args:
         loss_function: ``L``, a mean over voxels.
-        unprojected_weight: of the second term.
+        unprojected_weight: weight of the second term.
         clip_norm: largest norm of the gradient; None does not clip.
-        micro_batches: every batch is computed in so many parts, whose gradients are averaged: the same step in less
-            memory.
-        activation_checkpointing: compute the inside of the generator's blocks again in the backward pass instead of
-            keeping it: less memory for a third more time.
-        amp_dtype: of autocast, where ``amp`` is on; by default bfloat16 where the device has it, else float16 with
-            scaled gradients.
-        kwargs: of MONAI's ``SupervisedTrainer``.
+        micro_batches: number of parts of a batch, whose gradients are averaged: the same step in less memory.
+        activation_checkpointing: recompute the activations of the generator's blocks in the backward pass: less memory
+            for a third more time.
+        amp_dtype: precision of autocast if ``amp`` is on; by default bfloat16 if the device has it, otherwise float16
+            with scaled gradients.
+        kwargs: arguments of MONAI's ``SupervisedTrainer``.
 
     Raises:
-        TrainingDiverged: by ``run``; a term of the loss is no longer finite.
-        InputError: a parameter out of range, named.
+        TrainingDiverged: by ``run``, if a term of the loss is no longer finite.
+        InputError: a parameter is out of range; the message names it.
     """
 
     def __init__(
@@ -86,19 +84,19 @@ class FidelityTrainer(SupervisedTrainer):
             self.add_event_handler(Events.EPOCH_STARTED, lambda engine: dataset.set_epoch(engine.state.epoch))
 
     def new_scaler(self) -> torch.amp.GradScaler:
-        """Scales gradients where float16 needs it, and is a pass-through elsewhere."""
+        """Make a gradient scaler that is enabled only for float16."""
         return torch.amp.GradScaler(self.state.device.type, enabled=self.amp and self.amp_dtype == torch.float16)
 
     def scalers(self) -> dict[str, torch.amp.GradScaler]:
-        """The gradient scalers by name: with the optimisers', all the state that a trainer has."""
+        """The gradient scalers by name."""
         return {"scaler": self.gradient_scaler}
 
     def state_dict(self) -> Any:
-        """ignite's, and the gradient scalers'; networks and optimisers are saved by the checkpoint."""
+        """The state of ignite's engine and of the gradient scalers; the checkpoint saves networks and optimisers."""
         return {**super().state_dict(), **{name: scaler.state_dict() for name, scaler in self.scalers().items()}}
 
     def load_state_dict(self, state_dict: Mapping) -> None:
-        """Take up what :meth:`state_dict` gave."""
+        """Load what :meth:`state_dict` returned."""
         for name, scaler in self.scalers().items():
             scaler.load_state_dict(state_dict[name])
         super().load_state_dict({key: value for key, value in state_dict.items() if key not in self.scalers()})
@@ -107,22 +105,22 @@ class FidelityTrainer(SupervisedTrainer):
         """Load the images, then train.
 
         Raises:
-            InputError: an image that cannot be read or is too small, named.
+            InputError: an image cannot be read or is too small; the message names it.
         """
         dataset = getattr(self.data_loader, "dataset", None)
         if dataset is not None and hasattr(dataset, "prepare"):
             dataset.prepare()
-        Workflow.run(self)  # MONAI's Trainer would make a scaler of its own
+        Workflow.run(self)  # not MONAI's Trainer.run, which makes its own scaler
 
     def autocast(self) -> torch.autocast:
-        """Mixed precision where it is on."""
+        """The autocast context of this training."""
         return torch.autocast(self.state.device.type, dtype=self.amp_dtype, enabled=self.amp)
 
     def upscale(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run the generator on a part of a batch.
 
         Returns:
-            lr (B, C, *lr), hr (B, C, *hr), sr, and sr projected onto the measurement, the latter two in float32.
+            lr (B, C, *lr), hr (B, C, *hr), sr, and sr projected onto the measurement; the last two in float32.
         """
         lr, hr, _, measured = self.prepare_batch(batch, self.state.device, self.non_blocking, **self.to_kwargs)
         with self.autocast():
@@ -134,10 +132,10 @@ class FidelityTrainer(SupervisedTrainer):
     def update(
         self, network: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler, clip_norm: float | None
     ) -> None:
-        """Make the optimiser's step with what the backward passes left in the gradients, clipped.
+        """Clip the gradients and make the optimiser's step.
 
         Raises:
-            TrainingDiverged: a gradient is not finite, and no scaler is there to skip the step.
+            TrainingDiverged: a gradient is not finite, and no scaler skips the step.
         """
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(network.parameters(), float("inf") if clip_norm is None else clip_norm)
@@ -147,18 +145,18 @@ class FidelityTrainer(SupervisedTrainer):
         scaler.update()
 
     def stop_unless_finite(self, name: str, value: float) -> None:
-        """Stop before a number that is not finite reaches the weights."""
+        """Stop before a non-finite number reaches the weights."""
         if not math.isfinite(value):
             raise TrainingDiverged(
-                f"iteration {self.state.iteration}: the {name} is {value}, training stopped; the checkpoint of the "
-                "last epoch is whole: resume it with a lower learning rate"
+                f"iteration {self.state.iteration}: the {name} is {value}, training stopped; resume the checkpoint of "
+                "the last epoch with a lower learning rate"
             )
 
     def checked_means(self, parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """The mean of every term over the parts of the batch and over all processes.
+        """Average every term over the parts of the batch and over all processes.
 
         Raises:
-            TrainingDiverged: one is not finite.
+            TrainingDiverged: a mean is not finite.
         """
         means = torch.stack([torch.stack([part[name].detach().float() for part in parts]).mean() for name in parts[0]])
         if idist.get_world_size() > 1:
@@ -168,7 +166,7 @@ class FidelityTrainer(SupervisedTrainer):
         return dict(zip(parts[0], means, strict=True))
 
     def average_losses(self, engine: SupervisedTrainer) -> None:
-        """Keep the mean of every term since the epoch began in the metrics, as ``train_`` and its name."""
+        """Store the mean of every term since the start of the epoch as the metric ``train_NAME``."""
         position = (self.state.iteration - 1) % self.state.epoch_length
         output = self.state.output
         for name, value in {"loss": output[Keys.LOSS], **output["losses"]}.items():
@@ -176,7 +174,7 @@ class FidelityTrainer(SupervisedTrainer):
             self.state.metrics[f"train_{name}"] = before + (float(value) - before) / (position + 1)
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict:
-        # The dictionary in the state is the one returned: MONAI's decollation replaces it there.
+        # Return the dictionary in the state, because MONAI's decollation replaces it there.
         output = self.state.output = {}
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -200,30 +198,30 @@ class FidelityTrainer(SupervisedTrainer):
 
 
 def check_clip_norm(name: str, value: float | None) -> None:
-    """Refuse a norm that gradients cannot be clipped to.
+    """Check a clipping norm.
 
     Raises:
-        InputError: it is neither None nor a positive number.
+        InputError: the value is neither None nor a positive number.
     """
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
-        raise InputError(f"{name} '{value}': must be a number above 0, or null to clip nothing")
+        raise InputError(f"{name} '{value}': must be a number above 0, or null for no clipping")
 
 
 def default_amp_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device computes it, else float16."""
+    """bfloat16 if the device supports it, otherwise float16."""
     if device.type == "cuda" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         return torch.float16
     return torch.bfloat16
 
 
 def checkpoint_activations(network: nn.Module) -> None:
-    """Turn on activation checkpointing in every block of the network that offers it.
+    """Turn on activation checkpointing in every block of the network that supports it.
 
     Raises:
-        InputError: none does.
+        InputError: no block supports it.
     """
     blocks = [module for module in network.modules() if isinstance(module, ResidualDenseBlock)]
     if not blocks:
-        raise InputError("activation_checkpointing: no block of this network offers it; set it to false")
+        raise InputError("activation_checkpointing: no block of this network supports it; set it to false")
     for block in blocks:
         block.checkpoint_activations = True

@@ -1,4 +1,4 @@
-"""One training on several processes, started by ``torchrun``: who is who, and what each of them does."""
+"""Training on several processes, started by ``torchrun``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from medsr_monai.system.errors import InputError
 
 
 def process_device() -> torch.device:
-    """The GPU of this process, or the CPU where there is none.
+    """The GPU of this process, or the CPU if there is no GPU.
 
     Raises:
-        InputError: not started by ``torchrun``, or with more processes than GPUs.
+        InputError: ``torchrun`` did not start this process, or there are more processes than GPUs.
     """
     if "LOCAL_RANK" not in os.environ:
         raise InputError(
@@ -29,15 +29,15 @@ def process_device() -> torch.device:
         return torch.device("cpu")
     rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if rank >= count:
-        raise InputError(f"process {rank} of this machine has no GPU: there are {count}; lower --nproc_per_node")
+        raise InputError(f"process {rank}: no GPU left, this machine has {count}; lower --nproc_per_node")
     return torch.device("cuda", rank)
 
 
 def join_processes(device: torch.device) -> None:
-    """Meet the other processes: by nccl on GPUs, by gloo on CPUs.
+    """Join the process group: with nccl on GPUs, with gloo on CPUs.
 
     Raises:
-        InputError: not started by ``torchrun``.
+        InputError: ``torchrun`` did not start this process.
     """
     process_device()
     if device.type == "cuda":
@@ -47,21 +47,21 @@ def join_processes(device: torch.device) -> None:
 
 
 def leave_processes() -> None:
-    """Part from the other processes, if they were met."""
+    """Leave the process group, if this process joined it."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def world_size() -> int:
-    """Number of processes of this training; 1 when it was not started by ``torchrun``."""
+    """Number of processes of this training; 1 without ``torchrun``."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def distribute(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network with its gradients averaged over all processes.
+    """Wrap a network so that its gradients are averaged over all processes.
 
-    Buffers stay each process's own: a discriminator sees two batches before one backward pass, and sending its buffers
-    around between them would change what the first one needs.
+    Each process keeps its own buffers. A discriminator sees two batches before one backward pass, and a broadcast of
+    its buffers between them would change values that the first batch needs.
     """
     return DistributedDataParallel(
         network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
@@ -69,7 +69,7 @@ def distribute(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def for_this_process(handlers: Sequence[Any]) -> list[Any]:
-    """The handlers that this process attaches: only the first one prints and writes curves."""
+    """The handlers that this process attaches; only the first process prints and writes curves."""
     if idist.get_rank() == 0:
         return list(handlers)
     return [handler for handler in handlers if not isinstance(handler, (StatsHandler, TensorBoardHandler))]

@@ -7,15 +7,14 @@ from collections.abc import Callable
 
 
 def warmup_stable_decay(warmup: int, total: int, decay: int, floor: float = 0.01) -> Callable[[int], float]:
-    """A learning-rate factor that rises, stays, and falls along a cosine at the end.
+    """A learning-rate factor that rises linearly, stays at 1, and falls along a cosine at the end.
 
-    While it stays, training can go on for as long as there is time: only the end of the run must know that it is the
-    end.
+    Only the fall depends on the end of the run, so a run can be extended while the factor is 1.
 
     Args:
-        warmup: iterations of linear rise.
+        warmup: iterations of the rise.
         total: iterations in all.
-        decay: iterations of the fall, the last ones.
+        decay: iterations of the fall, at the end.
         floor: factor at the end.
 
     Returns:

@@ -4,6 +4,7 @@ from medsr_monai.volumes.dicom_series import is_dicom_volume, say_what_was_done,
 from medsr_monai.volumes.dictionary import LoadVolumed
 from medsr_monai.volumes.example import write_example
 from medsr_monai.volumes.finding import find_volumes
+from medsr_monai.volumes.in_memory import volume_of
 from medsr_monai.volumes.lazy import LazyVolume, open_volume, read_volume, voxels_to_unpack
 from medsr_monai.volumes.reading import read_info
 from medsr_monai.volumes.slab_writing import SlabWriter, VolumeKeeper, streamable_suffix, write_volume
@@ -41,6 +42,7 @@ __all__ = [
     "refuse_overwriting",
     "say_what_was_done",
     "streamable_suffix",
+    "volume_of",
     "volume_stem",
     "volume_suffix",
     "voxels_to_unpack",

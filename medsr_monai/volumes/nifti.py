@@ -123,7 +123,12 @@ def _check_length(path: Path, n_bytes: int) -> None:
         )
 
 
-def _grid(path: Path, shape: tuple[int, ...], image: nib.Nifti1Image) -> Grid:
+def grid_of(path: Path, shape: tuple[int, ...], image: nib.Nifti1Image) -> Grid:
+    """Where the voxels lie, in mm.
+
+    Raises:
+        InputError: an affine that cannot be, called by the path.
+    """
     affine = np.array(image.affine, dtype=np.float64)
     affine[:N_AXES] *= _MM_PER_UNIT.get(int(image.header["xyzt_units"]) & 0b111, 1.0)
     try:
@@ -161,7 +166,7 @@ def open_nifti(path: Path) -> tuple[VolumeInfo, nib.Nifti1Image]:
         time_step = float(image.header["pixdim"][4])
         info = VolumeInfo(
             path=path,
-            grid=_grid(path, shape, image),
+            grid=grid_of(path, shape, image),
             n_times=shape[N_AXES] if len(shape) > N_AXES else None,
             dtype=dtype,
             slope=float(stored.slope),

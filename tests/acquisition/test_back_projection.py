@@ -98,5 +98,5 @@ def test_arguments_out_of_range(arguments, words):
 
 def test_a_measurement_of_another_shape_is_refused():
     acquisition = SeparableAcquisition.from_profile((8, 8), (4, 4))
-    with pytest.raises(InputError, match=r"measurement of \(4, 5\) voxels, but the operator gives \(4, 4\)"):
+    with pytest.raises(InputError, match=r"lr: \(4, 5\) voxels, but the operator gives \(4, 4\)"):
         back_project(torch.rand(1, 1, 4, 5), acquisition)

@@ -71,9 +71,9 @@ def test_full_width_at_half_maximum_is_what_it_says():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: box_matrix(4, 5), "4 high-resolution voxels cannot be measured as 5"),
-        (lambda: gaussian_matrix(4, 0, 1.0), "measured as 0"),
-        (lambda: kspace_matrix(4, 5), "measured as 5"),
+        (lambda: box_matrix(4, 5), "5 low-resolution voxels, but need 1 to 4"),
+        (lambda: gaussian_matrix(4, 0, 1.0), "0 low-resolution voxels"),
+        (lambda: kspace_matrix(4, 5), "5 low-resolution voxels"),
         (lambda: box_matrix(4, 2, 0.0), "slice thickness 0.0"),
         (lambda: box_matrix(4, 2, -1.0), "slice thickness -1.0"),
         (lambda: box_matrix(4, 2, float("nan")), "slice thickness nan"),
@@ -81,7 +81,7 @@ def test_full_width_at_half_maximum_is_what_it_says():
         (lambda: gaussian_matrix(4, 2, float("nan")), "FWHM nan"),
         (lambda: profile_matrix("box", 4, 2, gap=2.0), "slice gap 2.0.*slice spacing 2"),
         (lambda: profile_matrix("box", 4, 2, gap=-0.5), "slice gap -0.5"),
-        (lambda: profile_matrix("box", 4, 0), "measured as 0"),
+        (lambda: profile_matrix("box", 4, 0), "0 low-resolution voxels"),
         (lambda: profile_matrix("lanczos", 4, 2), "profile 'lanczos': choose one of box, gaussian, kspace"),
     ],
     ids=[
@@ -125,8 +125,8 @@ def test_an_axis_that_keeps_its_size_is_left_as_it_is():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"lr_shape": (4, 9)}, "^axis 1: 6 high-resolution voxels cannot be measured as 9"),
-        ({"lr_shape": (0, 3)}, "^axis 0: .*measured as 0"),
+        ({"lr_shape": (4, 9)}, "^axis 1: 9 low-resolution voxels, but need 1 to 6"),
+        ({"lr_shape": (0, 3)}, "^axis 0: 0 low-resolution voxels"),
         ({"lr_shape": (4, 3, 2)}, "2.*3|3.*2"),
         ({"profile": ("box", "lanczos")}, "^axis 1: profile 'lanczos'"),
         ({"profile": ("box",)}, "profile"),
@@ -154,7 +154,7 @@ def test_from_profile_names_the_axis_at_fault(arguments, message):
 
 @pytest.mark.parametrize("shape", [(4,), (5, 4), (2, 2, 3, 4)], ids=["vector", "taller-than-wide", "four-dimensional"])
 def test_matrices_of_another_shape_are_refused(shape):
-    with pytest.raises(InputError, match="axis 1: matrix of shape"):
+    with pytest.raises(InputError, match="axis 1: matrix of"):
         SeparableAcquisition([np.eye(3), np.zeros(shape)])
 
 

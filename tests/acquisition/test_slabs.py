@@ -101,7 +101,7 @@ def test_missing_or_doubled_slices_are_noticed():
     projection = SlabProjection(acquisition, 2)
     projection.subtract(0, torch.zeros(1, 1, 4, 4, 2))
     projection.add(0, torch.zeros(1, 1, 2, 2, 2))
-    with pytest.raises(ValueError, match="2 slices of 4"):
+    with pytest.raises(ValueError, match="2 slices were given, but it has 4"):
         projection.solve()
     with pytest.raises(ValueError, match="solve"):
         projection.correction(0, 1)
@@ -111,7 +111,7 @@ def test_missing_or_doubled_slices_are_noticed():
     ("call", "message"),
     [
         (lambda a: SlabProjection(a, 3), "axis 3"),
-        (lambda a: SlabProjection(a, 0, -1.0), "negative"),
+        (lambda a: SlabProjection(a, 0, -1.0), "regularisation -1.0: must be 0 or more"),
         (lambda a: SlabProjection(a, 2).subtract(3, torch.zeros(1, 1, 4, 4, 2)), "image"),
         (lambda a: SlabProjection(a, 2).add(0, torch.zeros(1, 1, 4, 4, 2)), "measurement"),
     ],

@@ -117,7 +117,7 @@ def test_bad_input_is_one_line(rng):
     sr.add(image)
     with pytest.raises(InputError, match="of ConvolutionalFeatures and of other"):
         frechet_distance(sr, hr)
-    with pytest.raises(InputError, match="3 features, before 8"):
+    with pytest.raises(InputError, match="3 features, but before 8"):
         sr.add_features(torch.rand(4, 3))
     with pytest.raises(InputError, match="not finite"):
         sr.add_features(torch.full((4, 8), torch.nan))

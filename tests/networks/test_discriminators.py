@@ -67,7 +67,9 @@ def test_any_size_from_the_smallest_on_even_with_one_image(discriminator, extra)
 def test_one_voxel_less_along_any_axis_is_refused(discriminator):
     for axis in range(discriminator.spatial_dims):
         image = draw(discriminator).narrow(axis + 2, 0, discriminator.min_size - 1)
-        with pytest.raises(InputError, match=f"axis {axis} has {discriminator.min_size - 1} voxels, need at least"):
+        with pytest.raises(
+            InputError, match=f"axis {axis} has {discriminator.min_size - 1} voxels, but needs at least"
+        ):
             discriminator(image)
 
 

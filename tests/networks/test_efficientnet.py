@@ -63,5 +63,5 @@ def test_bad_input_is_one_line():
     with pytest.raises(InputError, match="levels 6: must be 1 to 5"):
         EfficientNetLiteFeatures(None, levels=6)
     for shape in ((1, 2, 8, 8), (1, 1, 8, 8, 8)):
-        with pytest.raises(InputError, match="OnSlices shows it volumes"):
+        with pytest.raises(InputError, match="use OnSlices for volumes"):
             EfficientNetLiteFeatures(None)(torch.rand(shape))

@@ -112,5 +112,5 @@ def test_medicalnet_from_a_file_as_released(tmp_path):
 
 def test_a_file_with_foreign_things_is_refused(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "log.pt")
-    with pytest.raises(InputError, match="no state dict; try another"):
+    with pytest.raises(InputError, match="holds no state dict; try another"):
         fill_(nn.Linear(1, 1), tmp_path / "log.pt", "try another")

@@ -1,5 +1,4 @@
-"""Handlers that an engine takes: checkpoints, a table of results per case, pictures, a manifest of the run, and
-MLflow made ready."""
+"""Handlers of an engine: checkpoints, pictures, a manifest of the run, and the preparation of MLflow."""
 
 from medsr_monai.training.handlers.checkpoint import CHECKPOINT_NAME, BestCheckpoint, ResumableCheckpoint
 from medsr_monai.training.handlers.images import ThreePlaneImages

@@ -1,4 +1,4 @@
-"""Checkpoints: what training resumes from, and the best network so far."""
+"""Checkpoints: the state from which training resumes, and the best network so far."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ CHECKPOINT_NAME = "checkpoint_epoch={epoch}.pt"
 
 
 def unwrapped(item: Any) -> Any:
-    """The network inside a ``DistributedDataParallel``, whose own state dict has other names; anything else as is."""
+    """Unwrap a ``DistributedDataParallel``, whose state dict has other names; return anything else unchanged."""
     return item.module if isinstance(item, DistributedDataParallel) else item
 
 
 def scalers_of(trainer: Engine) -> dict[str, torch.amp.GradScaler]:
-    """The trainer's gradient scalers by name, if it tells them."""
+    """The trainer's gradient scalers by name; empty if it has no ``scalers()``."""
     return trainer.scalers() if hasattr(trainer, "scalers") else {}
 
 
 def epoch_of(path: Path) -> int:
-    """The epoch that a checkpoint's name tells."""
+    """The epoch in a checkpoint's name."""
     return int(path.stem.split("=")[1])
 
 
 def take_up(item: Any, state: Any) -> None:
-    """Load a state, except an optimiser's options and a schedule's learning rate, which the settings say anew.
+    """Load a state, except an optimiser's options and a schedule's learning rate, which come from the settings.
 
-    PyTorch restores them too, so that a training that diverged could not be resumed with a lower learning rate.
+    PyTorch restores these too, and a diverged training could not be resumed with a lower learning rate.
 
     Raises:
-        ValueError: the state is another kind of optimiser's; PyTorch would load it and fail at the next step.
+        ValueError: the state belongs to another kind of optimiser; PyTorch would load it and fail at the next step.
     """
     if isinstance(item, Optimizer):
         options = [{key: value for key, value in group.items() if key != "params"} for group in item.param_groups]
@@ -51,36 +51,39 @@ def take_up(item: Any, state: Any) -> None:
             raise ValueError(f"made by another optimiser than {type(item).__name__}")
         item.load_state_dict(state)
         for group, wanted in zip(item.param_groups, options, strict=True):
-            rate, base = group["lr"], group.get("initial_lr")
+            learning_rate, base = group["lr"], group.get("initial_lr")
             group.update(wanted)
-            scaled = base is not None and base != group["initial_lr"]
-            group["lr"] = rate * group["initial_lr"] / base if scaled else rate
+            is_rescaled = base is not None and base != group["initial_lr"]
+            group["lr"] = learning_rate * group["initial_lr"] / base if is_rescaled else learning_rate
     elif isinstance(item, LRScheduler):
-        rates = getattr(item, "base_lrs", None)
+        base_rates = getattr(item, "base_lrs", None)
         item.load_state_dict(state)
-        if rates is not None:
-            item.base_lrs = rates
+        if base_rates is not None:
+            item.base_lrs = base_rates
     else:
         item.load_state_dict(state)
 
 
 class ResumableCheckpoint:
-    """Save all that training needs to go on exactly where it was, after every epoch; keep the latest few.
+    """Save after every epoch all state that an exact resumption needs; keep the latest files.
 
     Args:
-        directory: where the files lie.
-        objects: what has a ``state_dict``: network, EMA network, optimizer, schedule. The trainer's position, and its
-            gradient scalers if it has ``scalers()``, are added by ``attach``.
-        keep: how many files to keep.
-        weights: name of one of the objects, whose state is also saved alone as ``model.pt``, the file that a bundle
+        directory: folder of the files.
+        objects: objects with a ``state_dict``: network, EMA network, optimizer, schedule. ``save`` adds the trainer's
+            position, and its gradient scalers if it has ``scalers()``.
+        keep: number of files to keep.
+        weights: name of one of the objects; its state is also saved alone as ``model.pt``, the file that a bundle
             ships.
+
+    Raises:
+        InputError: ``weights`` is not one of the objects.
     """
 
     def __init__(
         self, directory: str | Path, objects: Mapping[str, Any], keep: int = 2, weights: str | None = "ema"
     ) -> None:
         if weights is not None and weights not in objects:
-            raise InputError(f"checkpoint: weights '{weights}' is none of {sorted(objects)}")
+            raise InputError(f"checkpoint: weights '{weights}' must be one of {sorted(objects)}")
         self.directory = Path(directory)
         self.objects = dict(objects)
         self.keep = keep
@@ -91,11 +94,11 @@ class ResumableCheckpoint:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def checkpoints(self) -> list[Path]:
-        """The files that can be resumed from, oldest first."""
+        """The files from which a run can resume, oldest first."""
         return sorted(self.directory.glob(CHECKPOINT_NAME.format(epoch="*")), key=epoch_of)
 
     def save(self, trainer: Engine) -> None:
-        """Write the checkpoint of the epoch just completed and remove the oldest; in a distributed run, rank 0 does."""
+        """Write the checkpoint of the completed epoch and remove the oldest; in a distributed run, only on rank 0."""
         if idist.get_rank() != 0:
             return
         state: dict[str, Any] = {name: unwrapped(item).state_dict() for name, item in self.objects.items()}
@@ -105,20 +108,20 @@ class ResumableCheckpoint:
         save_atomically(state, self.directory / CHECKPOINT_NAME.format(epoch=trainer.state.epoch))
         if self.weights is not None:
             save_atomically(state[self.weights], self.directory / "model.pt")
-        # Those of later epochs are an earlier run's, which this one did not resume: not this one's to remove.
+        # Checkpoints of later epochs belong to an earlier run that was not resumed, so they are not removed.
         for old in [path for path in self.checkpoints() if epoch_of(path) <= trainer.state.epoch][: -self.keep]:
             old.unlink()
 
     def resume(self, trainer: Engine) -> int:
-        """Load the latest checkpoint, if there is one; after that of the last epoch there is nothing left to run.
+        """Load the latest checkpoint, if there is one; after the last epoch, the trainer then has nothing to run.
 
-        Learning rates and the optimisers' options are those of the settings, not of the checkpoint.
+        Learning rates and the optimisers' options come from the settings, not from the checkpoint.
 
         Returns:
-            The epoch reached, 0 without a checkpoint.
+            The epoch of the checkpoint; 0 without one.
 
         Raises:
-            InputError: the file is damaged or was made by another configuration.
+            InputError: the file is damaged or belongs to another configuration.
         """
         found = self.checkpoints()
         if not found:
@@ -128,7 +131,7 @@ class ResumableCheckpoint:
             for name, item in self.objects.items():
                 take_up(unwrapped(item), state[name])
             for name, scaler in scalers_of(trainer).items():
-                # Nothing is saved of one that did not scale, on another device; it then begins as a new one does.
+                # A disabled scaler (another device) saves nothing; the scaler then starts as a new one.
                 if saved := state["trainer"].get("scalers", {}).get(name):
                     scaler.load_state_dict(saved)
             epoch, length = state["trainer"]["epoch"], state["trainer"]["epoch_length"]
@@ -138,33 +141,33 @@ class ResumableCheckpoint:
         if length != trainer.state.epoch_length:
             raise InputError(
                 f"{found[-1]}: epochs of {length} iterations, now {trainer.state.epoch_length}; "
-                "keep 'epoch_length', or begin anew in another 'ckpt_dir'"
+                "keep 'epoch_length', or start again in another 'ckpt_dir'"
             )
-        # Only the position is restored: the run may have been given more epochs than the one that was interrupted.
+        # Only the position is restored, because this run may have more epochs than the interrupted one.
         trainer.state.epoch = epoch
         trainer.state.iteration = epoch * length
         if trainer.state.max_epochs is not None and epoch >= trainer.state.max_epochs:
-            # Asked to run past its end, ignite would start anew at epoch 0, with these weights.
+            # If ignite is run past its end, it starts again at epoch 0, with these weights.
             trainer.add_event_handler(Events.STARTED, lambda engine: engine.terminate())
         return epoch
 
 
 class BestCheckpoint:
-    """Keep the weights of the network with the best figure so far, a bundle's ``model.pt`` by another name.
+    """Keep the weights of the network with the best figure so far, in the format of a bundle's ``model.pt``.
 
-    Beside the weights lies a JSON file of the same name with the figure and its epoch, so that a resumed training goes
-    on to compare with the best of all its sessions.
+    A JSON file of the same name beside the weights holds the figure and its epoch. So a resumed training compares with
+    the best of all its sessions.
 
     Args:
-        directory: where the files lie.
-        network: whose weights are saved, usually ``EMAHandler.ema_model``.
-        metric: a name that the evaluator measures, e.g. ``psnr``.
+        directory: folder of the files.
+        network: the network to save, usually ``EMAHandler.ema_model``.
+        metric: a metric of the evaluator, e.g. ``psnr``.
         mode: ``max`` if a larger figure is better, ``min`` if a smaller one is.
-        name: of the weights; default ``best_METRIC.pt``.
-        resume: compare with the best that the folder holds; otherwise the first validation replaces it.
+        name: file name of the weights; default ``best_METRIC.pt``.
+        resume: True compares with the best in the folder; otherwise the first validation replaces it.
 
     Raises:
-        InputError: another mode, or a JSON file that is damaged or of another metric.
+        InputError: the mode is unknown, or the JSON file is damaged or of another metric.
     """
 
     def __init__(
@@ -177,7 +180,7 @@ class BestCheckpoint:
         resume: bool = True,
     ) -> None:
         if mode not in ("max", "min"):
-            raise InputError(f"best checkpoint: mode '{mode}': choose 'max' or 'min'")
+            raise InputError(f"best checkpoint: mode '{mode}' must be 'max' or 'min'")
         self.path = Path(directory) / (name or f"best_{metric}.pt")
         self.record_path = self.path.with_suffix(".json")
         self.network = network
@@ -186,14 +189,14 @@ class BestCheckpoint:
         self.best: float | None = self._recorded() if resume else None
 
     def _recorded(self) -> float | None:
-        """The best figure of an earlier session, None without one or without its weights."""
+        """The best figure of an earlier session; None without it or its weights."""
         if not (self.record_path.exists() and self.path.exists()):
             return None
         record = read_json(self.record_path, "remove it or set 'resume' to false")
         found = record.get("metric"), record.get("mode")
         if found != (self.metric, self.mode):
             raise InputError(
-                f"{self.record_path}: best {found[0]} ({found[1]}), now {self.metric} ({self.mode}): give another name"
+                f"{self.record_path}: best {found[0]} ({found[1]}), now {self.metric} ({self.mode}); give another name"
             )
         if not isinstance(record.get("best"), (int, float, str)):
             raise InputError(f"{self.record_path}: has no 'best'; remove it or set 'resume' to false")
@@ -201,14 +204,14 @@ class BestCheckpoint:
 
     def attach(self, evaluator: Engine) -> None:
         """Compare after every validation."""
-        # Metrics are computed when the epoch is complete, in the order of attachment; here all of them are there.
+        # EPOCH_COMPLETED computes the metrics in the order of attachment; at COMPLETED, all of them exist.
         evaluator.add_event_handler(Events.COMPLETED, self.compare)
 
     def compare(self, evaluator: Engine) -> None:
-        """Save the network if it is the best so far; in a distributed run, rank 0 does.
+        """Save the network if it is the best so far; in a distributed run, only on rank 0.
 
         Raises:
-            InputError: the evaluator does not measure the metric; the message lists what it does measure.
+            InputError: the evaluator does not measure the metric; the message lists its metrics.
             FloatingPointError: the metric is not a number.
         """
         if self.metric not in evaluator.state.metrics:
@@ -223,5 +226,5 @@ class BestCheckpoint:
         self.best = value
         if idist.get_rank() == 0:
             save_atomically(unwrapped(self.network).state_dict(), self.path)
-            # Second: if the run ends in between, the weights are better than recorded, never worse.
+            # Write the record second: if the run ends in between, the weights are better than recorded, never worse.
             write_json({"metric": self.metric, "mode": self.mode, "best": value, "epoch": epoch}, self.record_path)

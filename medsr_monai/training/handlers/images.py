@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 class ThreePlaneImages:
     """One picture per case and validation: the input, cubic B-spline, the result, the reference and the error.
 
-    Rows are the middle axial, coronal and sagittal slices; an image of two axes has one row. The input is shown with
-    its own voxels. Pictures lie under ``cases/CASE`` at the trainer's epoch, which MONAI's ``ValidationHandler`` hands
-    to its evaluator.
+    Rows are the middle axial, coronal and sagittal slices; an image of two axes has one row. The input has its own
+    voxel size. TensorBoard shows the pictures under ``cases/CASE`` at the trainer's epoch, which the evaluator gets
+    from MONAI's ``ValidationHandler``.
 
     Args:
         log_dir: TensorBoard's folder, which may be that of MONAI's ``TensorBoardStatsHandler``.
-        cases: of how many cases, the first ones of each validation.
-        writer: write to this one instead of a new one in ``log_dir``.
+        cases: number of cases, the first ones of each validation.
+        writer: used instead of a new writer in ``log_dir``.
 
     Raises:
-        InputError: a negative number of cases, or neither a folder nor a writer.
+        InputError: the number of cases is negative, or there is neither a folder nor a writer.
     """
 
     def __init__(self, log_dir: str | Path | None = None, cases: int = 2, writer: SummaryWriter | None = None) -> None:
         if cases < 0:
-            raise InputError(f"pictures of {cases} cases: must not be negative")
+            raise InputError(f"pictures of {cases} cases: must be 0 or more")
         if log_dir is None and writer is None:
-            raise InputError("pictures: name the folder 'log_dir' to write them to")
+            raise InputError("pictures: no folder to write to; give 'log_dir'")
         self.log_dir = log_dir
         self.cases = cases
         self.writer = writer
         self.drawn = 0
 
     def attach(self, evaluator: Engine) -> None:
-        """Draw while the evaluator runs; in a distributed run, rank 0 draws the first cases of its own."""
+        """Draw while the evaluator runs; in a distributed run, rank 0 draws the first of its own cases."""
         if idist.get_rank() != 0:
             return
         evaluator.add_event_handler(Events.STARTED, self.start)
@@ -53,11 +53,11 @@ class ThreePlaneImages:
         evaluator.add_event_handler(Events.COMPLETED, self.flush)
 
     def start(self, evaluator: Engine) -> None:
-        """Begin with the first case again."""
+        """Start again with the first case."""
         self.drawn = 0
 
     def add(self, evaluator: Engine) -> None:
-        """Draw the cases of one iteration, decollated: ``image`` (the measurement), ``pred`` and ``label``."""
+        """Draw the decollated cases of one iteration: ``image`` (the measurement), ``pred`` and ``label``."""
         state: Any = evaluator.state
         for item, output in zip(state.batch, state.output, strict=True):
             if self.drawn >= self.cases:
@@ -95,6 +95,6 @@ class ThreePlaneImages:
         return self.writer
 
     def flush(self, evaluator: Engine) -> None:
-        """Let TensorBoard see what was written."""
+        """Flush the writer, so that TensorBoard shows the pictures."""
         if self.writer is not None:
             self.writer.flush()

@@ -1,4 +1,4 @@
-"""The record of a training run: with what it was made, on what, for how long, and what came of it."""
+"""The record of a training run: versions, device, settings, data, duration and results."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from medsr_monai.system.provenance import canonical_json, device_name, file_dige
 
 
 def scalars(output: Any) -> dict[str, float]:
-    """The numbers in an engine's output by name; those in a dictionary of it stand by their own names.
+    """Find the numbers in an engine's output by name, also in dictionaries within it.
 
     Args:
-        output: a dictionary, or a list of them of which the first counts.
+        output: a dictionary, or a list of dictionaries, of which the first counts.
+
+    Returns:
+        The numbers by name.
     """
     if isinstance(output, Sequence) and not isinstance(output, str):
         output = output[0] if output else {}
@@ -38,24 +41,24 @@ def scalars(output: Any) -> dict[str, float]:
 
 
 class RunManifest:
-    """Write ``run.json``: what a training was made with and how it went; kept up to date while it runs.
+    """Write ``run.json``, the record of a training, and update it while the training runs.
 
-    It holds the versions, the device, the configuration and its SHA-256, the seed, name and SHA-256 of every file by
-    set (names without their folders: those often tell where data come from), the sessions with begin, end and seconds,
-    the seconds of all sessions, epochs and iterations, the last losses and the metrics of each validation. ``status``
-    is ``running``, ``completed``, ``interrupted`` (by the user, or by a handler that ended the run before its last
-    epoch) or ``failed``, then with the error's line. A run that was killed still says ``running``; ``updated`` tells
-    when it was last alive. The configuration is kept as given, with the folders that it names.
+    It holds the versions, the device, the configuration with its SHA-256, and the seed. It holds the name and SHA-256
+    of every file by set; the names have no folders, because folders often reveal the origin of data. It holds the
+    sessions with start, end and seconds, the seconds of all sessions, epochs and iterations, the last losses, and the
+    metrics of each validation. ``status`` is ``running``, ``completed``, ``interrupted`` (by the user, or by a handler
+    that ended the run before its last epoch) or ``failed``, with the error's first line. After a kill, it still says
+    ``running``; ``updated`` is the last time of writing. The configuration is kept as given, with its folders.
 
     Args:
         path: the JSON file.
         config: all settings of the run; in a bundle ``medsr_monai.merged_config``.
         splits: files by set, e.g. ``train``, ``val`` and ``test``.
         seed: of all randomness.
-        device: that the run computes on.
+        device: device of the run.
 
     Raises:
-        InputError: a file that cannot be read.
+        InputError: a file cannot be read.
     """
 
     def __init__(
@@ -77,9 +80,9 @@ class RunManifest:
         self._began = time.monotonic()
 
     def attach(self, trainer: Engine, evaluator: Engine | None = None) -> None:
-        """Record from the trainer's start on, after each epoch and each validation; in a distributed run, on rank 0.
+        """Record at the trainer's start and after each epoch and validation; in a distributed run, only on rank 0.
 
-        Attach it after a checkpoint was resumed: a run that goes on continues the record, another starts a new one.
+        Attach it after a checkpoint was resumed: a resumed run continues the record, any other starts a new one.
         """
         self._note_position(trainer)
         if idist.get_rank() != 0:
@@ -91,10 +94,10 @@ class RunManifest:
             evaluator.add_event_handler(Events.COMPLETED, self.add_validation)
 
     def run(self, trainer: Engine) -> None:
-        """Run the trainer and record how it ended, also by an error, by Ctrl-C, or before its first iteration.
+        """Run the trainer and record how it ended, also after an error, Ctrl-C, or before its first iteration.
 
-        Ignite's own event for errors does not serve: the first handler that raises the error again hides it from the
-        others. Bad input is raised, and not logged with a traceback as well.
+        Ignite's event for errors does not work here, because the first handler that raises the error again hides it
+        from the others. Bad input is raised, and not logged with a traceback as well.
         """
         self._note_position(trainer)
         try:
@@ -102,19 +105,19 @@ class RunManifest:
                 trainer.run()
         except BaseException as error:
             if idist.get_rank() == 0:
-                with suppress(InputError):  # a record that cannot be written must not hide what ended the run
+                with suppress(InputError):  # an error of the record must not hide the error that ended the run
                     self.fail(trainer, error)
             raise
 
     def _note_position(self, trainer: Engine) -> None:
-        # Asked to run past its end, ignite starts at 0 again, so the position is read as early as possible.
+        # If ignite is run past its end, it starts again at 0, so the position is read as early as possible.
         self._resumed = max(self._resumed, (trainer.state.epoch, trainer.state.iteration))
 
     def start(self, trainer: Engine) -> None:
-        """Begin a session, of the record that is there if the trainer goes on from a checkpoint."""
+        """Start a session; it continues the existing record if the trainer resumed from a checkpoint."""
         self._note_position(trainer)
-        goes_on = self._resumed[0] > 0 and self.path.exists()
-        earlier = read_json(self.path, "remove it to start a new record") if goes_on else {}
+        is_resumed = self._resumed[0] > 0 and self.path.exists()
+        earlier = read_json(self.path, "remove it to start a new record") if is_resumed else {}
         self._earlier_seconds = float(earlier.get("seconds", 0.0))
         began = now()
         session = {"started": began, "from_epoch": self._resumed[0]}
@@ -132,7 +135,7 @@ class RunManifest:
                 for name, files in self.splits.items()
             },
             "losses": earlier.get("losses", {}),
-            # A checkpoint may be older than the last validation of the session before.
+            # A checkpoint may be older than the last validation of the previous session.
             "validations": [v for v in earlier.get("validations", []) if v["epoch"] <= self._resumed[0]],
             "sessions": [*earlier.get("sessions", []), session],
         }
@@ -140,7 +143,7 @@ class RunManifest:
         self.update(trainer)
 
     def update(self, trainer: Engine) -> None:
-        """Write how far the run is."""
+        """Write the progress of the run."""
         self.content["losses"] = scalars(trainer.state.output) or self.content["losses"]
         position = (trainer.state.epoch, trainer.state.iteration)
         epochs, iterations = position if position[0] > 0 else self._resumed
@@ -155,7 +158,7 @@ class RunManifest:
             self._write()
 
     def complete(self, trainer: Engine) -> None:
-        """Write the end of a run that no error ended."""
+        """Write the end of a run without an error."""
         whole = (
             trainer.state.max_epochs is None or max(trainer.state.epoch, self._resumed[0]) >= trainer.state.max_epochs
         )
@@ -163,7 +166,7 @@ class RunManifest:
         self.update(trainer)
 
     def fail(self, trainer: Engine, error: BaseException) -> None:
-        """Write the end of a run that an error or the user ended."""
+        """Write the end of a run after an error or Ctrl-C."""
         if not self.content:
             self.start(trainer)
         by_user = isinstance(error, KeyboardInterrupt)

@@ -1,4 +1,4 @@
-"""A sheet of middle slices: images side by side, and the error of one."""
+"""A figure of middle slices: images side by side, and the error of one of them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANEL_PX, HEAD_PX, GAP_PX = 220, 26, 4
-
-
-# The error's colours span a fixed share of the grey window, so that pictures of several epochs compare.
+# The error's colours span a fixed share of the grey window, so that pictures of different epochs are comparable.
 ERROR_SHARE = 0.2
 
 
 def middle_slice(image: np.ndarray, plane: Plane) -> np.ndarray:
-    """The slice through the middle of (X, Y, Z), rows from below, columns from the picture's left."""
+    """The middle slice of (X, Y, Z); its rows go upwards, its columns to the right."""
     return np.take(image, image.shape[plane.normal] // 2, axis=plane.normal).T[:, ::-1]
 
 
 def _panel(axes: Axes, cut: np.ndarray, window: tuple[float, float], colours: str) -> None:
-    # Every panel is as wide as its neighbours, however many voxels it has: the field of view is the same.
+    # All panels have the same width for any number of voxels, because the field of view is the same.
     axes.imshow(
         cut, cmap=colours, vmin=window[0], vmax=window[1], interpolation="nearest", origin="lower", aspect="auto"
     )
@@ -38,31 +36,31 @@ def _panel(axes: Axes, cut: np.ndarray, window: tuple[float, float], colours: st
 
 
 def draw_middle_planes(images: Mapping[str, np.ndarray], reference: str, judged: str) -> Figure:
-    """Images side by side and the error ``|judged - reference|``; rows are axial, coronal and sagittal.
+    """Draw images side by side and the error ``|judged - reference|``; rows are axial, coronal and sagittal.
 
     An image of one slice has the row of that slice alone.
-    All show the same field of view in the reference's grey window, each with its own voxels. Voxels of the reference
-    are drawn as cubes.
+    All images show the same field of view in the reference's grey window, each with its own voxels. Voxels of the
+    reference are drawn as cubes.
 
     Args:
         images: (X, Y, Z) arrays in RAS order by name, from left to right.
-        reference: name of the one that sets the grey window and the proportions.
-        judged: name of the one whose error is shown.
+        reference: name of the image that sets the grey window and the proportions.
+        judged: name of the image whose error is shown.
 
     Returns:
-        A figure of ``PANEL_PX`` pixels per column.
+        A figure with ``PANEL_PX`` pixels per column.
 
     Raises:
-        InputError: an image that is not 3D, or two to compare that differ in shape.
+        InputError: an image is not 3D, or the judged image and the reference differ in shape.
     """
     from matplotlib.figure import Figure
 
     for name, image in images.items():
         if image.ndim != 3 or image.size == 0:
-            raise InputError(f"image '{name}' has shape {image.shape}: need (X, Y, Z)")
+            raise InputError(f"image '{name}' has shape {image.shape}, but need (X, Y, Z)")
     hr, sr = images[reference], images[judged]
     if hr.shape != sr.shape:
-        raise InputError(f"image '{judged}' has shape {sr.shape} and '{reference}' {hr.shape}: they must be equal")
+        raise InputError(f"image '{judged}' has shape {sr.shape} and '{reference}' {hr.shape}, but they must be equal")
     window = grey_window(hr)
     error_range = (0.0, ERROR_SHARE * (window[1] - window[0]))
     planes = [plane for plane in PLANES[::-1] if min(hr.shape) > 1 or hr.shape[plane.normal] == 1]
@@ -84,7 +82,7 @@ def draw_middle_planes(images: Mapping[str, np.ndarray], reference: str, judged:
 
 
 def pixels(figure: Figure) -> np.ndarray:
-    """What a figure looks like, (height, width, 3) uint8."""
+    """Render a figure to pixels, (height, width, 3) uint8."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

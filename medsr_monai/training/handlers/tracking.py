@@ -1,4 +1,4 @@
-"""MLflow, made ready for MONAI's handler: there, and silent."""
+"""Prepare MLflow for MONAI's handler: check that it is installed, and turn off its usage reports."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SILENT = "MLFLOW_DISABLE_TELEMETRY"
 
 
 def prepare_mlflow() -> None:
-    """Require MLflow, and keep it from reporting its use over the network unless the user set its variable himself.
+    """Require MLflow and turn off its usage reports over the network, unless the user has set its variable.
 
-    MONAI imports MLflow when it is imported itself, and MLflow starts its reporting client then; the variable set later
-    comes too late for it, so the client is renewed.
+    MONAI imports MLflow, which then starts its reporting client. The variable is set after that, so the client is
+    renewed.
 
     Raises:
-        InputError: MLflow is not installed (the extra ``track``), or this version's client cannot be renewed.
+        InputError: MLflow is not installed (the extra ``track``), or the client of this version cannot be renewed.
     """
     mlflow = require("mlflow", "track")
     if SILENT in os.environ:
@@ -29,5 +29,5 @@ def prepare_mlflow() -> None:
     except ModuleNotFoundError:  # older versions report nothing
         return
     if not hasattr(telemetry, "set_telemetry_client"):
-        raise InputError(f"MLflow {mlflow.__version__} reports its use: start the program with {SILENT}=true")
+        raise InputError(f"MLflow {mlflow.__version__} reports its usage; start the program with {SILENT}=true")
     telemetry.set_telemetry_client()

@@ -1,4 +1,4 @@
-"""Losses: between voxels, frequencies and features, and the adversarial objectives."""
+"""Losses of voxels, frequencies and features, and the adversarial objectives."""
 
 from medsr_monai.training.losses.adversarial import (
     AdversarialLoss,

@@ -1,6 +1,6 @@
-"""Adversarial objectives: what the generator and the discriminator minimise, one class per objective.
+"""Adversarial objectives: each class defines what the generator and the discriminator minimise.
 
-Below, D is a discriminator's logit, and E the mean over images, voxels of a verdict map, and scales.
+In the equations, D is a discriminator's logit, and E the mean over images, voxels of a verdict map, and scales.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Judge = Callable[[Tensor], tuple[list[Tensor], list[Tensor]]]
 
 
 class AdversarialLoss(nn.Module):
-    """One objective, seen from the generator and from the discriminator.
+    """The base of all objectives, with a loss for the generator and one for the discriminator.
 
-    Verdicts are lists of logits, one tensor (B, ...) of any shape per scale. Everything is computed in float32.
+    Verdicts are lists of logits, one tensor (B, ...) of any shape per scale. Losses are computed in float32.
 
     Args:
         r1_weight: gamma of the penalty ``gamma / 2 E ||grad D(hr)||^2`` on the discriminator; 0 for none. With batch
-            normalisation the gradient is that of the batch's sum of verdicts, which is not the paper's.
+            normalisation, the gradient is that of the batch's sum of verdicts, which differs from the paper.
 
     Attributes:
-        needs_real: whether the generator's side needs the verdicts on real images.
+        needs_real: whether the generator's loss needs the verdicts on real images.
 
     Raises:
-        InputError: a weight is negative or no finite number.
+        InputError: a weight is negative or not a finite number.
 
     Reference:
         Mescheder et al., R1, arXiv:1801.04406
@@ -46,11 +46,11 @@ class AdversarialLoss(nn.Module):
         self.r1_weight = _weight("r1_weight", r1_weight)
 
     def generator(self, fake: Sequence[Tensor], real: Sequence[Tensor] | None = None) -> Tensor:
-        """What the generator minimises.
+        """Compute the generator's loss.
 
         Args:
             fake: verdicts on sr, with their graph.
-            real: verdicts on hr, of the same batch; only looked at where ``needs_real``.
+            real: verdicts on hr of the same batch; used only if ``needs_real``.
 
         Returns:
             A scalar.
@@ -58,11 +58,11 @@ class AdversarialLoss(nn.Module):
         raise NotImplementedError
 
     def discriminator(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """What the discriminator minimises.
+        """Compute the discriminator's loss.
 
         Args:
             real: verdicts on hr.
-            fake: verdicts on sr, which was detached from the generator.
+            fake: verdicts on sr, detached from the generator.
 
         Returns:
             A scalar.
@@ -72,16 +72,16 @@ class AdversarialLoss(nn.Module):
     def penalty(
         self, discriminator: Judge, real_image: Tensor, fake_image: Tensor, rng: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """Terms that the discriminator's loss gets in addition, by name, already weighted.
+        """Compute the weighted penalties that are added to the discriminator's loss.
 
         Args:
             discriminator: judges images.
             real_image: hr, (B, C, *spatial).
-            fake_image: sr, the same shape; no gradient goes into it.
-            rng: for penalties that draw; the global generator if None.
+            fake_image: sr, the same shape; it gets no gradient.
+            rng: for penalties with random numbers; None uses the global generator.
 
         Returns:
-            Scalars by name; none where there is no penalty.
+            Scalars by name; empty without a penalty.
         """
         if not self.r1_weight:
             return {}
@@ -90,7 +90,7 @@ class AdversarialLoss(nn.Module):
 
 
 class NonSaturating(AdversarialLoss):
-    """The first objective, in the form whose gradient does not vanish while the discriminator wins.
+    """The original objective, in the form whose gradient does not vanish if the discriminator is right.
 
     ``discriminator: -E log sigmoid(D(hr)) - E log(1 - sigmoid(D(sr)))``, ``generator: -E log sigmoid(D(sr))``
 
@@ -106,7 +106,7 @@ class NonSaturating(AdversarialLoss):
 
 
 class LeastSquares(AdversarialLoss):
-    """LSGAN: verdicts are drawn to 1 and 0, also those far on the right side.
+    """LSGAN: verdicts are drawn to 1 and 0, also if they are far on the right side.
 
     ``discriminator: 1/2 E (D(hr) - 1)^2 + 1/2 E D(sr)^2``, ``generator: 1/2 E (D(sr) - 1)^2``
 
@@ -122,7 +122,7 @@ class LeastSquares(AdversarialLoss):
 
 
 class Hinge(AdversarialLoss):
-    """Verdicts beyond the margin of 1 on the right side teach the discriminator nothing more.
+    """The hinge loss: right verdicts beyond the margin of 1 give the discriminator no gradient.
 
     ``discriminator: E max(0, 1 - D(hr)) + E max(0, 1 + D(sr))``, ``generator: -E D(sr)``
 
@@ -138,18 +138,18 @@ class Hinge(AdversarialLoss):
 
 
 class WassersteinGradientPenalty(AdversarialLoss):
-    """WGAN-GP: the verdicts' difference is a distance, as long as their slope is one.
+    """WGAN-GP: the difference of the verdicts is a distance if their slope is one.
 
     ``discriminator: E D(sr) - E D(hr) + weight E (||grad D(x)|| - 1)^2``, ``generator: -E D(sr)``, with
-    ``x = e hr + (1 - e) sr`` and e drawn from [0, 1] for each image; the norm is over all voxels of an image.
+    ``x = e hr + (1 - e) sr`` and e drawn from [0, 1] for each image. The norm is over all voxels of an image.
 
     Args:
-        weight: of the penalty.
-        r1_weight: as of every objective.
+        weight: weight of the penalty.
+        r1_weight: see :class:`AdversarialLoss`.
 
     Raises:
-        InputError: a weight is negative or no finite number; in ``penalty`` a discriminator that normalises over its
-            batch, as an image's gradient then depends on the others; images of different shapes.
+        InputError: a weight is negative or not a finite number. In ``penalty``: the shapes differ, or the discriminator
+            normalises over its batch, so that an image's gradient depends on the others.
 
     Reference:
         Gulrajani et al., arXiv:1704.00028
@@ -171,8 +171,8 @@ class WassersteinGradientPenalty(AdversarialLoss):
         _refuse_batch_normalisation(discriminator)
         if real_image.shape != fake_image.shape:
             raise InputError(
-                f"gradient penalty: hr of shape {tuple(real_image.shape)} against sr of shape "
-                f"{tuple(fake_image.shape)}, must be the same"
+                f"gradient penalty: hr has shape {tuple(real_image.shape)} and sr {tuple(fake_image.shape)}, "
+                "but they must be the same"
             )
         real, fake = full_precision(real_image.detach()), full_precision(fake_image.detach())
         device = rng.device if rng is not None else real.device
@@ -183,13 +183,13 @@ class WassersteinGradientPenalty(AdversarialLoss):
 
 
 class RelativisticAverage(AdversarialLoss):
-    """ESRGAN: is an image more real than the other side's are on average? The generator learns from both sides.
+    """ESRGAN: judge whether an image is more real than the average of the other kind; the generator learns from both.
 
     ``discriminator: -E log sigmoid(D(hr) - E D(sr)) - E log(1 - sigmoid(D(sr) - E D(hr)))``,
     ``generator: -E log(1 - sigmoid(D(hr) - E D(sr))) - E log sigmoid(D(sr) - E D(hr))``
 
-    The inner means are over the batches of all processes of ``torch.distributed``, which are to be of one size, so that
-    the gradients that DDP averages are those of one process with all images. Hence **all** processes must call it.
+    The inner means are over the batches of all processes of ``torch.distributed``. If all batches have the same size,
+    the gradients averaged by DDP equal those of one process with all images. So **all** processes must call it.
 
     Reference:
         Jolicoeur-Martineau, arXiv:1807.00734; Wang et al., ESRGAN, doi:10.1007/978-3-030-11021-5_5
@@ -199,14 +199,14 @@ class RelativisticAverage(AdversarialLoss):
 
     def generator(self, fake: Sequence[Tensor], real: Sequence[Tensor] | None = None) -> Tensor:
         if real is None:
-            raise InputError("RelativisticAverage: the generator's side needs the verdicts on the real images too")
+            raise InputError("RelativisticAverage: the generator's loss needs the verdicts on the real images too")
         return self._sum(better=fake, worse=real)
 
     def discriminator(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
         return self._sum(better=real, worse=fake)
 
     def _sum(self, better: Sequence[Tensor], worse: Sequence[Tensor]) -> Tensor:
-        """The loss of whoever wants the first side to look better than the second."""
+        """Compute the loss that is low if the verdicts ``better`` are above the verdicts ``worse``."""
         better, worse = [full_precision(d) for d in better], [full_precision(d) for d in worse]
         # All means in one exchange between the processes.
         means = mean_over_processes(torch.stack([d.mean() for d in (*better, *worse)])).unbind()
@@ -222,16 +222,16 @@ def _weight(name: str, value: float) -> float:
 
 
 def _mean(verdicts: Sequence[Tensor], function: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """The mean over scales of the mean over a scale's elements of a function of the verdicts."""
+    """Average a function of the verdicts over the elements of each scale, then over scales."""
     if not verdicts:
-        raise InputError("adversarial loss: the discriminator gave no verdicts, need one tensor per scale")
+        raise InputError("adversarial loss: the discriminator gave no verdicts, but need one tensor per scale")
     scales = [full_precision(d) for d in verdicts]
     return torch.stack([(function(d) if function else d).mean() for d in scales]).mean()
 
 
 def _gradient_of_verdicts(discriminator: Judge, image: Tensor) -> Tensor:
-    """(B, voxels): gradient of each image's mean verdict by the image, with its graph, in full precision."""
-    # A plain tensor, as a MetaTensor's bookkeeping would run through the whole second derivative.
+    """Compute the gradient of each image's mean verdict, (B, voxels), with its graph, in full precision."""
+    # Use a plain tensor, because the bookkeeping of a MetaTensor would slow the whole second derivative.
     image = full_precision(image.detach().as_subclass(Tensor)).requires_grad_()
     with torch.autocast(image.device.type, enabled=False):  # gradients underflow in float16
         verdicts, _ = discriminator(image)
@@ -241,7 +241,7 @@ def _gradient_of_verdicts(discriminator: Judge, image: Tensor) -> Tensor:
 
 
 def _norm(gradient: Tensor) -> Tensor:
-    """Norm of each row, whose own gradient is zero and not infinite where the row is zero."""
+    """The norm of each row; its gradient at a zero row is zero, not infinite."""
     squares = gradient.square().sum(dim=1)
     return torch.where(squares > 0, squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt(), squares)
 
@@ -251,5 +251,5 @@ def _refuse_batch_normalisation(discriminator: Judge) -> None:
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):
         raise InputError(
             f"WassersteinGradientPenalty: {type(discriminator).__name__} normalises over the batch, but the penalty is "
-            "per image; give the discriminator norm 'instance' or 'none'"
+            "per image; set the discriminator's norm to 'instance' or 'none'"
         )

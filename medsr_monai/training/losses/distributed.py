@@ -1,4 +1,4 @@
-"""Means over the processes of ``torch.distributed`` through which gradients flow."""
+"""Differentiable means over the processes of ``torch.distributed``."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor, distributed
 
 
 class _Mean(torch.autograd.Function):
-    """Mean over processes, forwards and backwards.
+    """The mean over processes, in the forward and in the backward pass.
 
     Let ``m = 1/W sum_s x_s``, and let process r compute L_r from m. The loss on the concatenated batch is
-    ``L = 1/W sum_r L_r``, and DDP makes the gradient of process s ``1/W g_s``. So that this is
-    ``dL/dx_s = 1/W (1/W sum_r dL_r/dm)``, the backward pass must hand on ``g_s = 1/W sum_r dL_r/dm``: the mean again.
+    ``L = 1/W sum_r L_r``, and DDP makes the gradient of process s ``1/W g_s``. It must equal
+    ``dL/dx_s = 1/W (1/W sum_r dL_r/dm)``, so the backward pass returns ``g_s = 1/W sum_r dL_r/dm``: the mean again.
     """
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
         total = values.clone()
-        distributed.all_reduce(total)  # sum and divide: gloo has no mean
+        distributed.all_reduce(total)  # sum and divide, because gloo has no mean
         return total / distributed.get_world_size()
 
     @staticmethod
@@ -28,14 +28,13 @@ class _Mean(torch.autograd.Function):
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """The elementwise mean over all processes of the default group, or the values themselves where there is only one.
+    """Average elementwise over all processes of the default group; with one process, return the values.
 
     Args:
-        values: of one shape in all processes, all of which must call this, and go backwards through it, together.
+        values: the same shape in all processes. All processes must call this function and its backward pass together.
 
     Returns:
-        The mean, with gradients such that their average over the processes, as DDP takes it, is the gradient of one
-        process that holds all the values.
+        The mean. If DDP averages the gradients over the processes, they equal those of one process with all values.
     """
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return values

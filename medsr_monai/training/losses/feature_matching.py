@@ -1,4 +1,4 @@
-"""The discriminator's own features as a measure of likeness."""
+"""A distance between the discriminator's features of two images."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class FeatureMatchingLoss(nn.Module):
 
     Args of the call:
         fake_features: activations on sr, shallow to deep, each (B, C, ...).
-        real_features: activations on hr, the same shapes; no gradient goes into them.
+        real_features: activations on hr, the same shapes; they get no gradient.
 
     Shape:
         lists of (B, C_i, ...) -> ()
 
     Raises:
-        InputError: no layers, different numbers of them, or different shapes.
+        InputError: there are no layers, or the numbers of layers or the shapes differ.
 
     Reference:
         Wang et al., pix2pixHD, doi:10.1109/CVPR.2018.00917
@@ -31,8 +31,8 @@ class FeatureMatchingLoss(nn.Module):
     def forward(self, fake_features: Sequence[Tensor], real_features: Sequence[Tensor]) -> Tensor:
         if not fake_features or len(fake_features) != len(real_features):
             raise InputError(
-                f"feature matching: {len(fake_features)} layers of sr against {len(real_features)} of hr, "
-                "need the same number and at least one"
+                f"feature matching: {len(fake_features)} layers of sr and {len(real_features)} of hr, "
+                "but need the same number and at least one"
             )
         pairs = [image_pair(fake, real.detach()) for fake, real in zip(fake_features, real_features, strict=True)]
         return torch.stack([(fake - real).abs().mean() for fake, real in pairs]).mean()

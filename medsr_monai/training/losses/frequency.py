@@ -13,13 +13,15 @@ COMPARISONS = ("complex", "magnitude")
 
 
 def radial_weights(size: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Distance of each frequency from zero, over its mean, on the grid of ``torch.fft.fftn``.
+    """Compute each frequency's distance from zero, divided by the mean, on the grid of ``torch.fft.fftn``.
 
     Args:
         size: voxels per axis.
+        device: of the result.
+        dtype: of the result.
 
     Returns:
-        ``size`` weights of mean 1; all 0 for a single voxel, which has no other frequency than zero.
+        Weights of shape ``size`` and mean 1; 0 for a single voxel, which has only the frequency zero.
     """
     squares = torch.zeros(size, device=device, dtype=dtype)
     for axis, n in enumerate(size):
@@ -33,13 +35,14 @@ def radial_weights(size: tuple[int, ...], device: torch.device, dtype: torch.dty
 class FrequencyLoss(nn.Module):
     """Squared error between spectra: ``mean(w |F sr - F hr|^2)`` with ``F`` the orthonormal Fourier transform.
 
-    With ``weighting="none"`` and ``compare="complex"``, DAGAN's own loss, this **is** the MSE between the images, by
-    Parseval's theorem, and adds nothing to it but cost. What differs from the MSE:
+    With ``weighting="none"`` and ``compare="complex"``, as in DAGAN, this **is** the MSE between the images by
+    Parseval's theorem, and only adds cost. These options differ from the MSE:
 
-    - ``weighting="radial"`` (the default): w is the distance from zero frequency over its mean. White noise costs as
-      much as in the MSE, blur more, and an error of the mean intensity nothing: use it beside a loss between voxels.
-    - ``compare="magnitude"``: ``mean(w (|F sr| - |F hr|)^2)`` asks for the right texture at any place, as a cyclic
-      shift changes phases only.
+    - ``weighting="radial"`` (the default): w is the distance from zero frequency, divided by its mean. White noise
+      costs as much as in the MSE, blur costs more, and an error of the mean intensity costs nothing. So use it together
+      with a loss of voxels.
+    - ``compare="magnitude"``: ``mean(w (|F sr| - |F hr|)^2)`` rewards the right texture at any place, because a cyclic
+      shift changes only phases.
 
     Args:
         weighting: "radial" or "none".
@@ -49,7 +52,7 @@ class FrequencyLoss(nn.Module):
         (B, C, *spatial), (B, C, *spatial) -> (); the transform is over the spatial axes, in float32 also in autocast
 
     Raises:
-        InputError: an unknown option, or shapes that differ.
+        InputError: an option is unknown, or the shapes differ.
 
     Reference:
         Yang et al., DAGAN, doi:10.1109/TMI.2017.2785879

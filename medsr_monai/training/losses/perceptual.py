@@ -1,4 +1,4 @@
-"""Likeness as a frozen network sees it."""
+"""A distance between the features of a frozen network."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from torch.nn import functional
 from medsr_monai.system.errors import InputError
 from medsr_monai.training.losses.precision import image_pair
 
-SHORTEST = 1e-2  # length of a feature vector below which its direction counts less: it has no gradient at 0
+SHORTEST = 1e-2  # the direction of a shorter feature vector counts less, because its gradient is undefined at 0
 
 
 def cosine_distance(sr: Tensor, hr: Tensor) -> Tensor:
-    """``mean over voxels of |a/|a| - b/|b||^2`` of feature vectors a and b: 0 to 4, whatever the features' strength.
+    """Average ``|a/|a| - b/|b||^2`` of feature vectors a and b over voxels; the length of the vectors does not matter.
 
     Args:
         sr: (B, C, *spatial).
         hr: (B, C, *spatial).
+
+    Returns:
+        A scalar from 0 to 4.
     """
     ours, theirs = (functional.normalize(features, dim=1, eps=SHORTEST) for features in (sr, hr))
     return (ours - theirs).square().sum(1).mean()
@@ -34,21 +37,22 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class PerceptualLoss(nn.Module):
-    """Distance between features: ``mean over layers of mean |f_i(sr) - f_i(hr)|``, its square, or their directions'.
+    """Distance between features: ``mean over layers of mean |f_i(sr) - f_i(hr)|``, or another distance.
 
-    The network is frozen here and belongs to none of the loss's parameters or state, so that checkpoints hold it not;
-    it does follow the loss to a device. The same network may serve several losses.
+    The loss freezes the network. The network is not part of the loss's parameters or state, so checkpoints do not hold
+    it, but it moves to a device with the loss. Several losses may share one network.
 
     Args:
         features: maps (B, C, *spatial) to one feature map or a list of them; see ``medsr_monai.networks.features``.
-        layers: positions in that list that count; None for all.
-        distance: "l1", "mse", or "cosine", which is LPIPS without its trained weights of the channels.
+        layers: the positions in that list that count; None for all.
+        distance: "l1", "mse", or "cosine", which is LPIPS without its trained channel weights.
 
     Shape:
         (B, C, *spatial), (B, C, *spatial) -> ()
 
     Raises:
-        InputError: an unknown distance, a layer that is not there, shapes that differ, what the network refuses.
+        InputError: the distance is unknown, a layer does not exist, the shapes differ, or the network refuses the
+        image.
 
     Reference:
         Johnson et al., doi:10.1007/978-3-319-46475-6_43; Zhang et al., LPIPS, doi:10.1109/CVPR.2018.00068
@@ -61,7 +65,7 @@ class PerceptualLoss(nn.Module):
         if layers is not None and not layers:
             raise InputError("layers []: need at least one, or None for all")
         features.requires_grad_(False).eval()
-        self._unregistered = [features]  # in a list: not in parameters(), state_dict() or train()
+        self._unregistered = [features]  # a list keeps it out of parameters(), state_dict() and train()
         self.layers = layers
         self.distance = distance
 
@@ -87,5 +91,5 @@ class PerceptualLoss(nn.Module):
             return maps
         for layer in self.layers:
             if not -len(maps) <= layer < len(maps):
-                raise InputError(f"layers: there is no layer {layer}, the feature network has {len(maps)}")
+                raise InputError(f"layers: there is no layer {layer}, the feature network has {len(maps)} layers")
         return [maps[layer] for layer in self.layers]

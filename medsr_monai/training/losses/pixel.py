@@ -1,4 +1,4 @@
-"""Losses between voxels and between edges. L1 and MSE are ``torch.nn.L1Loss`` and ``torch.nn.MSELoss``."""
+"""Losses of voxels and of edges. L1 and MSE are ``torch.nn.L1Loss`` and ``torch.nn.MSELoss``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from medsr_monai.system.errors import InputError
 from medsr_monai.training.losses.precision import image_pair
 
-FLAT = 1e-4  # gradient below which an image counts as flat, in intensity units per voxel
+FLAT = 1e-4  # below this gradient, an image counts as flat; in intensity units per voxel
 
 
 class CharbonnierLoss(nn.Module):
-    """An L1 loss that is smooth at zero: ``mean(sqrt((sr - hr)^2 + epsilon^2))``, whose minimum is ``epsilon``.
+    """An L1 loss that is smooth at zero: ``mean(sqrt((sr - hr)^2 + epsilon^2))``. Its minimum is ``epsilon``.
 
     Args:
-        epsilon: image difference in intensity units below which it acts as MSE.
+        epsilon: in intensity units; for smaller differences, the loss acts as MSE.
 
     Shape:
         (B, C, *spatial), (B, C, *spatial) -> ()
@@ -37,18 +37,18 @@ class CharbonnierLoss(nn.Module):
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         sr, hr = image_pair(sr, hr)
-        # hypot keeps an epsilon whose square float32 cannot hold beside the difference's
+        # hypot keeps a small epsilon whose square would be lost in float32
         return torch.hypot(sr - hr, sr.new_tensor(self.epsilon)).mean()
 
 
 class GradientLoss(nn.Module):
-    """L1 between the edges: ``mean over axes of mean |d_axis sr - d_axis hr|`` with ``d`` the difference of neighbours.
+    """L1 of edges: ``mean over axes of mean |d_axis sr - d_axis hr|``, where ``d`` is the difference of neighbours.
 
-    With ``magnitude``, L1 between the lengths of the gradients, ``mean ||d sr| - |d hr||``: as strong an edge at the
-    same place costs nothing, whichever way it points, so that a texture may differ in its details where a blur may not.
+    With ``magnitude``, it is the L1 of the lengths of the gradients, ``mean ||d sr| - |d hr||``. Then an equally strong
+    edge at the same place costs nothing in any direction. So the details of a texture may differ, but blur is punished.
 
-    Differences are per voxel, not per millimetre. A constant offset between the images costs nothing: use it beside a
-    loss between voxels.
+    Differences are per voxel, not per millimetre. A constant offset between the images costs nothing, so use this loss
+    together with a loss of voxels.
 
     Args:
         magnitude: compare lengths instead of components.
@@ -68,22 +68,24 @@ class GradientLoss(nn.Module):
         sr, hr = image_pair(sr, hr)
         for axis, size in enumerate(hr.shape[2:]):
             if size < 2:
-                raise InputError(f"gradient loss: axis {axis} has {size} voxel, need at least 2; use larger patches")
+                raise InputError(
+                    f"gradient loss: axis {axis} has {size} voxel, but needs at least 2; use larger patches"
+                )
         if self.magnitude:
             return (_gradient_length(sr) - _gradient_length(hr)).abs().mean()
-        error = sr - hr  # differences are linear: one difference of the error is the error of the differences
+        error = sr - hr  # differences are linear, so the difference of the error is the error of the differences
         per_axis = [error.diff(dim=axis).abs().mean() for axis in range(2, error.dim())]
         return torch.stack(per_axis).mean()
 
 
 def _gradient_length(image: Tensor) -> Tensor:
-    """Of the differences to the next voxel along every axis, where there is a next one along all."""
+    """The length of the vector of differences to the next voxel along every axis, if all of these voxels exist."""
     inner = [slice(None)] * 2 + [slice(-1)] * (image.dim() - 2)
     squares = [image.diff(dim=axis)[tuple(_whole(inner, axis))].square() for axis in range(2, image.dim())]
-    # The root has no slope at zero, where flat background is.
+    # The gradient of the root is infinite at zero, the value of flat background, so a small constant is added.
     return (torch.stack(squares).sum(dim=0) + FLAT**2).sqrt()
 
 
 def _whole(inner: list[slice], axis: int) -> list[slice]:
-    """The slices that leave this axis as it is: its differences are one fewer already."""
+    """Slices that do not cut this axis, because differences have already shortened it by one."""
     return [slice(None) if dim == axis else part for dim, part in enumerate(inner)]

@@ -1,4 +1,4 @@
-"""Several losses as one number, and each of them for the log."""
+"""The weighted sum of several losses, and each of them for the log."""
 
 from __future__ import annotations
 
@@ -14,33 +14,35 @@ class WeightedSum:
     """``total = sum_i weight_i term_i`` over the terms whose weight is not zero; the others are not computed.
 
     Args:
-        weights: weight of each term by its name. A term without a weight is not computed.
+        weights: weight of each term by name. A term without a weight is not computed.
 
     Raises:
-        InputError: a weight is negative or no finite number, or none is positive.
+        InputError: a weight is negative or not a finite number, or none is positive.
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         for name, weight in weights.items():
             if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-                raise InputError(f"weights: {name} is {weight!r}, need a number")
+                raise InputError(f"weights: {name} is {weight!r}, but must be a number")
             if not math.isfinite(weight) or weight < 0:
-                raise InputError(f"weights: {name} is {weight}, need a finite number of at least 0")
+                raise InputError(f"weights: {name} is {weight}, but must be a finite number of at least 0")
         if not any(weights.values()):
-            raise InputError(f"weights: all of {dict(weights)} are zero, nothing would be learned; set at least one")
+            raise InputError(
+                f"weights: all of {dict(weights)} are zero, so nothing would be learned; set at least one above 0"
+            )
         self.weights = dict(weights)
 
     def __call__(self, terms: Mapping[str, Callable[[], Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the terms that count.
+        """Compute the terms with a weight.
 
         Args:
-            terms: what computes each term, by its name.
+            terms: the functions that compute the terms, by name.
 
         Returns:
-            The weighted total, and each computed term by its name, not weighted and without its graph.
+            The weighted total, and each computed term by name, unweighted and without its graph.
 
         Raises:
-            InputError: a weight, zero or not, is for a term that is not there.
+            InputError: a weight, zero or not, has no term.
         """
         unknown = sorted(set(self.weights) - set(terms))
         if unknown:

@@ -1,7 +1,7 @@
-"""The mean over the symmetries of a network, streamed: every member sees the same slabs in the same order.
+"""The streamed mean over the symmetries of a network: every member sees the same slabs in the same order.
 
-A network applied to a mirrored image, mirrored back, is the network with mirrored weights. So no member reads an image
-backwards, and the mean and the deviation of a slab are known when its members are.
+To mirror the image, apply the network and mirror the result is the same as to mirror the weights. So no member reads
+the image backwards, and the mean and the deviation of a slab are known as soon as all members have computed it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from medsr_monai.upscaling.convolution.network import Read, StreamedNetwork
 
 
 class _SharedSlabs:
-    """Slabs that several readers ask for, each in order; read once, and kept until the last has it."""
+    """Slabs for several readers; each slab is read once and kept until the last reader has taken it."""
 
     def __init__(self, read: Read, readers: int) -> None:
         self._read = read
@@ -35,8 +35,8 @@ class StreamedEnsemble:
     """Members that are streamed side by side, with the interface of :class:`StreamedNetwork`.
 
     Args:
-        members: of one scale, along one axis in slabs of one thickness.
-        deviation: give the standard deviation over the members, in further channels behind those of the mean.
+        members: networks with the same scale, streamed axis and slab thickness.
+        deviation: also return the standard deviation over the members, in channels after those of the mean.
     """
 
     def __init__(self, members: Sequence[StreamedNetwork], deviation: bool = False) -> None:
@@ -54,7 +54,7 @@ class StreamedEnsemble:
         dim, done = 2 + self.axis, 0
         waiting: list[Tensor | None] = [None] * len(streams)
         while done < extent * self.scale[self.axis]:
-            # Members whose kernels lie otherwise along the axis may be some slices ahead of others.
+            # A member with a mirrored kernel along the axis may be some slices ahead of the others.
             parts = [next(s)[1] if part is None else part for s, part in zip(streams, waiting, strict=True)]
             size = min(part.shape[dim] for part in parts)
             waiting = [
@@ -76,6 +76,6 @@ class StreamedEnsemble:
             return torch.cat((mean, (squares / len(parts)).sqrt()), dim=1)
 
     def window_bytes(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
-        """As :meth:`StreamedNetwork.window_bytes`: members run in turn, but all of them keep slices."""
+        """As :meth:`StreamedNetwork.window_bytes`: one member runs at a time, but all members keep slices."""
         first, *others = self.members
         return first.window_bytes(shape, dtype) + sum(member.held_bytes(shape, dtype) for member in others)

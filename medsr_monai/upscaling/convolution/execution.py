@@ -1,4 +1,4 @@
-"""One step of a stream: every layer computes its new slices, readers take them, what will be needed is kept."""
+"""One step of a stream: every layer computes its new slices and keeps those that later steps need."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ Advance = Callable[[Held, "Tensor | None"], tuple["Tensor | None", Held]]
 
 
 class Execution:
-    """A graph bound to weights, precision, memory format and the grid across the streamed axis, which comes first.
+    """A graph with fixed weights, precision, memory format and sizes across the streamed axis.
+
+    The streamed axis is the first spatial axis of all images here.
 
     Args:
-        graph: what is computed.
-        order: the spatial axes of the network in the order of the images given here.
-        slab: (B, C, slices, *others) an image such as the steps will read.
-        low: what convolutions compute in; None for the type of their weights.
-        channels_last: whether images lie in memory with the channels last.
+        graph: the graph to compute.
+        order: the network's spatial axes in the order of these images.
+        slab: (B, C, slices, *others), an image like those that the steps will read.
+        low: type in which convolutions compute; None for the type of their weights.
+        channels_last: memory format of the images.
 
     Attributes:
         channels: of every layer.
@@ -57,18 +59,18 @@ class Execution:
         self._plan_memory()
 
     def bind(self) -> None:
-        """Take the weights as they are now."""
+        """Bind the current weights."""
         operations = [layer.operation for layer in self.graph.layers[1:]]
         self._kernels = [op.bind(self.order, self.memory_format, self.low) for op in operations if op is not None]
 
     def compiled(self, step: Step, backend: str) -> Advance:
-        """:meth:`advance` for one step, compiled when it is first used."""
+        """:meth:`advance` for one step, compiled on first use."""
         if step not in self._compiled:
             self._compiled[step] = torch.compile(partial(self.advance, step), dynamic=False, backend=backend)
         return self._compiled[step]
 
     def _plan_memory(self) -> None:
-        """Which layers nobody else reads: they may be overwritten, or write straight to where they are joined."""
+        """Find layers with one reader: they may be overwritten, or may write directly into their concatenation."""
         readers = self.graph.readers()
         self.done_with: list[list[int]] = [[] for _ in self.graph.layers]
         for number, own in enumerate(readers[:-1]):
@@ -93,11 +95,12 @@ class Execution:
 
         Args:
             step: the tasks.
-            held: what each layer kept from the step before; the list is used up, so that no slice is held twice.
-            slab: (B, C, slices, *others) the new slices of the input; None after the last.
+            held: the slices that each layer kept from the previous step; the list is changed, so that no slice is in
+                memory twice.
+            slab: (B, C, slices, *others), the new slices of the input; None after the last.
 
         Returns:
-            The new slices of the result, or None if it has none yet; and what each layer keeps.
+            The new slices of the result, or None if there are none yet; and the slices that each layer keeps.
         """
         windows = held
         begun: dict[int, Tensor] = {}  # windows with room for new slices
@@ -109,7 +112,7 @@ class Execution:
         return windows[-1], [*windows[:-1], None]
 
     def _compute(self, number: int, step: Step, windows: Held, begun: dict[int, Tensor], slab: Tensor | None) -> Tensor:
-        """The window of a layer: the slices kept, and the new ones behind them."""
+        """Compute the window of a layer: the kept slices, followed by the new ones."""
         task, layer = step[number], self.graph.layers[number]
         if layer.operation is None:
             assert slab is not None
@@ -133,7 +136,7 @@ class Execution:
         return kernel(inputs, task.margin, self._disposable(number, step, windows))
 
     def _room(self, number: int, task: Task, windows: Held, begun: dict[int, Tensor]) -> Tensor:
-        """Where the new slices of a layer go: behind the kept ones, in a window of their own."""
+        """The memory for the new slices of a layer, in a window after its kept slices."""
         if number not in begun:
             begun[number] = self._empty(number, task.held + task.fresh)
             if task.held:
@@ -143,7 +146,7 @@ class Execution:
         return begun[number].narrow(2, task.held, task.fresh)
 
     def _disposable(self, number: int, step: Step, windows: Held) -> Tensor | None:
-        """An input that nobody else needs, to be overwritten with the result."""
+        """An input that no other layer needs, which the result may overwrite; None if there is none."""
         layer = self.graph.layers[number]
         if isinstance(layer.operation, Elementwise) and layer.operation.writes_out:
             for source in layer.sources:
@@ -158,7 +161,7 @@ class Execution:
         return torch.empty(size, dtype=self.dtypes[number], device=self.device, memory_format=self.memory_format)
 
     def _keep(self, window: Tensor | None, task: Task, number: int) -> Tensor | None:
-        """The last slices of a window, in memory of their own so that the rest is free again."""
+        """Copy the last slices of a window, so that the memory of the rest can be freed."""
         if window is None or not task.kept:
             return None
         if task.kept == window.shape[2]:

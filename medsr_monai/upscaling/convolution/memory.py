@@ -1,4 +1,4 @@
-"""How much memory a stream needs, before it starts."""
+"""The memory that a stream will need, computed before it starts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def slice_bytes(execution: Execution, layer: int) -> int:
 
 
 def weight_bytes(execution: Execution) -> int:
-    """Bytes of the convolutions' weights, of which a stream may take a copy in another order or precision."""
+    """Bytes of the convolutions' weights; a stream may copy them in another order or precision."""
     operations = [layer.operation for layer in execution.graph.layers]
     weights = [operation.module.weight for operation in operations if isinstance(operation, Convolution)]
     return sum(weight.numel() * (execution.low or weight.dtype).itemsize for weight in weights)
 
 
 def held_bytes(execution: Execution, schedule: Schedule) -> int:
-    """What is held from step to step: the slices kept, a copy of the weights, and a slab at either end."""
+    """Bytes held between steps: the kept slices, a copy of the weights, and the input and output slabs."""
     step = schedule.constant_step()
     extent = [factor * schedule.extent for factor in schedule.factors]
     size = [slice_bytes(execution, layer) for layer in range(len(step))]
@@ -32,10 +32,10 @@ def held_bytes(execution: Execution, schedule: Schedule) -> int:
 
 
 def peak_bytes(execution: Execution, schedule: Schedule) -> int:
-    """The most that is held at a time, in the order in which layers run; a step far from both ends holds most.
+    """Peak bytes of a step; layers run in order, and a step far from both ends needs most.
 
-    Counted are a copy of the weights, the slices kept between steps, the windows of the layers, what operations need
-    beside them, a slab read ahead, and a result still with its reader.
+    The sum counts a copy of the weights, the slices kept between steps, the windows of the layers, the working memory
+    of operations, a slab that is read ahead, and a result that its reader still holds.
     """
     layers, step = execution.graph.layers, schedule.constant_step()
     size = [slice_bytes(execution, layer) for layer in range(len(layers))]
@@ -51,16 +51,16 @@ def peak_bytes(execution: Execution, schedule: Schedule) -> int:
     for layer, task in enumerate(step):
         working = 0
         if isinstance(layers[layer].operation, (Convolution, Upsampling, Shuffle)):
-            # A copy with padding or of another type, and a result that has still to be moved to its place.
+            # A copy of the input, padded or converted, and a result before it is copied to its place.
             source, margin = layers[layer].sources[0], task.margin
             read = task.reads[0].stop - task.reads[0].start + margin.before + margin.after
             working = read * size[source] + task.fresh * size[layer]
         if isinstance(operation := layers[layer].operation, Upsampling):
-            # Whole groups, of which it leaves some out.
+            # Upsampling makes whole groups of slices and leaves some out.
             working += operation.copies * read * operation.factor(schedule.axis) * size[layer]
         peak = max(peak, live + window(layer) + working)
         live += window(layer) - kept(layer)
         for source in execution.done_with[layer]:
-            peak = max(peak, live + kept(source))  # which is moved out of the window
+            peak = max(peak, live + kept(source))  # the kept slices are copied out of the window
             live -= window(source) - kept(source)
     return peak

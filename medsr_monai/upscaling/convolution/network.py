@@ -1,4 +1,4 @@
-"""A network that is run slab by slab, with the result of the whole image."""
+"""Run a network slab by slab, with the result of the whole image."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ Read = Callable[[int, int], Tensor]
 
 
 class StreamedNetwork:
-    """Runs a convolutional network along one axis with a bounded window: exact, and no slice is computed twice.
+    """Run a convolutional network along one axis in a bounded window: the result is exact, no slice is computed twice.
 
-    The network is run in evaluation mode, with its weights as they are when a stream starts.
+    The network runs in evaluation mode, with the weights that it has when a stream starts.
 
     Args:
-        network: of convolutions with stride 1, functions of voxels, sums, concatenations, pixel shuffles and
+        network: may contain convolutions with stride 1, functions of voxels, sums, concatenations, pixel shuffles and
             interpolations.
         axis: spatial axis along which the image is streamed.
         slab: input slices per step, 1 or more.
         autocast: precision of the convolutions; None for that of their weights.
-        channels_last: memory format of the slabs; None for channels last wherever it is known to be faster: on a CPU,
-            in low precision, and where the weights have it.
-        compile_backend: compile the steps of constant shape, which are all but those at the ends, with this backend of
-            ``torch.compile``, e.g. "inductor"; None to run them as they are.
-        graph: what :func:`trace_generator` made of the network before; None to trace it now.
-        symmetry: how the network sees the image; the result is as the image lies.
+        channels_last: memory format of the slabs; None for channels last where it is known to be faster: on a CPU, in
+            low precision, and if the weights have this format.
+        compile_backend: a backend of ``torch.compile``, e.g. "inductor", that compiles the steps of constant shape (all
+            but those at the ends); None to compile nothing.
+        graph: an earlier result of :func:`trace_generator` for this network; None to trace it now.
+        symmetry: applied to the image before the network, and undone in the result.
 
     Attributes:
         scale: output voxels per input voxel, per axis.
-        receptive_radius: input voxels before and after its own that a voxel of the output depends on, per axis.
+        receptive_radius: per axis, how many input voxels before and after its own an output voxel depends on.
 
     Raises:
-        InputError: a layer cannot be streamed; or an argument is out of range.
+        InputError: a layer cannot be streamed, or an argument is out of range.
     """
 
     def __init__(
@@ -75,20 +75,21 @@ class StreamedNetwork:
         self.receptive_radius = tuple(self.graph.receptive_radius(own[axis]) for axis in axes)
 
     def schedule(self, extent: int) -> Schedule:
-        """The steps that stream ``extent`` slices."""
+        """Plan the steps that stream ``extent`` slices."""
         if extent < 1:
-            raise InputError(f"axis {self.axis}: {extent} slices, need at least 1")
+            raise InputError(f"axis {self.axis}: {extent} slices, but need at least 1")
         return Schedule(self.graph, self.order[0], extent, self.slab)
 
     def stream(self, read: Read, extent: int) -> Iterator[tuple[slice, Tensor]]:
         """Run the network on an image that is read slab by slab.
 
         Args:
-            read: gives the input slices [start, stop) as (B, C, *spatial), in order, each once.
-            extent: slices of the whole input.
+            read: returns the input slices [start, stop) as (B, C, *spatial); it is called in order, once per slice.
+            extent: number of slices of the whole input.
 
         Yields:
-            The output slices of each step, and their voxels (B, C', *(scale * spatial)), in order, without gaps.
+            The range of the output slices of each step, in order and without gaps, and their voxels
+            (B, C', *(scale * spatial)).
         """
         schedule = self.schedule(extent)
         execution: Execution | None = None
@@ -111,11 +112,11 @@ class StreamedNetwork:
                 yield where, result.movedim(2, 2 + self.axis)
 
     def _read(self, read: Read, start: int, stop: int) -> Tensor:
-        """Some slices of the input on the network's device, the streamed axis first."""
+        """Read slices of the input and move them to the network's device."""
         slab = read(start, stop)
         if slab.ndim != 2 + self.graph.spatial_dims or slab.shape[2 + self.axis] != stop - start:
             raise InputError(
-                f"slab of shape {tuple(slab.shape)}: need (B, C), {self.graph.spatial_dims} spatial axes and "
+                f"slab of shape {tuple(slab.shape)}, but need (B, C), {self.graph.spatial_dims} spatial axes and "
                 f"{stop - start} slices along axis {self.axis}"
             )
         parameter = next(self.network.parameters(), None)
@@ -128,7 +129,7 @@ class StreamedNetwork:
         last = self.channels_last
         if last is None:
             last = slab.device.type == "cpu" or low is not None or has_channels_last(self.network)
-        # What was compiled holds for slabs of one shape and for weights that have not changed.
+        # A compiled step is valid for slabs of one shape and unchanged weights.
         weights = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.network.parameters())
         signature = (tuple(slab.shape), slab.dtype, slab.device, low, last, weights)
         if self._bound is None or self._bound[0] != signature or not self.compile_backend:
@@ -149,16 +150,19 @@ class StreamedNetwork:
             return execution.advance(step, held, slab)
 
     def window_bytes(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
-        """Most memory that a stream holds at a time, the slab read and the slab returned included, an upper estimate.
+        """Estimate an upper bound of a stream's memory, including the slab read and the slab returned.
 
         Args:
             shape: (B, C, *spatial) of the whole input.
             dtype: of the input.
+
+        Returns:
+            Bytes.
         """
         return peak_bytes(self._measured(shape, dtype), self.schedule(shape[2 + self.axis]))
 
     def held_bytes(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
-        """What of it is held between the steps; arguments as of :meth:`window_bytes`."""
+        """The part of :meth:`window_bytes` that is held between the steps; same arguments."""
         return held_bytes(self._measured(shape, dtype), self.schedule(shape[2 + self.axis]))
 
     def _measured(self, shape: Sequence[int], dtype: torch.dtype) -> Execution:
@@ -168,7 +172,7 @@ class StreamedNetwork:
 
 
 def has_channels_last(network: nn.Module) -> bool:
-    """Whether the weights of a network lie with their channels last."""
+    """Whether the weights of a network have the channels-last memory format."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     return any(
         weight.is_contiguous(memory_format=formats[weight.ndim]) and not weight.is_contiguous()

@@ -1,7 +1,7 @@
-"""What a streamed network is made of: what each operation needs along an axis, and how it runs on a few slices.
+"""The operations of a streamed network: the slices that each needs along an axis, and how it runs on a few slices.
 
-Along an axis, slices are half-open intervals of whole numbers. An operation says which slices of its input it needs for
-given slices of its output; what lies outside of the image is the padding that the operation itself adds there.
+Along an axis, slices are half-open intervals of integers. For given slices of its output, an operation states which
+slices of its input it needs. For slices outside the image, the operation adds its own padding.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ PAD_MODES = {"zeros": "constant", "replicate": "replicate"}
 
 @dataclass(frozen=True)
 class Margin:
-    """How the slices that an operation is given lie to those it shall make.
+    """The relation between the input slices of an operation and the output slices that it must compute.
 
     Attributes:
-        before: slices of padding to add in front of the first.
-        after: slices of padding to add behind the last.
-        crop: slices of the result to leave out in front; upsampling makes whole groups.
+        before: padding slices to add before the first.
+        after: padding slices to add after the last.
+        crop: slices of the result to leave out at its start, because upsampling makes whole groups.
         fresh: slices to return.
     """
 
@@ -40,15 +40,15 @@ class Margin:
     fresh: int
 
 
-# (inputs, margin, where to write the result or None) -> the result: (B, C, fresh, *others), the streamed axis first
+# (inputs, margin, out or None) -> the result (B, C, fresh, *others), with the streamed axis first, also written to out
 Kernel = Callable[[Sequence[Tensor], Margin, "Tensor | None"], Tensor]
 
 
 def convolution_function(weight: Tensor) -> Callable[..., Tensor]:
-    """What to call with (image, weight, bias, padding, stride, dilation, groups).
+    """Choose the function to call with (image, weight, bias, padding, stride, dilation, groups).
 
-    PyTorch takes its slow convolution, which unfolds the image to 27 times its memory, for images that it deems small,
-    as thin slabs are; where oneDNN can compute in this precision, it is asked for by name.
+    For small images such as thin slabs, PyTorch chooses its slow convolution, which unfolds the image to 27 times its
+    memory. If oneDNN supports this precision, call it directly instead.
     """
     known = {torch.float32: True, torch.bfloat16: False, torch.float16: False}
     if weight.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled:
@@ -67,12 +67,12 @@ def pad_axes(image: Tensor, pairs: Sequence[Interval], mode: str) -> Tensor:
 
 
 def into(result: Tensor, out: Tensor | None) -> Tensor:
-    """The result where it shall be."""
+    """Copy the result to ``out``, if given."""
     return result if out is None else out.copy_(result)
 
 
 class Operation:
-    """One layer. Unless a subclass says otherwise it is local: a voxel of the result needs the same voxel."""
+    """One layer. By default it is local: a voxel of the result needs only the same voxel of the input."""
 
     is_view = False  # whether the result shares the memory of the input
 
@@ -82,11 +82,11 @@ class Operation:
         return False
 
     def factor(self, axis: int) -> int:
-        """Slices of output per slice of input."""
+        """Output slices per input slice."""
         return 1
 
     def need(self, axis: int, start: int, stop: int) -> Interval:
-        """Input slices that the output slices [start, stop) need, beyond the image where there is padding."""
+        """The input slices for the output slices [start, stop); slices outside the image mean padding."""
         return start, stop
 
     def channels(self, sources: Sequence[int]) -> int:
@@ -94,18 +94,18 @@ class Operation:
         return sources[0]
 
     def dtype(self, sources: Sequence[torch.dtype], low: torch.dtype | None) -> torch.dtype:
-        """Type of the output; ``low`` is what convolutions compute in, None for that of their weights."""
+        """Type of the output; ``low`` is the type in which convolutions compute, None for that of their weights."""
         result = sources[0]
         for other in sources[1:]:
             result = torch.promote_types(result, other)
         return result
 
     def mirrored(self, axes: Sequence[int]) -> Operation:
-        """The operation that does to a mirrored image what this one does to the image; by default itself."""
+        """The operation for mirrored images: it gives the mirrored result; by default the same operation."""
         return self
 
     def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
-        """The operation on images whose spatial axes are in ``order``, with the weights as they are now."""
+        """Make the kernel for images whose spatial axes are in ``order``, with the current weights."""
         raise NotImplementedError
 
 
@@ -116,7 +116,7 @@ class Convolution(Operation):
     Attributes:
         module: Conv2d or Conv3d.
         pads: voxels before and after, per axis.
-        backwards: axes along which the kernel lies the other way.
+        backwards: axes along which the kernel is mirrored.
     """
 
     module: nn.Conv2d | nn.Conv3d
@@ -149,7 +149,7 @@ class Convolution(Operation):
         bias = None if module.bias is None else module.bias.detach().to(dtype)
         dilation = [module.dilation[axis] for axis in order]
         pads = [self.pads[axis] for axis in order[1:]]
-        # The streamed axis gets its padding from the margin; the convolution itself pads the others if it can.
+        # The margin pads the streamed axis. The convolution pads the other axes itself if it can.
         own, ones = [0] * len(order), [1] * len(order)
         if mode == "constant" and all(before == after for before, after in pads):
             own[1:], pads = [before for before, _ in pads], [(0, 0)] * len(pads)
@@ -164,20 +164,20 @@ class Convolution(Operation):
 
 @dataclass(frozen=True)
 class Source:
-    """A place in the arguments that an input takes, by number."""
+    """A placeholder in the arguments for an input, by its number."""
 
     index: int
 
 
 @dataclass(frozen=True)
 class Elementwise(Operation):
-    """A function of voxels, and perhaps of constants, each by itself.
+    """A function of each voxel alone, and possibly of constants.
 
     Attributes:
-        function: what to call.
+        function: the function to call.
         args: its arguments, with a :class:`Source` for each input.
         kwargs: its keyword arguments.
-        out_function: the same with ``out``, or None if there is none.
+        out_function: the same function with an ``out`` argument, or None if there is none.
     """
 
     function: Callable[..., Tensor]
@@ -193,7 +193,7 @@ class Elementwise(Operation):
         return [arg for arg in self.args if isinstance(arg, Tensor) and arg.ndim]
 
     def channels(self, sources: Sequence[int]) -> int:
-        # A constant has one value, or one per channel.
+        # A constant has one value in all, or one per channel.
         return max([*sources, *(constant.numel() for constant in self._constants())])
 
     def dtype(self, sources: Sequence[torch.dtype], low: torch.dtype | None) -> torch.dtype:
@@ -225,7 +225,7 @@ class Concatenation(Operation):
             if out is None:
                 return torch.cat(list(inputs), dim=1)
             for image, part in zip(inputs, out.split([image.shape[1] for image in inputs], dim=1), strict=True):
-                # What was written to its place already is that place.
+                # An image that was already written to its place is that place.
                 if image.data_ptr() != part.data_ptr():
                     part.copy_(image)
             return out
@@ -252,8 +252,8 @@ class Shuffle(Operation):
     """Pixel shuffle: channels into space by a factor per axis."""
 
     scale: tuple[int, ...]
-    backwards: tuple[int, ...] = ()  # axes along which the channels lie the other way
-    is_view = True  # where nothing has to move
+    backwards: tuple[int, ...] = ()  # axes along which the channels are mirrored
+    is_view = True  # if no voxel has to move
 
     def mirrored(self, axes: Sequence[int]) -> Shuffle:
         return replace(self, backwards=tuple({*self.backwards} ^ {*axes}))
@@ -269,7 +269,7 @@ class Shuffle(Operation):
 
     def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
         axes = len(order)
-        # (B, C, factors as the channels hold them, *spatial as streamed) -> every spatial axis before its factor
+        # (B, C, *factors in channel order, *spatial in streamed order) -> each spatial axis is followed by its factor
         permutation = [0, 1, *(i for place, axis in enumerate(order) for i in (2 + axes + place, 2 + axis))]
         scale = [self.scale[axis] for axis in order]
         backwards = [2 + axis for axis in self.backwards if self.scale[axis] > 1]
@@ -299,7 +299,7 @@ class Upsampling(Operation):
 
     @property
     def copies(self) -> int:
-        """Images as large as the result that are held while it is made."""
+        """How many images of the result's size are in memory during the computation."""
         return 3 if self.order == 3 else 1
 
     def factor(self, axis: int) -> int:
@@ -309,7 +309,7 @@ class Upsampling(Operation):
         factor = self.scale[axis]
         if self.order == 0 or factor == 1:
             return start // factor, -(-stop // factor)
-        # Voxel i lies at (i + 1/2) / factor - 1/2, between the input voxels on either side: one of each, or two.
+        # Voxel i is centred at (i + 1/2) / factor - 1/2. It needs one input voxel on each side, or two for cubic.
         more = self.order // 2
         return (2 * start + 1 - factor) // (2 * factor) - more, (2 * stop - 1 - factor) // (2 * factor) + 2 + more
 

@@ -1,12 +1,13 @@
-"""When a streamed network computes what: whole numbers only, no tensor.
+"""The schedule of a stream: which slices each layer computes in which step. It uses integers only, no tensors.
 
-Every layer has ``factor`` slices per slice of the input. Going backward from the result, each layer has a reach: the
-slices that it must be ahead for the result to be complete up to slice 0. Step k then brings every layer to ::
+Every layer has ``factor`` slices per slice of the input. Each layer has a reach, which follows from the layers after
+it: the number of slices that it must be ahead, so that the result is complete up to slice 0. After step k, a layer has
+the slices up to ::
 
     ready(k) = clamp(factor * (slab * (k + 1) - R) + reach, 0, its size)       R: the reach of the input
 
-so that each step reads one slab of input and computes at most ``factor * slab`` slices of every layer, at the two ends
-of the image as in its middle; nothing is computed twice. A layer keeps what the next slice of any of its readers needs.
+So each step reads one slab of input and computes at most ``factor * slab`` slices of every layer, also at the ends of
+the image. Nothing is computed twice. A layer keeps the slices that the next slice of any of its readers needs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from medsr_monai.upscaling.convolution.operations import Margin, Operation
 
 @dataclass(frozen=True)
 class Layer:
-    """An operation in its place.
+    """An operation and its position in the graph.
 
     Attributes:
         name: qualified name in the network.
@@ -40,7 +41,7 @@ class Graph:
     spatial_dims: int
 
     def mirrored(self, axes: Sequence[int]) -> Graph:
-        """The graph that makes of an image what this one makes of the mirrored image, mirrored back."""
+        """The graph that equals this one with mirroring of the image before and mirroring of the result after it."""
         layers = (
             layer if layer.operation is None else replace(layer, operation=layer.operation.mirrored(axes))
             for layer in self.layers
@@ -56,7 +57,7 @@ class Graph:
         return readers
 
     def factors(self, axis: int) -> list[int]:
-        """Slices per slice of the input, for each layer."""
+        """The number of slices per slice of the input, for each layer."""
         factors = [1]
         for layer in self.layers[1:]:
             assert layer.operation is not None
@@ -64,12 +65,12 @@ class Graph:
         return factors
 
     def reach(self, axis: int) -> list[tuple[int, int]]:
-        """First and one past the last slice that each layer must have for an empty result [0, 0), unclamped."""
+        """The interval of slices that each layer must have for an empty result [0, 0), without clamping."""
         reach: list[tuple[int, int] | None] = [None] * (len(self.layers) - 1) + [(0, 0)]
         for number in range(len(self.layers) - 1, 0, -1):
             layer, own = self.layers[number], reach[number]
             assert layer.operation is not None and own is not None
-            # [0, 0) is between two voxels: what the voxel before it and that behind it need.
+            # An empty interval is between two voxels, so take the needs of the voxel before and the voxel after it.
             low, high = layer.operation.need(axis, own[0], own[0] + 1)[0], layer.operation.need(axis, 0, own[1])[1]
             for source in layer.sources:
                 known = reach[source]
@@ -77,19 +78,19 @@ class Graph:
         return [(0, 0) if interval is None else interval for interval in reach]
 
     def receptive_radius(self, axis: int) -> tuple[int, int]:
-        """Input voxels before and after its own that a voxel of the result can depend on."""
+        """How many input voxels before and after its own a voxel of the result can depend on."""
         low, high = self.reach(axis)[0]
         return -low, high
 
     def receptive_length(self, axis: int) -> int:
-        """Input voxels that a voxel of the result can depend on, upper bound."""
+        """An upper bound of the number of input voxels that a voxel of the result can depend on."""
         low, high = self.reach(axis)[0]
         return high - low + 1
 
 
 @dataclass(frozen=True)
 class Read:
-    """Slices [start, stop) of a source, counted from the first that it has."""
+    """Slices [start, stop) of a source, counted from the first slice that it holds."""
 
     start: int
     stop: int
@@ -97,14 +98,14 @@ class Read:
 
 @dataclass(frozen=True)
 class Task:
-    """What a layer does in one step.
+    """The work of one layer in one step.
 
     Attributes:
-        held: slices it has from before.
-        fresh: slices to compute.
-        kept: slices, the last ones, to hold for the next step.
-        reads: slices to take from each source; empty when nothing is to be computed.
-        margin: how these lie to the fresh ones.
+        held: number of slices from earlier steps.
+        fresh: number of slices to compute.
+        kept: number of last slices to hold for the next step.
+        reads: slices to read from each source; empty if there is nothing to compute.
+        margin: relation of the read slices to the fresh ones.
     """
 
     held: int
@@ -121,9 +122,9 @@ class Schedule:
     """The steps that stream an image through a graph.
 
     Args:
-        graph: what is computed.
-        axis: spatial axis along which it is streamed.
-        extent: slices of the input.
+        graph: the graph to compute.
+        axis: the streamed spatial axis.
+        extent: number of slices of the input.
         slab: input slices per step.
 
     Attributes:
@@ -144,7 +145,7 @@ class Schedule:
         self.count = -(-(factor * extent - self._lag[-1]) // (factor * slab))
 
     def ready(self, step: int) -> list[int]:
-        """How many slices of each layer are computed after a step; -1 is before the first."""
+        """The number of slices of each layer that are computed after a step; step -1 is before the first."""
         if step < 0:
             return [0] * len(self.factors)
         return [
@@ -153,7 +154,7 @@ class Schedule:
         ]
 
     def _first_kept(self, ready: Sequence[int]) -> list[int]:
-        """The first slice that each layer must keep for what its readers have not computed yet."""
+        """The first slice that each layer must keep for the slices that its readers have not computed yet."""
         first = []
         for number, readers in enumerate(self._readers):
             wanted = ready[number]
@@ -165,19 +166,19 @@ class Schedule:
         return first
 
     def step(self, number: int) -> Step:
-        """The tasks of a step, in relative numbers: steps that are equal do the same to tensors of the same shapes."""
+        """The tasks of a step in relative numbers, so that equal steps do the same to tensors of the same shapes."""
         before, after = self.ready(number - 1), self.ready(number)
         kept_from, next_kept = self._first_kept(before), self._first_kept(after)
         layers = range(len(self.factors))
         return tuple(self._task(i, before[i], after[i], kept_from, next_kept[i]) for i in layers)
 
     def steps(self) -> Iterator[Step]:
-        """All steps, in their order."""
+        """All steps in order."""
         return (self.step(number) for number in range(self.count))
 
     def constant_step(self) -> Step:
-        """The step that an image without ends would have throughout: at the ends no step does more."""
-        # So far from both ends that they are out of sight.
+        """The step far from both ends of an image, which repeats; no step near an end does more."""
+        # This step is too far from both ends to depend on them.
         number = -(-(self.graph.receptive_length(self.axis)) // self.slab) + 2
         endless = Schedule(self.graph, self.axis, (2 * number + 2) * self.slab, self.slab)
         return endless.step(number)

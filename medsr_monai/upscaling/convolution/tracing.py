@@ -1,4 +1,4 @@
-"""From a network to the graph of operations that a stream runs, or the name of the layer that cannot be streamed."""
+"""Trace a network to the graph of operations that a stream runs, or name the layer that cannot be streamed."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ WAY_OUT = "use SlidingWindowInferer, whose result is approximate"
 
 @dataclass(frozen=True)
 class At:
-    """The value of a traced node that is an image: the number of the layer that makes it."""
+    """The value of a traced node that is an image: the number of the layer that computes it."""
 
     layer: int
 
 
 class GeneratorTracer(fx.Tracer):
-    """Follows ``forward`` through every module that is not one of torch's own."""
+    """Trace ``forward`` through every module except torch's own and the two upsampling layers of this package."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (PixelShuffle, CubicUpsampling)) or super().is_leaf_module(m, module_qualified_name)
@@ -43,7 +43,7 @@ class GeneratorTracer(fx.Tracer):
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Every module in evaluation mode, and afterwards each as it was."""
+    """Put every module in evaluation mode, and restore the modes at the end."""
     training = [module for module in network.modules() if module.training]
     network.eval()
     try:
@@ -54,7 +54,7 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
 
 
 def owner(node: fx.Node) -> str:
-    """The module whose ``forward`` made a node, for messages."""
+    """The name of the module whose ``forward`` made a node, for messages."""
     stack = node.meta.get("nn_module_stack")
     if node.op == "call_module" or not stack:
         return str(node.target) if node.op == "call_module" else node.name
@@ -63,14 +63,14 @@ def owner(node: fx.Node) -> str:
 
 
 class GraphBuilder:
-    """Translates the nodes of one traced network, in their order, into layers."""
+    """Translate the nodes of one traced network, in order, into layers."""
 
     def __init__(self, network: nn.Module, traced: fx.Graph) -> None:
         self.network = network
         self.traced = traced
         self.modules = dict(network.named_modules())
         self.layers: list[Layer] = []
-        # What each node stands for: an image, or a constant.
+        # The value of each node: an image (At) or a constant.
         self.values: dict[fx.Node, Any] = {}
         self.views: dict[int, int] = {}
         used = [self.modules[str(node.target)] for node in traced.nodes if node.op == "call_module"]
@@ -94,14 +94,14 @@ class GraphBuilder:
         if not self.layers:
             self.values[node] = At(self._add(Layer("input", None, ())))
         elif node.args:
-            self.values[node] = node.args[0]  # an argument left at its default
+            self.values[node] = node.args[0]  # the default value of an argument
         else:
-            raise InputError(f"{type(self.network).__name__}.forward takes '{node.target}' too: {WAY_OUT}")
+            raise InputError(f"{type(self.network).__name__}.forward: needs '{node.target}' too; {WAY_OUT}")
 
     def _result(self, node: fx.Node) -> int:
         value = self.values.get(node.args[0]) if isinstance(node.args[0], fx.Node) else None
         if not isinstance(value, At) or value.layer == 0:
-            raise InputError(f"{type(self.network).__name__}: must return one image made of its input; {WAY_OUT}")
+            raise InputError(f"{type(self.network).__name__}: must return one image computed from its input; {WAY_OUT}")
         return value.layer
 
     def _constant(self, node: fx.Node) -> torch.Tensor:
@@ -120,7 +120,7 @@ class GraphBuilder:
         return len(self.layers) - 1
 
     def _call(self, node: fx.Node) -> None:
-        """Translate one call; what it does in place, later readers of its input see."""
+        """Translate one call. After an in-place call, later readers of its input get its result."""
         name, kind, translate, args, in_place = self._lookup(node)
         sources: list[int] = []
 
@@ -144,7 +144,7 @@ class GraphBuilder:
             self.values[node] = At(sources[0])
             return
         if not sources:
-            raise InputError(f"{kind} at {name}: works on nothing made of the input; {WAY_OUT}")
+            raise InputError(f"{kind} at {name}: does not depend on the input; {WAY_OUT}")
         number = self._add(Layer(name, operation, tuple(sources)))
         self.values[node] = At(number)
         if operation.is_view:
@@ -162,7 +162,7 @@ class GraphBuilder:
                 self.values[other] = At(new)
 
     def _lookup(self, node: fx.Node) -> tuple[str, str, Any, tuple[Any, ...], bool]:
-        """Name, type, translation and arguments of a call, and whether it works in place."""
+        """Find the name, type, translation and arguments of a call, and whether it works in place."""
         if node.op == "call_module":
             name, module = str(node.target), self.modules[str(node.target)]
             check_hooks(module, name)
@@ -181,15 +181,15 @@ class GraphBuilder:
 
 
 def check_hooks(module: nn.Module, name: str) -> None:
-    """Refuse what a stream would pass over without a word."""
+    """Refuse forward hooks, which a stream would ignore silently."""
     if module._forward_hooks or module._forward_pre_hooks:
         raise InputError(
-            f"{type(module).__name__} at {name}: has forward hooks, which a stream does not call; remove them"
+            f"{type(module).__name__} at {name}: has forward hooks, but a stream does not call them; remove them"
         )
 
 
 def fuse_scaled_sums(graph: Graph) -> Graph:
-    """Make ``x + number * y`` one operation where nobody else reads the product: one pass over memory less."""
+    """Fuse ``x + number * y`` to one operation if no other layer reads the product; this saves a pass over memory."""
     layers, readers = list(graph.layers), graph.readers()
     for number, layer in enumerate(layers):
         total = layer.operation
@@ -214,7 +214,7 @@ def fuse_scaled_sums(graph: Graph) -> Graph:
 
 
 def prune(graph: Graph, result: int) -> Graph:
-    """Only what the result needs, the result last."""
+    """Keep only the layers that the result needs; the result is the last layer."""
     needed, stack = {0}, [result]
     while stack:
         number = stack.pop()
@@ -228,20 +228,26 @@ def prune(graph: Graph, result: int) -> Graph:
 
 
 def trace_generator(network: nn.Module) -> Graph:
-    """The operations of a network in evaluation mode, in the order in which a stream runs them.
+    """Trace a network in evaluation mode.
+
+    Args:
+        network: see :class:`medsr_monai.upscaling.convolution.StreamedNetwork`.
+
+    Returns:
+        Its operations in the order in which a stream runs them.
 
     Raises:
-        InputError: a layer cannot be streamed; the line names it, says why and what to do instead.
+        InputError: a layer cannot be streamed; the message names it, the reason and the way out.
     """
     if not isinstance(network, nn.Module):
-        raise InputError(f"network of type {type(network).__name__}: need a torch.nn.Module to stream; {WAY_OUT}")
+        raise InputError(f"network of type {type(network).__name__}: streams need a torch.nn.Module; {WAY_OUT}")
     with evaluation_mode(network):
         root = nn.Sequential(network) if GeneratorTracer().is_leaf_module(network, "") else network
         try:
             traced = GeneratorTracer().trace(root)
         except InputError:
             raise
-        except Exception as error:  # fx raises what it likes for control flow that depends on the image
+        except Exception as error:  # fx raises many kinds of exceptions for control flow that depends on the image
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{type(network).__name__}: cannot be traced ({reason}); {WAY_OUT}") from error
     graph = GraphBuilder(root, traced).build()

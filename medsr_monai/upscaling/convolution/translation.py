@@ -1,4 +1,4 @@
-"""Which modules and functions can be streamed, and as what operation."""
+"""The modules and functions that can be streamed, and their translation to operations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAME: Any = object()  # the layer returns its input
 
 
 class Refusal(Exception):
-    """Why a layer cannot be streamed; a way out if there is one besides the sliding window."""
+    """The reason why a layer cannot be streamed, and a way out other than the sliding window, if there is one."""
 
     def __init__(self, reason: str, way_out: str = "") -> None:
         super().__init__(reason)
@@ -42,7 +42,7 @@ class Refusal(Exception):
 
 @dataclass
 class Call:
-    """Arguments of a traced call, with a :class:`Source` for each image."""
+    """The arguments of a traced call, with a :class:`Source` for each image."""
 
     args: Sequence[Any]
     kwargs: dict[str, Any]
@@ -53,25 +53,25 @@ class Call:
         return bool(self.kwargs.get("inplace", False))
 
     def get(self, place: int, name: str, default: Any = None) -> Any:
-        """An argument by its place or its name."""
+        """Get an argument by its position or its name."""
         return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
 
 
 def per_axis(value: Any, axes: int) -> tuple[Any, ...]:
-    """One value, or one per axis, as one per axis."""
+    """Expand one value to one per axis."""
     values = tuple(value) if isinstance(value, Iterable) else (value,) * axes
     if len(values) != axes:
-        raise Refusal(f"{len(values)} factors for {axes} axes")
+        raise Refusal(f"{len(values)} factors, but {axes} axes")
     return values
 
 
 def convolution(module: nn.Module, call: Call) -> Operation:
-    """Stride 1, a size that stays, zeros or replicated voxels around the image."""
+    """Translate a convolution with stride 1 that keeps the size, padded with zeros or replicated voxels."""
     assert isinstance(module, (nn.Conv2d, nn.Conv3d))
     if any(stride != 1 for stride in module.stride):
-        raise Refusal(f"stride {tuple(module.stride)}, need 1")
+        raise Refusal(f"stride {tuple(module.stride)}, but must be 1")
     if module.padding_mode not in PAD_MODES:
-        raise Refusal(f"padding_mode '{module.padding_mode}', need zeros or replicate")
+        raise Refusal(f"padding_mode '{module.padding_mode}', but must be zeros or replicate")
     pads = []
     for axis, (size, dilation) in enumerate(zip(module.kernel_size, module.dilation, strict=True)):
         total = dilation * (size - 1)
@@ -81,7 +81,7 @@ def convolution(module: nn.Module, call: Call) -> Operation:
             before = after = 0 if module.padding == "valid" else int(module.padding[axis])
         if before + after != total:
             raise Refusal(
-                f"changes the size of axis {axis} by {before + after - total} voxels, need padding {total / 2:g}"
+                f"changes the size of axis {axis} by {before + after - total} voxels, but needs padding {total / 2:g}"
             )
         pads.append((before, after))
     return Convolution(module, tuple(pads))
@@ -90,14 +90,14 @@ def convolution(module: nn.Module, call: Call) -> Operation:
 def elementwise(
     function: Callable[..., Any], out_function: Callable[..., Any] | None = None, max_args: int = 3
 ) -> Callable[[Call], Any]:
-    """A function of voxels, with the arguments of the call; ``max_args`` leaves out an ``inplace`` by position."""
+    """Make a translation for a function of voxels; more than ``max_args`` arguments mean a positional ``inplace``."""
 
     def translate(call: Call) -> Operation:
         if len(call.args) > max_args:
-            raise Refusal("'inplace' by position", "pass it by its name")
+            raise Refusal("has 'inplace' as a positional argument", "pass it by name")
         kwargs = {key: value for key, value in call.kwargs.items() if key != "inplace"}
         if any(isinstance(value, Source) for value in kwargs.values()):
-            raise Refusal("an image as a keyword argument, need it by position")
+            raise Refusal("has an image as a keyword argument", "pass it by position")
         for value in call.args:
             check_argument(value, call.spatial_dims)
         return Elementwise(function, tuple(call.args), kwargs, out_function)
@@ -106,16 +106,16 @@ def elementwise(
 
 
 def check_argument(value: Any, axes: int) -> None:
-    """Refuse what is neither an image, a number nor a tensor of one value, or one per channel."""
+    """Refuse an argument unless it is an image, a number, or a tensor with one value in all or per channel."""
     if isinstance(value, torch.Tensor):
         if any(size != 1 for size in value.shape[-axes:]):
-            raise Refusal("a constant that varies over the image")
+            raise Refusal("has a constant that varies over the image")
     elif not isinstance(value, (Source, int, float, bool, str, type(None))):
-        raise Refusal(f"an argument of type {type(value).__name__}")
+        raise Refusal(f"has an argument of type {type(value).__name__}")
 
 
 def activation(module: nn.Module, call: Call) -> Operation:
-    """An activation without parameters, called as it is but never in place."""
+    """Translate an activation without parameters; it never works in place."""
     function = module
     if getattr(module, "inplace", False):
         function = copy.copy(module)
@@ -124,12 +124,12 @@ def activation(module: nn.Module, call: Call) -> Operation:
 
 
 def leaky_relu(module: nn.Module, call: Call) -> Operation:
-    """Leaky ReLU, which can write where it is told to."""
+    """Translate a leaky ReLU, which can write to ``out``."""
     return Elementwise(functional.leaky_relu, (Source(0), module.negative_slope), {}, torch.ops.aten.leaky_relu.out)
 
 
 def prelu(module: nn.Module, call: Call) -> Operation:
-    """PReLU with its weights as they are when it runs, in the image's precision."""
+    """Translate a PReLU; it uses its weights at the time of the run, in the image's precision."""
     assert isinstance(module, nn.PReLU)
     return Elementwise(lambda image: functional.prelu(image, module.weight.to(image.dtype)), (Source(0),))
 
@@ -143,10 +143,10 @@ def silu(module: nn.Module, call: Call) -> Operation:
 
 
 def batch_norm(module: nn.Module, call: Call) -> Operation:
-    """Batch normalisation with the running statistics."""
+    """Translate batch normalisation with running statistics."""
     assert isinstance(module, nn.modules.batchnorm._BatchNorm)
     if module.running_mean is None:
-        raise Refusal(f"{WHOLE_IMAGE}, it has no running statistics", BATCH_NORM_WAY_OUT)
+        raise Refusal(f"{WHOLE_IMAGE}, because it has no running statistics", BATCH_NORM_WAY_OUT)
 
     def normalise(image: torch.Tensor) -> torch.Tensor:
         mean, variance, weight, bias = module.running_mean, module.running_var, module.weight, module.bias
@@ -171,17 +171,17 @@ def pixel_shuffle(module: nn.Module, call: Call) -> Operation:
 
 
 def upsampling(scale: Any, size: Any, mode: str, align_corners: bool | None, axes: int) -> Operation:
-    """Nearest or linear interpolation by an integer factor."""
+    """Translate nearest or linear interpolation by an integer factor."""
     if size is not None or scale is None:
-        raise Refusal("a fixed output size, need an integer scale_factor")
+        raise Refusal("has a fixed output size, but needs an integer scale_factor")
     linear = mode in ("linear", "bilinear", "trilinear")
     if not linear and mode not in ("nearest", "nearest-exact"):
-        raise Refusal(f"mode '{mode}', need nearest or linear")
+        raise Refusal(f"mode '{mode}', but must be nearest or linear")
     if linear and align_corners:
-        raise Refusal("align_corners=True, need False")
+        raise Refusal("align_corners=True, but must be False")
     factors = per_axis(scale, axes)
     if any(not isinstance(factor, (int, float)) or factor < 1 or factor != int(factor) for factor in factors):
-        raise Refusal(f"scale_factor {scale}, need whole numbers of 1 or more")
+        raise Refusal(f"scale_factor {scale}, but must be whole numbers of 1 or more")
     return Upsampling(tuple(int(factor) for factor in factors), 1 if linear else 0)
 
 
@@ -203,22 +203,23 @@ def interpolate(call: Call) -> Operation:
 def concatenation(call: Call) -> Operation:
     images, dim = call.get(0, "tensors"), call.get(1, "dim", 0)
     if not all(isinstance(image, Source) for image in images):
-        raise Refusal("concatenates what is not made of the input")
+        raise Refusal("concatenates a value that does not depend on the input")
     if dim not in (1, -1 - call.spatial_dims):
-        raise Refusal(f"dim {dim}, need 1: the channels")
+        raise Refusal(f"dim {dim}, but must be 1 (the channels)")
     return Concatenation()
 
 
 def channel_slice(call: Call) -> Operation:
     index = call.get(1, "index")
     index = index if isinstance(index, tuple) else (index,)
+    wrong_index = Refusal(f"[{index}], but must be a slice of channels such as [:, :1]")
     if len(index) < 2 or not isinstance(index[1], slice) or index[1].step not in (None, 1):
-        raise Refusal(f"[{index}], need a slice of channels such as [:, :1]")
+        raise wrong_index
     rest = (index[0], *index[2:])
     if not all(part is Ellipsis or part == slice(None) for part in rest) or index[0] is Ellipsis:
-        raise Refusal(f"[{index}], need a slice of channels such as [:, :1]")
+        raise wrong_index
     if not all(isinstance(edge, (int, type(None))) for edge in (index[1].start, index[1].stop)):
-        raise Refusal("a slice whose edges depend on the image")
+        raise Refusal("has a slice whose limits depend on the image")
     return ChannelSlice(index[1])
 
 
@@ -261,7 +262,7 @@ MODULES: dict[type[nn.Module], Callable[[nn.Module, Call], Any]] = {
     nn.UpsamplingNearest2d: upsample,
 }
 
-# Functions, and tensor methods by their names; an underscore at the end of a method is taken off before.
+# Functions, and tensor methods by name; the final underscore of a method's name is removed first.
 FUNCTIONS: dict[Any, Callable[[Call], Any]] = {
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add"), elementwise(torch.add, torch.add)),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul"), elementwise(torch.mul, torch.mul)),
@@ -287,10 +288,10 @@ FUNCTIONS: dict[Any, Callable[[Call], Any]] = {
 
 
 def spatial_dims_of(modules: Sequence[nn.Module]) -> int:
-    """2 or 3, as the layers say.
+    """Derive the number of spatial axes, 2 or 3, from the layers.
 
     Raises:
-        InputError: none or both.
+        InputError: no layer determines it, or two layers differ.
     """
     found = set()
     for module in modules:
@@ -304,6 +305,7 @@ def spatial_dims_of(modules: Sequence[nn.Module]) -> int:
             found.add(2 if module.mode == "bilinear" else 3)
     if len(found) != 1:
         raise InputError(
-            "network: need 2D or 3D convolutions, not both, to know its spatial axes; nothing else streams"
+            "network: need 2D or 3D convolutions, not both, to derive the number of spatial axes; no other network "
+            "can be streamed"
         )
     return found.pop()

@@ -24,6 +24,7 @@ from bundle_contract import (
     config_files,
     merged_parser,
     monai_bundle,
+    parser_of,
     refused,
     resolves,
     run_arguments,
@@ -183,7 +184,7 @@ BAD_DATA = {
     "one-subject": (1, SIDE, {}, "1 subject(s)"),
     "unreadable": (3, SIDE, {}, "truncated"),
     "small-volumes": (3, 14, {}, "axis 0 has 14 voxels in canonical orientation, but a patch has 16"),
-    "small-patch": (3, SIDE, {"patch_size": 14}, "patch_size 14: VGGDiscriminator needs at least 16"),
+    "small-patch": (3, SIDE, {"patch_size": 12}, "patch_size 12: VGGDiscriminator needs at least 16"),
     "no-steps": (3, SIDE, {"discriminator_steps": 0}, "discriminator_steps '0'"),
     "no-rate": (3, SIDE, {"discriminator_learning_rate": "fast"}, "discriminator_learning_rate 'fast'"),
     "unknown-term": (3, SIDE, {"loss_weights#adverserial": 0.1}, "no term is called adverserial"),
@@ -195,6 +196,7 @@ BAD_DATA = {
     "clip": (3, SIDE, {"train#trainer#clip_norm": -1}, "clip_norm '-1'"),
     "penalty": (3, SIDE, {"objective#r1_weight": "a"}, "r1_weight a"),
     "pictures": (3, SIDE, {"pictures": -1}, "pictures '-1'"),
+    "one-axis": (3, SIDE, {"scale": [2]}, "scale '[2]'"),
     "two-axes": (3, SIDE, {"scale": [2, 2]}, "scale [2, 2]: need one integer, or 3"),
     "no-validation": (3, SIDE, {"split_fractions": [1, 0, 0]}, "no subject to validate on"),
 }
@@ -204,6 +206,8 @@ BAD_DATA = {
 @pytest.mark.parametrize("case", BAD_DATA)
 def test_bad_input_is_refused_and_not_logged_as_well(bundle, tiny_weights, case, tmp_path, capfd, monkeypatch):
     count, side, changed, said = BAD_DATA[case]
+    if changed.get("scale") == [2, 2] and len(parser_of(bundle, "train")["scale"]) == 2:
+        pytest.skip("a network of two axes")
     (tmp_path / "data").mkdir()
     write_subjects(tmp_path / "data", side, count)
     if case == "unreadable":

@@ -83,7 +83,7 @@ def test_not_a_number_ends_the_run(tmp_path):
     "text, message",
     [
         ("half a {", r"best_psnr\.json: cannot read: .*; remove it or set 'resume' to false"),
-        ("[1]", "is no JSON object"),
+        ("[1]", "is not a JSON object"),
         ('{"metric": "psnr", "mode": "max"}', "has no 'best'"),
         ('{"metric": "ssim", "mode": "max", "best": 1}', r"best ssim \(max\), now psnr \(max\)"),
         ('{"metric": "psnr", "mode": "min", "best": 1}', r"best psnr \(min\), now psnr \(max\)"),

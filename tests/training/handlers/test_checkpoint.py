@@ -225,7 +225,7 @@ def test_shipped_weights_are_the_average(tmp_path):
 
 
 def test_weights_that_are_none_of_the_objects_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"weights 'ema' is none of \['network'\]"):
+    with pytest.raises(InputError, match=r"weights 'ema' must be one of \['network'\]"):
         ResumableCheckpoint(tmp_path, {"network": nn.Linear(1, 1)})
 
 
