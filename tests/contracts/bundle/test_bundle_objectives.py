@@ -197,7 +197,7 @@ BAD_DATA = {
     "penalty": (3, SIDE, {"objective#r1_weight": "a"}, "r1_weight a"),
     "pictures": (3, SIDE, {"pictures": -1}, "pictures '-1'"),
     "one-axis": (3, SIDE, {"scale": [2]}, "scale '[2]'"),
-    "two-axes": (3, SIDE, {"scale": [2, 2]}, "scale [2, 2]: need one integer, or 3"),
+    "two-axes": (3, SIDE, {"scale": [2, 2]}, "scale [2, 2]: must be one integer, or 3"),
     "no-validation": (3, SIDE, {"split_fractions": [1, 0, 0]}, "no subject to validate on"),
 }
 
