@@ -86,7 +86,7 @@ def gaussian_matrix(n_hr: int, n_lr: int, fwhm: float) -> np.ndarray:
     """
     _check_sizes(n_hr, n_lr)
     if not fwhm >= 0:
-        raise InputError(f"slice profile FWHM {fwhm} voxels: must not be negative")
+        raise InputError(f"slice profile FWHM {fwhm} voxels: must be 0 or more")
     sigma = max(fwhm * FWHM_TO_SIGMA, 1e-6)
     edges = np.arange(n_hr + 1)[None, :] - 0.5
     return _by_rows(

@@ -126,7 +126,9 @@ class SeparableAcquisition:
         given = {"lr_shape": lr_shape, "profile": profiles, "spacing_mm": spacing, "fwhm_mm": fwhms, "gap_mm": gaps}
         for argument, values in given.items():
             if len(values) != axes:
-                raise InputError(f"{argument} {tuple(values)}: need {axes}, one per axis of {tuple(hr_shape)}")
+                raise InputError(
+                    f"{argument} {tuple(values)}: must have {axes} values, one per axis of {tuple(hr_shape)}"
+                )
         matrices = []
         for axis, (n_hr, n_lr, name, mm, fwhm, gap) in enumerate(
             zip(hr_shape, lr_shape, profiles, spacing, fwhms, gaps, strict=True)

@@ -35,7 +35,7 @@ _LEAST_VOLUME_SHARE = 1e-6
 
 def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
     if len(shape) != N_AXES:
-        raise InputError(f"shape {tuple(shape)}: need {N_AXES} spatial axes")
+        raise InputError(f"shape {tuple(shape)}: {len(shape)} axes, but need {N_AXES}")
     for axis, n in enumerate(shape):
         if not float(n).is_integer() or n < 1:
             raise InputError(f"axis {axis}: {n} voxels, but a grid needs a whole number of at least 1")
@@ -61,7 +61,7 @@ def _checked_affine(affine: np.ndarray) -> np.ndarray:
 def _per_axis(scale: Scale) -> tuple[float, ...]:
     factors = (scale,) * N_AXES if isinstance(scale, int | float | np.number) else tuple(scale)
     if len(factors) != N_AXES:
-        raise InputError(f"scale {factors}: need one number or {N_AXES}")
+        raise InputError(f"scale {factors}: must be one number or {N_AXES}")
     for axis, factor in enumerate(factors):
         if not (isinstance(factor, int | float | np.number) and math.isfinite(factor) and factor > 0):
             raise InputError(f"axis {axis}: scale {factor} must be a positive number")

@@ -69,7 +69,7 @@ def _check(image: Tensor, shape: Sequence[int]) -> None:
     if image.ndim not in (4, 5) or image.numel() == 0:
         raise InputError(f"image: shape {tuple(image.shape)}, but need (B, C) and 2 or 3 spatial axes, none empty")
     if len(shape) != image.ndim - 2:
-        raise InputError(f"shape {tuple(shape)}: need one size for each of the {image.ndim - 2} spatial axes")
+        raise InputError(f"shape {tuple(shape)}: {len(shape)} sizes, but the image has {image.ndim - 2} spatial axes")
     for axis, size in enumerate(shape):
         if size < 1:
             raise InputError(f"axis {axis}: {size} voxels, but the result needs at least 1")

@@ -134,7 +134,7 @@ SHEARED_FLAT = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0
 @pytest.mark.parametrize(
     ("shape", "affine", "names"),
     [
-        ((2, 3), np.eye(4), "3 spatial axes"),
+        ((2, 3), np.eye(4), "2 axes, but need 3"),
         ((2, 0, 3), np.eye(4), "axis 1"),
         ((2, 2.5, 3), np.eye(4), "axis 1"),
         ((2, 3, float("nan")), np.eye(4), "axis 2"),

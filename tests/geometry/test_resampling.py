@@ -162,7 +162,7 @@ def test_mirroring_the_input_mirrors_the_output(rng):
 @pytest.mark.parametrize(
     ("image", "shape", "words"),
     [
-        (torch.rand(1, 1, 4, 4), (4, 4, 4), "one size for each of the 2"),
+        (torch.rand(1, 1, 4, 4), (4, 4, 4), "3 sizes, but the image has 2"),
         (torch.rand(1, 1, 4, 4), (8, 0), "axis 1: 0 voxels"),
         (torch.rand(4, 4, 4), (8, 8), "need \\(B, C\\)"),
         (torch.ones(1, 1, 4, 4, dtype=torch.int16), (8, 8), "int16"),

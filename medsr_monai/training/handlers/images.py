@@ -65,8 +65,8 @@ class ThreePlaneImages:
             lr, sr, hr = (output[key].detach().as_subclass(Tensor).float() for key in ("image", "pred", "label"))
             for name, image in {"image": lr, "pred": sr, "label": hr}.items():
                 if image.ndim not in (3, 4):
-                    shape = tuple(image.shape)
-                    raise InputError(f"case {item['case']}: '{name}' has shape {shape}: need (C, X, Y) or (C, X, Y, Z)")
+                    shape = f"'{name}' has shape {tuple(image.shape)}"
+                    raise InputError(f"case {item['case']}: {shape}, but need (C, X, Y) or (C, X, Y, Z)")
             cubic = cubic_bspline(lr[None], hr.shape[1:])[0]
             shown = (image[0].cpu().numpy() for image in (lr, cubic, sr, hr))
             self.draw(str(item["case"]), state.epoch, *(np.atleast_3d(image) for image in shown))
