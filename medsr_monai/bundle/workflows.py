@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,17 @@ def training_commands(root: Path) -> tuple[str, str]:
     return train, f"cp {at}/runs/fidelity/model.pt {at}/models/model.pt"
 
 
+def check_weights(root: Path, settings: Mapping[str, Any]) -> None:
+    """Look for the weights that inference needs.
+
+    Raises:
+        InputError: the bundle is not trained, and the settings name no other weights.
+    """
+    if "checkpoint" not in settings and not has_weights(root):
+        steps = "; then ".join(training_commands(root))
+        raise InputError(f"bundle '{root.name}': has no weights yet; train it: {steps}")
+
+
 def bundle_identity(root: str | Path) -> str:
     """Name and version of a bundle, as a result says what made it.
 
@@ -135,12 +146,9 @@ def run_inference(root: Path, **overrides: Any) -> None:
     """Run a bundle's inference workflow with some of its top-level keys replaced.
 
     Raises:
-        InputError: the bundle is not trained, and no other weights are given.
+        InputError: the bundle has no weights, or other bad input.
     """
-    if "checkpoint" not in overrides and not has_weights(root):
-        raise InputError(
-            f"bundle '{root.name}': has no weights yet; train it: {'; then '.join(training_commands(root))}"
-        )
+    check_weights(root, overrides)
     run_workflow(root, ["inference.json"], "inference", **overrides)
 
 

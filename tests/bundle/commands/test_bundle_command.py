@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from medsr_monai.bundle.commands import cli
+from medsr_monai.bundle.upscaling import upscale
 from medsr_monai.bundle.workflows import find_bundles
+from medsr_monai.system.errors import InputError
 
 LIKE = "brain_mri_super_resolution"
 
@@ -62,6 +64,8 @@ def test_upscaling_without_weights_says_how_to_train(medsr, tmp_path):
     (tmp_path / "lr.nii.gz").touch()
     status, _, (error,) = medsr("upscale", "lr.nii.gz", "sr.nii.gz", "--bundle", "mine")
     assert status == 2 and "bundle 'mine': has no weights yet" in error and "monai.bundle run" in error
+    with pytest.raises(InputError, match="bundle 'mine': has no weights yet"):
+        upscale("lr.nii.gz", bundle="mine")
 
 
 def test_build_writes_what_changed_and_check_names_it(medsr, tmp_path):
