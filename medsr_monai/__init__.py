@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from medsr_monai.system.errors import exit_if_told_in_monai_bundle
+from medsr_monai.system.errors import InputError, exit_if_told_in_monai_bundle
 from medsr_monai.system.optional import load_lazily
 from medsr_monai.system.version import __version__
 
@@ -87,7 +87,7 @@ ROOMS = {
 
 _HOMES = {name: room for room, names in ROOMS.items() for name in names.split()}
 
-__all__ = ["__version__", *_HOMES]
+__all__ = ["InputError", "__version__", *_HOMES]
 
 __getattr__, __dir__ = load_lazily(__name__, globals(), _HOMES)
 

@@ -103,7 +103,7 @@ def _subject(path: Path, subjects: Mapping[str, str | None]) -> str:
 def _find_masks(files: Sequence[Path], masks: str | Path | None) -> list[Path | None]:
     if masks is None:
         return [None] * len(files)
-    by_name = {volume_stem(mask): mask for mask in find_volumes(masks)}
+    by_name = {volume_stem(mask): Path(mask) for mask in find_volumes(masks)}
     if Path(masks).is_file() and len(files) == 1:
         return list(by_name.values())
     missing = [file for file in files if volume_stem(file) not in by_name]

@@ -38,7 +38,9 @@ from medsr_monai.volumes import (
     Volume,
     VolumeInfo,
     VolumeKeeper,
+    VolumePath,
     open_volume,
+    prepare_folder,
     read_info,
     refuse_overwriting,
     say_what_was_done,
@@ -102,7 +104,7 @@ class Upscaled:
 
 
 def upscale_volume(
-    source: str | Path | VolumeInfo,
+    source: VolumePath | VolumeInfo,
     network: nn.Module,
     inferer: Inferer,
     target: str | Path | None = None,
@@ -140,7 +142,7 @@ def upscale_volume(
 
 
 class _Upscaling:
-    """One source on its way: what is read, where the output waits, and what is written."""
+    """One source on its way: what is read, where the network's output waits, and what is written."""
 
     def __init__(
         self,
@@ -160,16 +162,16 @@ class _Upscaling:
                 "consistency none, or a damping such as 0.1"
             )
         self.is_on_disk = _waits_on_disk(info, network, self.inferer, self.view, len(targets), settings)
-        orientation = self.view.orientation(info.grid, settings.axes)
-        self.turned_back = inverse_orientation(orientation)
-        self.orientation = orientation
-        lr_grid = info.grid.reoriented(orientation)
-        self.shape = tuple(n * factor for n, factor in zip(lr_grid.shape, self.view.scale, strict=True))
+        self.orientation = self.view.orientation(info.grid, settings.axes)
+        self.turned_back = inverse_orientation(self.orientation)
+        lr_grid = info.grid.reoriented(self.orientation)
+        self.lr_shape = lr_grid.shape
+        self.shape = tuple(n * factor for n, factor in zip(self.lr_shape, self.view.scale, strict=True))
         self.grid = lr_grid.resized(self.shape).reoriented(self.turned_back)
         self.acquisition = None
         if self.regularisation is not None:
             profiles = [*profile, "box"] if self.view.is_2d and not isinstance(profile, str) else profile
-            self.acquisition = SeparableAcquisition.from_profile(self.shape, lr_grid.shape, profiles)
+            self.acquisition = SeparableAcquisition.from_profile(self.shape, self.lr_shape, profiles)
         folder = Path.cwd() if targets[0] is None else targets[0].parent
         self.scratch = folder if settings.scratch_dir is None else Path(settings.scratch_dir)
 
@@ -177,32 +179,28 @@ class _Upscaling:
         """Upscale every volume."""
         with ExitStack() as stack:
             volume = stack.enter_context(self._opened())
+            self.axis, self.is_descending = volume.slow_axis, volume.is_descending
             scans = volume.scan(self.settings.intensity)
             ends = (min(scan.low for scan in scans), max(scan.high for scan in scans))
             # Entered before the writers, it is left after them: mean and deviation are complete, and get their names.
             together = stack.enter_context(OutputsTogether())
-            writers = [self._writer(number, ends, together) for number in range(len(self.targets))]
-            one = _OneVolume(self, volume, writers)
-            self._check_room(writers, one)
-            for writer in writers:
+            self.writers = [self._writer(number, ends, together) for number in range(len(self.targets))]
+            is_direct = self._streams_in_order(volume)
+            self._check_room(is_direct)
+            for writer in self.writers:
                 stack.enter_context(writer)
-            waiting = [] if one.is_direct else [self._waiting(stack, volume.slow_axis) for _ in writers]
+            waiting = [] if is_direct else [self._waiting(stack) for _ in self.writers]
             is_quiet = not self.settings.progress or len(scans) == 1
             for time, scan in enumerate(tqdm(scans, desc="volumes", disable=is_quiet)):
                 assert scan.window is not None
-                one.upscale(LowResolutionImage(volume, time, scan.window), waiting)
-        return [writer.path if isinstance(writer, SlabWriter) else writer.volume for writer in writers]
+                self._upscale(LowResolutionImage(volume, time, scan.window), waiting)
+        return [writer.path if isinstance(writer, SlabWriter) else writer.volume for writer in self.writers]
 
     def _opened(self) -> LazyVolume:
         if not self.is_on_disk:
             return open_volume(self.info, in_memory=True, orientation=self.orientation)
         check_free_space([(self.scratch, voxels_to_unpack(self.info), "unpacking the input")])
-        try:
-            self.scratch.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"{self.scratch}: cannot be made ({error.strerror or error}); choose another folder"
-            ) from error
+        prepare_folder(self.scratch)
         return open_volume(self.info, self.scratch, orientation=self.orientation)
 
     def _writer(self, number: int, ends: tuple[float, float], together: Together) -> SlabWriter | VolumeKeeper:
@@ -210,58 +208,44 @@ class _Upscaling:
         path = self.targets[number]
         if path is None:
             return VolumeKeeper(self.grid, self.info)
-        return SlabWriter(
-            path,
-            self.grid,
-            self.info.n_times,
-            self.info,
-            "float32" if number else self.settings.dtype,
-            ends,
-            self.is_approximate,
-            together,
-            self.settings.algorithm,
-        )
+        dtype = "float32" if number else self.settings.dtype
+        mark = (self.is_approximate, together, self.settings.algorithm)
+        return SlabWriter(path, self.grid, self.info.n_times, self.info, dtype, ends, *mark)
 
-    def _waiting(self, stack: ExitStack, axis: int) -> SliceFile | SliceMemory:
+    def _streams_in_order(self, volume: LazyVolume) -> bool:
+        """Whether slabs come as the file has them and need no projection, so that they can be written at once."""
+        if not (self.is_on_disk and isinstance(self.inferer, StreamingInferer)) or self.view.is_2d:
+            return False
+        self.inferer = self.inferer.along(self.axis)
+        plan = self.inferer.plan(LowResolutionImage(volume, 0, (0.0, 1.0)), self.network)
+        return self.acquisition is None and not self.is_descending and not plan.recomputed
+
+    def _waiting(self, stack: ExitStack) -> SliceFile | SliceMemory:
         if not self.is_on_disk:
-            return SliceMemory(self.shape, axis)
-        return stack.enter_context(SliceFile(self.shape, axis, self.scratch))
+            return SliceMemory(self.shape, self.axis)
+        return stack.enter_context(SliceFile(self.shape, self.axis, self.scratch))
 
     @property
-    def residual_on_disk(self) -> bool:
-        return self.is_on_disk and self.acquisition is not None and math.prod(self.info.grid.shape) > _RESIDUAL_VOXELS
+    def _residual_on_disk(self) -> bool:
+        return self.is_on_disk and self.acquisition is not None and math.prod(self.lr_shape) > _RESIDUAL_VOXELS
 
-    def _check_room(self, writers: Sequence[SlabWriter | VolumeKeeper], one: _OneVolume) -> None:
+    def _check_room(self, is_direct: bool) -> None:
         """What will be written, and what waits on disk meanwhile, must fit."""
-        files = [writer for writer in writers if isinstance(writer, SlabWriter)]
-        output = [int(file.n_bytes * (_COMPRESSED_SHARE if file.is_compressed else 1)) for file in files]
-        is_waiting = self.is_on_disk and not one.is_direct
-        waiting = 4 * math.prod(self.shape) * len(writers) if is_waiting else 0
-        residual = 4 * math.prod(self.info.grid.shape) if self.residual_on_disk else 0
-        needed = [(file.path.parent, n_bytes, "the output") for file, n_bytes in zip(files, output, strict=True)]
+        files = [writer for writer in self.writers if isinstance(writer, SlabWriter)]
+        waiting = 4 * math.prod(self.shape) * len(self.writers) if self.is_on_disk and not is_direct else 0
+        residual = 4 * math.prod(self.lr_shape) if self._residual_on_disk else 0
+        needed = [
+            (file.path.parent, int(file.n_bytes * (_COMPRESSED_SHARE if file.is_compressed else 1)), "the output")
+            for file in files
+        ]
         check_free_space([*needed, (self.scratch, waiting + residual, "the pass between")])
 
-
-class _OneVolume:
-    """How each volume of a source becomes one of the output."""
-
-    def __init__(self, upscaling: _Upscaling, volume: LazyVolume, writers: Sequence[SlabWriter | VolumeKeeper]) -> None:
-        self.all, self.writers = upscaling, writers
-        self.axis, self.is_descending = volume.slow_axis, volume.is_descending
-        self.lr_shape, self.shape = volume.grid.shape, upscaling.shape
-        self.inferer = upscaling.inferer
-        self.is_direct = False
-        if upscaling.is_on_disk and isinstance(self.inferer, StreamingInferer) and not upscaling.view.is_2d:
-            self.inferer = self.inferer.along(self.axis)
-            plan = self.inferer.plan(LowResolutionImage(volume, 0, (0.0, 1.0)), upscaling.network)
-            self.is_direct = upscaling.acquisition is None and not self.is_descending and not plan.recomputed
-
-    def upscale(self, lazy: LowResolutionImage, waiting: Sequence[SliceFile | SliceMemory]) -> None:
-        """Upscale, project and write."""
+    def _upscale(self, lazy: LowResolutionImage, waiting: Sequence[SliceFile | SliceMemory]) -> None:
+        """Upscale, project and write one volume."""
         image: Image = lazy
-        if not self.all.is_on_disk:
-            image = slab_of(lazy, self.axis, 0, self.lr_shape[self.axis]).to(device_of(self.all.network))
-        if self.is_direct:
+        if not self.is_on_disk:
+            image = slab_of(lazy, self.axis, 0, self.lr_shape[self.axis]).to(device_of(self.network))
+        if not waiting:
             for _, part in self._parts(image):
                 self._write(part.split(1, dim=1), lazy.window)
             return
@@ -271,7 +255,7 @@ class _OneVolume:
             ranges = cut(self.shape, self.axis, _SLAB_VOXELS)
             if self.is_descending:
                 ranges.reverse()
-            is_quiet = not self.all.settings.progress
+            is_quiet = not self.settings.progress
             for start, stop in tqdm(ranges, unit="slab", desc="writing", leave=False, disable=is_quiet):
                 slabs = [file.read(start, stop) for file in waiting]
                 if projection is not None:
@@ -281,8 +265,7 @@ class _OneVolume:
     def _parts(self, image: Image) -> Iterator[tuple[Place, Tensor]]:
         """What the network makes, checked to be all."""
         voxels, channels = 0, len(self.writers)
-        settings = self.all.settings
-        for place, part in upscaled_parts(image, self.all.network, self.inferer, self.all.view, settings.progress):
+        for place, part in upscaled_parts(image, self.network, self.inferer, self.view, self.settings.progress):
             expected = (1, channels, *(p.stop - p.start for p in place))
             if tuple(part.shape) != expected or any(p.stop > n for p, n in zip(place, self.shape, strict=True)):
                 raise ValueError(f"network: a part {tuple(part.shape)} at {place} of {self.shape}, {channels} channels")
@@ -295,39 +278,40 @@ class _OneVolume:
         self, image: Image, waiting: Sequence[SliceFile | SliceMemory], projection: SlabProjection | None
     ) -> None:
         """First pass: what the network makes, and what the measurement says of it."""
-        are_slabs, done = True, 0
+        are_slabs, done = projection is not None, 0
         for place, part in self._parts(image):
             for channel, file in zip(part.split(1, dim=1), waiting, strict=True):
                 file.write_part(place, channel)
-            across = [p == slice(0, n) for axis, (p, n) in enumerate(zip(place, self.shape, strict=True))
-                      if axis != self.axis]  # fmt: skip
-            are_slabs = are_slabs and all(across)
+            are_slabs = are_slabs and place[self.axis].start == done
+            others = [(p, n) for axis, (p, n) in enumerate(zip(place, self.shape, strict=True)) if axis != self.axis]
+            are_slabs = are_slabs and all(p == slice(0, n) for p, n in others)
             if projection is not None and are_slabs:
                 projection.subtract(place[self.axis].start, part[:, :1])
                 done = place[self.axis].stop
         if projection is None:
             return
-        if done < self.shape[self.axis]:
-            for start, stop in cut(self.shape, self.axis, _SLAB_VOXELS):
-                projection.subtract(start, waiting[0].read(start, stop))
+        for start, stop in cut(self.shape, self.axis, _SLAB_VOXELS):
+            if stop > done:  # it came otherwise than in slabs
+                first = max(start, done)
+                projection.subtract(first, waiting[0].read(first, stop))
         for start, stop in cut(self.lr_shape, self.axis, _SLAB_VOXELS):
             projection.add(start, slab_of(image, self.axis, start, stop))
         projection.solve()
 
     def _projection(self, stack: ExitStack) -> SlabProjection | None:
-        if self.all.acquisition is None or self.all.regularisation is None:
+        if self.acquisition is None or self.regularisation is None:
             return None
         residual = None
-        if self.all.residual_on_disk:
-            residual = stack.enter_context(SliceFile(self.lr_shape, self.axis, self.all.scratch))
-        return SlabProjection(self.all.acquisition, self.axis, self.all.regularisation, residual)
+        if self._residual_on_disk:
+            residual = stack.enter_context(SliceFile(self.lr_shape, self.axis, self.scratch))
+        return SlabProjection(self.acquisition, self.axis, self.regularisation, residual)
 
     def _write(self, slabs: Sequence[Tensor], window: tuple[float, float]) -> None:
         """Write the mean, and the deviation, which only the gain of the intensities changes."""
         low, high = torch.tensor(window)
         for slab, writer, offset in zip(slabs, self.writers, (low, 0.0), strict=False):
             image = (slab.cpu() * (high - low) + offset)[0, 0].numpy()
-            writer.write(reorient(image, self.all.turned_back))
+            writer.write(reorient(image, self.turned_back))
 
 
 def _waits_on_disk(

@@ -9,6 +9,7 @@ from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import (
     DICOM_SUFFIX,
     STREAMABLE_SUFFIXES,
+    VolumePath,
     refuse_overwriting,
     streamable_suffix,
     volume_stem,
@@ -43,7 +44,7 @@ class OutputNames:
         self.output_file = None if output_file is None else Path(output_file)
         self._sources: dict[Path, tuple[str, str]] = {}
 
-    def path(self, source: str | Path, label: str = "") -> Path:
+    def path(self, source: VolumePath, label: str = "") -> Path:
         """Name an output of a source.
 
         Args:

@@ -14,36 +14,33 @@ from medsr_monai.system.atomic import replacing_folder
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.dicom import (
     DerivedSeriesWriter,
+    DicomSource,
     DicomVolume,
     is_dicom,
     open_series,
     refuse_source,
     write_derived,
 )
-from medsr_monai.volumes.volume import EVENLY, Volume, VolumeInfo, volume_suffix
+from medsr_monai.volumes.volume import Volume, VolumeInfo, VolumePath, volume_suffix
 
 
-def is_dicom_volume(path: str | Path) -> bool:
+def is_dicom_volume(path: VolumePath) -> bool:
     """Whether a path names DICOM, a series among others (see `find_volumes`), and no file of another format."""
+    if isinstance(path, DicomSource):
+        return True
     path = Path(path)
-    return not (path.is_file() and volume_suffix(path)) and is_dicom(_place(path))
+    return not (path.is_file() and volume_suffix(path)) and is_dicom(path)
 
 
-def _place(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(EVENLY)) if path.name else path
-
-
-def read_dicom_info(path: str | Path) -> VolumeInfo:
+def read_dicom_info(path: VolumePath) -> VolumeInfo:
     """What the headers of a series say.
 
     Raises:
         InputError: see `medsr_monai.volumes.dicom.open_series`.
     """
-    path = Path(path)
-    uneven = "resample" if path.name.endswith(EVENLY) else "refuse"
-    series = open_series(_place(path), uneven)
+    series = path.volume if isinstance(path, DicomSource) else open_series(Path(path))
     return VolumeInfo(
-        path=path, grid=series.grid, dtype=series.dtype, slope=series.slope, inter=series.inter, series=series
+        path=series.path, grid=series.grid, dtype=series.dtype, slope=series.slope, inter=series.inter, series=series
     )
 
 

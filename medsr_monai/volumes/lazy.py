@@ -22,7 +22,7 @@ from medsr_monai.geometry import N_AXES, parse_orientation, reorient
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
 from medsr_monai.volumes.reading import read_info, refuse_values
-from medsr_monai.volumes.volume import NIFTI_SUFFIXES, Volume, VolumeInfo, volume_suffix
+from medsr_monai.volumes.volume import NIFTI_SUFFIXES, Volume, VolumeInfo, VolumePath, volume_suffix
 
 _CHUNK_BYTES = 1 << 22
 _SCAN_VOXELS = 1 << 21
@@ -232,7 +232,7 @@ class _Scratch:
 
 
 def open_volume(
-    source: str | Path | VolumeInfo,
+    source: VolumePath | VolumeInfo,
     scratch_dir: str | Path | None = None,
     in_memory: bool = False,
     orientation: np.ndarray | None = None,
@@ -247,7 +247,7 @@ def open_volume(
             for; what `read_info` says of one; or a `Volume` in memory. Compressed or multi-file .mha, .mhd and .nrrd
             pass through memory whole, once.
         scratch_dir: folder for unpacked voxels; default is the system's for temporary files.
-        in_memory: keep unpacked voxels in memory.
+        in_memory: keep unpacked, or decoded, voxels in memory.
         orientation: see `LazyVolume`.
 
     Raises:
@@ -258,6 +258,8 @@ def open_volume(
         return LazyVolume(info, _ArrayPlanes(info.data), orientation)
     if info.series is not None:
         series = info.series
+        if in_memory:  # each slice is decoded once
+            return LazyVolume(info, _ArrayPlanes(series.read(0, info.grid.shape[-1])), orientation)
         return LazyVolume(info, lambda first, last, time: series.read(first, last), orientation)
     with ExitStack() as stack:  # what is opened is closed again where the rest fails
         make = _nifti_planes if volume_suffix(info.path) in NIFTI_SUFFIXES else _itk_planes
@@ -289,14 +291,14 @@ def _itk_planes(info: VolumeInfo, scratch_dir: str | Path | None, in_memory: boo
     return _StoredPlanes(info, scratch.file, 0, data.dtype)
 
 
-def read_volume(path: str | Path, allow_constant: bool = False) -> Volume:
+def read_volume(path: VolumePath, allow_constant: bool = False) -> Volume:
     """Read a 3D volume, or a 4D series, with its grid.
 
     A trailing axis of one voxel past the third is dropped. Values are float32 after the header's intensity scaling;
     float64 voxels are rounded to it.
 
     Args:
-        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series (see `find_volumes`).
+        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series; what `find_volumes` gives.
         allow_constant: accept an image whose voxels are all equal, e.g. an empty mask.
 
     Returns:

@@ -7,7 +7,7 @@ from pathlib import Path
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
 from medsr_monai.volumes.dicom_series import is_dicom_volume, read_dicom_info
-from medsr_monai.volumes.volume import NIFTI_SUFFIXES, READABLE_SUFFIXES, VolumeInfo, volume_suffix
+from medsr_monai.volumes.volume import NIFTI_SUFFIXES, READABLE_SUFFIXES, VolumeInfo, VolumePath, volume_suffix
 
 
 def _check_file(path: Path) -> str:
@@ -43,11 +43,11 @@ def refuse_values(info: VolumeInfo, n_nan: int, n_inf: int, is_constant: bool) -
         raise InputError(f"{info.path}: constant image, every voxel has the same value; check how it was exported")
 
 
-def read_info(path: str | Path) -> VolumeInfo:
+def read_info(path: VolumePath) -> VolumeInfo:
     """Read what the header says, not the voxels.
 
     Args:
-        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series (see `find_volumes`).
+        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series; what `find_volumes` gives.
 
     Returns:
         Grid, type and header.
@@ -55,8 +55,8 @@ def read_info(path: str | Path) -> VolumeInfo:
     Raises:
         InputError: a file that cannot be opened, is no supported volume, or is shorter than its header claims.
     """
-    path = Path(path)
     if is_dicom_volume(path):
         return read_dicom_info(path)
+    path = Path(path)
     suffix = _check_file(path)
     return nifti.open_nifti(path)[0] if suffix in NIFTI_SUFFIXES else itk_image.open_itk(path)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +20,11 @@ ZARR_SUFFIX = ".ome.zarr"
 STREAMABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ZARR_SUFFIX)
 DICOM_SUFFIX = ".dcm"
 """Stands for a folder of DICOM files, one a slice; the folder itself may have any name."""
-EVENLY = "~even"
-"""Behind the path of a DICOM series: slices that are missing or lie unevenly are interpolated."""
 UID = re.compile(r"[0-9]+(\.[0-9]+){3,}")
+
+
+VolumePath = str | os.PathLike[str]
+"""What names a volume; a `DicomSource` from `find_volumes` knows besides what the headers of its series said."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +70,7 @@ class Volume(VolumeInfo):
     data: np.ndarray
 
 
-def volume_suffix(path: str | Path) -> str | None:
+def volume_suffix(path: VolumePath) -> str | None:
     """Tell the format by the name.
 
     Args:
@@ -81,7 +84,7 @@ def volume_suffix(path: str | Path) -> str | None:
     return next((suffix for suffix in READABLE_SUFFIXES if name.endswith(suffix)), None)
 
 
-def volume_stem(path: str | Path) -> str:
+def volume_stem(path: VolumePath) -> str:
     """Strip folder and suffix, ".nii.gz" and ".ome.zarr" as one; of an unknown suffix strip the last part.
 
     A DICOM series is called by its UID, which names nobody, and not by its folder, which may.
@@ -92,7 +95,7 @@ def volume_stem(path: str | Path) -> str:
     Returns:
         The bare name.
     """
-    name = Path(path).name.removesuffix(EVENLY)
+    name = Path(path).name
     if UID.fullmatch(name):  # the series of a virtual path, whose dots begin no suffix
         return name
     suffix = ZARR_SUFFIX if Path(path).name.lower().endswith(ZARR_SUFFIX) else volume_suffix(path)

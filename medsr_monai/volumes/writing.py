@@ -11,7 +11,7 @@ import numpy as np
 
 from medsr_monai.system.atomic import Together
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes.volume import VolumeInfo
+from medsr_monai.volumes.volume import VolumeInfo, VolumePath
 
 DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "int32", "same")
 
@@ -77,7 +77,7 @@ def prepare_folder(path: str | Path) -> Path:
         ) from error
 
 
-def refuse_overwriting(source: str | Path, target: str | Path) -> None:
+def refuse_overwriting(source: VolumePath, target: str | Path) -> None:
     """Refuse an output that is the input, by whatever name.
 
     Raises:

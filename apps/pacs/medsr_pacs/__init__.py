@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from medsr_monai.system.optional import load_lazily
 
 if TYPE_CHECKING:
+    from medsr_pacs.archives import open_remote
     from medsr_pacs.configuration import Configuration, read_configuration
-    from medsr_pacs.remote import Found, Remote, open_remote
+    from medsr_pacs.remote import Found, Remote
     from medsr_pacs.round_trip import upscale_study
     from medsr_pacs.service import Service
     from medsr_pacs.upscaling import Upscale, upscale_in_process
@@ -22,7 +23,7 @@ _HOME = {
     "Remote": "remote",
     "Service": "service",
     "Upscale": "upscaling",
-    "open_remote": "remote",
+    "open_remote": "archives",
     "read_configuration": "configuration",
     "upscale_in_process": "upscaling",
     "upscale_study": "round_trip",

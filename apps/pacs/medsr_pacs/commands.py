@@ -21,9 +21,9 @@ RESEARCH_USE = "Research use only: not a medical device; detail finer than the i
 
 
 def _opened(config: str | None, remote: str | None) -> tuple[Configuration, Remote]:
+    from medsr_pacs.archives import open_remote
     from medsr_pacs.configuration import read_configuration
     from medsr_pacs.journal import silence_libraries
-    from medsr_pacs.remote import open_remote
 
     silence_libraries()
     configuration = read_configuration(config)
@@ -166,7 +166,7 @@ def upscale(
         remote: name of the archive that has the study, where there are several.
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
-    from medsr_pacs.remote import open_remote
+    from medsr_pacs.archives import open_remote
     from medsr_pacs.round_trip import upscale_study
     from medsr_pacs.upscaling import UpscaleProcess
 

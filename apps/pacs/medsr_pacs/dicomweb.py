@@ -6,15 +6,17 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
-from medsr_pacs.configuration import WebSettings
-from medsr_pacs.dimse import ASKED, read_found
+from medsr_monai.volumes.dicom.headers import quietly
 from medsr_pacs.identifiers import is_uid, normal_uid
-from medsr_pacs.instances import SeriesFolders, identify, read_instance, silent_parser
-from medsr_pacs.remote import Confirmed, Found, RefusedError, UnreachableError
+from medsr_pacs.instances import SeriesFolders, identify, read_instance
+from medsr_pacs.remote import ASKED, Confirmed, Found, RefusedError, UnreachableError, read_found
+
+if TYPE_CHECKING:
+    from medsr_pacs.settings import WebSettings
 
 # Statuses after which the same request may succeed later.
 LATER = (408, 425, 429, 500, 502, 503, 504, 507)
@@ -26,15 +28,16 @@ class WebRemote:
     """One archive.
 
     Args:
+        name: of it in the configuration.
         settings: where it is; secrets are read from the environment now.
 
     Raises:
         InputError: a secret is not in the environment.
     """
 
-    def __init__(self, settings: WebSettings) -> None:
+    def __init__(self, name: str, settings: WebSettings) -> None:
         requests = require("requests", "dicom")
-        self.name = settings.name
+        self.name = name
         self._settings = settings
         session = requests.Session()
         # A .netrc or a proxy of the environment would send secrets and images where no configuration says.
@@ -42,14 +45,14 @@ class WebRemote:
         session.verify = str(settings.ca) if settings.ca else True
         if settings.certificate:
             session.cert = (str(settings.certificate), str(settings.key))
-        user, password = secret(settings.name, settings.user_env), secret(settings.name, settings.password_env)
+        user, password = secret(name, settings.user_env), secret(name, settings.password_env)
         if user and password:
             session.auth = (user, password)
-        token = secret(settings.name, settings.token_env)
+        token = secret(name, settings.token_env)
         if token:
             session.headers["Authorization"] = f"Bearer {token}"
         self._client = require("dicomweb_client", "dicom").DICOMwebClient(
-            settings.url, session=session, timeout=settings.timeout
+            settings.url.rstrip("/"), session=session, timeout=settings.timeout
         )
         self._client.set_http_retry_params(retry=False)  # the caller knows when to try again
 
@@ -64,7 +67,7 @@ class WebRemote:
         filters = {keyword: value for keyword, value in query.items() if value}
         found: dict[tuple[str, str], Found] = {}
         while True:
-            with self._answered("a query"), silent_parser():
+            with self._answered("a query"), quietly():
                 page = self._page(search, filters, list(ASKED[level]), len(found))
             fresh = {(item.study, item.series): item for item in page if is_uid(item.study)}
             if not set(fresh) - set(found):  # also where an archive knows no pages, and repeats the first
@@ -95,7 +98,7 @@ class WebRemote:
     def fetch(self, study: str, series: str | None, folder: Path) -> SeriesFolders:
         """WADO-RS, one instance in memory at a time."""
         folders = SeriesFolders(folder)
-        with self._answered("a retrieval"), silent_parser():
+        with self._answered("a retrieval"), quietly():
             if series:
                 instances = self._client.iter_series(study, series, media_types=AS_STORED)
             else:
@@ -117,7 +120,7 @@ class WebRemote:
         for batch in batches(files, self._settings.batch_mb * 1e6):
             for file in batch:
                 read_instance(file)  # says what is wrong with it, where something is
-            with self._answered("storing"), silent_parser():
+            with self._answered("storing"), quietly():
                 answer = self._client.store_instances([pydicom.dcmread(file) for file in batch])
             failed = answer.get("FailedSOPSequence") or ()
             if failed:

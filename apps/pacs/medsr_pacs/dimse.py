@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.optional import require
-from medsr_pacs.classes import COMPRESSED, MOST_CONTEXTS, PLAIN, VOLUMES
-from medsr_pacs.configuration import DimseSettings, Network
+from medsr_monai.volumes.dicom.headers import quietly
+from medsr_monai.volumes.dicom.vocabulary import COMPRESSED
+from medsr_pacs.classes import MOST_CONTEXTS, PLAIN, VOLUMES
 from medsr_pacs.identifiers import is_uid, normal_uid
-from medsr_pacs.instances import Instance, SeriesFolders, read_instance, silent_parser
-from medsr_pacs.remote import Confirmed, Found, RefusedError, UnreachableError
+from medsr_pacs.instances import Instance, SeriesFolders, read_instance
+from medsr_pacs.remote import ASKED, Confirmed, Found, RefusedError, UnreachableError, read_found
 from medsr_pacs.storage import NETWORK_LIMIT_MB, StorageServer, application, store_event
 from medsr_pacs.tls import client_context
+
+if TYPE_CHECKING:
+    from medsr_pacs.settings import DimseSettings, Network
 
 VERIFICATION = "1.2.840.10008.1.1"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"  # study root
@@ -22,16 +26,13 @@ MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
 SUCCESS, NO_RESOURCES = 0x0000, 0xA700
 PENDING = (0xFF00, 0xFF01)
-ASKED = {
-    "study": ("StudyInstanceUID", "StudyDate", "ModalitiesInStudy", "NumberOfStudyRelatedSeries"),
-    "series": ("StudyInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances"),
-}
 
 
 class DimseRemote:
     """One archive.
 
     Args:
+        name: of it in the configuration.
         settings: where it is.
         network: our own title, and the times to wait.
 
@@ -39,9 +40,9 @@ class DimseRemote:
         InputError: a certificate is none.
     """
 
-    def __init__(self, settings: DimseSettings, network: Network) -> None:
+    def __init__(self, name: str, settings: DimseSettings, network: Network) -> None:
         require("pynetdicom", "dicom")
-        self.name = settings.name
+        self.name = name
         self._settings = settings
         self._network = network
         self._tls = client_context(settings.tls) if settings.tls else None
@@ -63,7 +64,7 @@ class DimseRemote:
         for keyword, value in query.items():
             setattr(identifier, keyword, value)
         answers = []
-        with self._associated([(FIND, list(PLAIN))]) as association, silent_parser():
+        with self._associated([(FIND, list(PLAIN))]) as association, quietly():
             status = None
             for status, answer in association.send_c_find(identifier, FIND):
                 if status and status.Status in PENDING and answer is not None:
@@ -110,7 +111,7 @@ class DimseRemote:
 
         server = StorageServer(
             application(self._network, [self._settings.ae_title]),
-            (self._settings.move_host, self._settings.move_port),
+            (self._settings.move_host, self._settings.move_port or 0),
             [uid for uid, _ in retrievable()],
             [(evt.EVT_C_STORE, store_event, [folders.place])],
             int(NETWORK_LIMIT_MB * 1e6),
@@ -218,33 +219,7 @@ def retrievable() -> list[tuple[str, list[str]]]:
 def last_status(answers: Iterator[tuple[Any, Any]]) -> Any:
     """The last status of a retrieval."""
     status = None
-    with silent_parser():
+    with quietly():
         for answer in answers:
             status = answer[0]
     return status
-
-
-def read_found(answer: Any) -> Found:
-    """What an answer of C-FIND says, or one of QIDO-RS."""
-
-    def text(keyword: str) -> str:
-        return normal_uid(answer.get(keyword) or "")
-
-    def count(*keywords: str) -> int | None:
-        given = [text(keyword) for keyword in keywords if text(keyword).isdecimal()]
-        return int(given[0]) if given else None
-
-    modalities = answer.get("ModalitiesInStudy") or ()
-    names = [modalities] if isinstance(modalities, str) else list(cast(Sequence[Any], modalities))
-    return Found(
-        study=text("StudyInstanceUID"),
-        series=text("SeriesInstanceUID"),
-        modality=text("Modality"),
-        modalities=tuple(str(name) for name in names),
-        date=text("StudyDate"),
-        n_series=count("NumberOfStudyRelatedSeries"),
-        n_instances=count("NumberOfSeriesRelatedInstances", "NumberOfStudyRelatedInstances"),
-    )
-
-
-Place = Callable[[Instance], Path]

@@ -1,16 +1,18 @@
-"""UIDs and AE titles: checked before anything is done with them, shortened where they are logged."""
+"""UIDs, AE titles and addresses: checked before anything is done with them, shortened where they are logged."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from ipaddress import ip_address
 
-# DICOM PS3.5, 9.1: components of digits without leading zeros, 64 characters at most. No component can be "..".
-UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
-UID_LENGTH = 64
+from medsr_monai.volumes.dicom.vocabulary import is_uid as can_be_uid
+
 UID_IN_TEXT = re.compile(r"\b\d+(?:\.\d+){4,}\b")
 # DICOM PS3.5, 6.2: 16 characters of the default repertoire without backslash and control characters; not only spaces.
 AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
+# Instead of the titles that may send.
+ANYONE = "*"
 
 
 def normal_uid(value: object) -> str:
@@ -19,13 +21,31 @@ def normal_uid(value: object) -> str:
 
 
 def is_uid(text: str) -> bool:
-    """Whether it is a UID by the standard's grammar, so that it may become part of a path."""
-    return len(text) <= UID_LENGTH and text.isascii() and UID.fullmatch(text) is not None
+    """Whether it is a UID by the standard's grammar (PS3.5, 9.1), so that it may become part of a path.
+
+    The core reads files whose UIDs have leading zeros; over the network they are refused.
+    """
+    parts = text.split(".")
+    return can_be_uid(text) and len(parts) > 1 and not any(part[0] == "0" != part for part in parts)
 
 
 def is_ae_title(text: str) -> bool:
     """Whether a DICOM application may have this title."""
     return AE_TITLE.fullmatch(text) is not None and bool(text.strip())
+
+
+def is_ip(text: str) -> bool:
+    """Whether it is an address of the internet protocol."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    return ip_address(host).is_loopback if is_ip(host) else host == "localhost"
 
 
 def token(*uids: str) -> str:

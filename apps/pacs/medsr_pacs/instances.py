@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
-from medsr_pacs.classes import COMPRESSED
+from medsr_monai.volumes.dicom.headers import quietly
+from medsr_monai.volumes.dicom.members import files_below, is_dicom_file
+from medsr_monai.volumes.dicom.vocabulary import COMPRESSED, MAGIC, MAKER, PREAMBLE
 from medsr_pacs.identifiers import is_uid, normal_uid
 
 FLOAT_PIXELS = 0x7FE00008  # the first of the tags that hold pixel data
@@ -20,9 +19,6 @@ ELEMENT_HEADER = 8  # tag and length; with an explicit VR it is 12
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 SIZE = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated")
 TAGS: tuple[Any, ...] = (*IDENTITY, *SIZE, "ContributingEquipmentSequence")
-# How the derived series name their maker (ContributingEquipmentSequence, Manufacturer).
-MAKER = "medsr"
-PREAMBLE = b"\0" * 128 + b"DICM"
 
 
 @dataclass(frozen=True)
@@ -37,14 +33,6 @@ class Instance:
     is_own_result: bool = False
 
 
-@contextmanager
-def silent_parser() -> Iterator[None]:
-    """Within it, pydicom does not warn: its warnings repeat the values of elements, which may be a patient's."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def read_instance(file: str | Path) -> Instance:
     """Who a DICOM file is; its pixel data is not read.
 
@@ -53,7 +41,7 @@ def read_instance(file: str | Path) -> Instance:
     """
     pydicom = require("pydicom", "dicom")
     try:
-        with silent_parser():
+        with quietly():
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS])
             return identify(dataset, str(dataset.file_meta.get("TransferSyntaxUID", "")))
     except InputError as error:
@@ -81,7 +69,7 @@ def parse_instance(stream: BinaryIO, encoding: str) -> Instance:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     try:
-        with silent_parser():
+        with quietly():
             dataset = read_dataset(
                 stream,
                 syntax.is_implicit_VR,
@@ -148,7 +136,7 @@ def encoded_meta(instance: Instance) -> bytes:
         sop_instance_uid=UID(instance.sop_instance),
         transfer_syntax=UID(instance.encoding),
     )
-    return PREAMBLE + encode_file_meta(meta)
+    return bytes(PREAMBLE) + MAGIC + encode_file_meta(meta)
 
 
 def write_instance(path: Path, instance: Instance, data: Any) -> None:
@@ -166,15 +154,6 @@ def write_instance(path: Path, instance: Instance, data: Any) -> None:
         os.fsync(file.fileno())
 
 
-def is_dicom_file(path: Path) -> bool:
-    """Whether a file has the mark of the DICOM file format."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(PREAMBLE))[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def find_dicom_files(source: str | Path) -> list[Path]:
     """The DICOM files in a folder and those below, or the one file.
 
@@ -182,8 +161,7 @@ def find_dicom_files(source: str | Path) -> list[Path]:
         InputError: there are none.
     """
     root = Path(source)
-    candidates = sorted(file for file in root.rglob("*") if file.is_file()) if root.is_dir() else [root]
-    files = [file for file in candidates if is_dicom_file(file)]
+    files = [file for file in (files_below(root) if root.is_dir() else [root]) if is_dicom_file(file)]
     if not files:
         raise InputError(f"{root}: no DICOM files there")
     return files

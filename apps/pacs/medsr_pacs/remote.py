@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from medsr_monai.system.errors import InputError
-from medsr_pacs.configuration import Configuration, DimseSettings
+from medsr_pacs.identifiers import normal_uid
 from medsr_pacs.instances import SeriesFolders
+
+# What is asked of each level, by keyword.
+ASKED = {
+    "study": ("StudyInstanceUID", "StudyDate", "ModalitiesInStudy", "NumberOfStudyRelatedSeries"),
+    "series": ("StudyInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances"),
+}
 
 
 class UnreachableError(InputError):
@@ -64,17 +70,24 @@ class Remote(Protocol):
         """Whether it has this instance; None where it cannot be asked."""
 
 
-def open_remote(configuration: Configuration, name: str | None = None) -> Remote:
-    """The archive of this name, ready to be asked; nothing is sent yet.
+def read_found(answer: Any) -> Found:
+    """What an answer of C-FIND says, or one of QIDO-RS."""
 
-    Raises:
-        InputError: no such archive, a certificate that is none, or a secret that is not in the environment.
-    """
-    settings = configuration.remote(name)
-    if isinstance(settings, DimseSettings):
-        from medsr_pacs.dimse import DimseRemote
+    def text(keyword: str) -> str:
+        return normal_uid(answer.get(keyword) or "")
 
-        return DimseRemote(settings, configuration.network)
-    from medsr_pacs.dicomweb import WebRemote
+    def count(*keywords: str) -> int | None:
+        given = [text(keyword) for keyword in keywords if text(keyword).isdecimal()]
+        return int(given[0]) if given else None
 
-    return WebRemote(settings)
+    modalities = answer.get("ModalitiesInStudy") or ()
+    names = [modalities] if isinstance(modalities, str) else list(cast(Sequence[Any], modalities))
+    return Found(
+        study=text("StudyInstanceUID"),
+        series=text("SeriesInstanceUID"),
+        modality=text("Modality"),
+        modalities=tuple(str(name) for name in names),
+        date=text("StudyDate"),
+        n_series=count("NumberOfStudyRelatedSeries"),
+        n_instances=count("NumberOfSeriesRelatedInstances", "NumberOfStudyRelatedInstances"),
+    )

@@ -8,17 +8,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
+from medsr_pacs.archives import open_remote
 from medsr_pacs.arrivals import Arrivals
 from medsr_pacs.classes import VOLUMES
-from medsr_pacs.configuration import Configuration, ListenSettings, is_loopback
+from medsr_pacs.configuration import Configuration
 from medsr_pacs.delivery import deliver, derived_files
 from medsr_pacs.durable import make_folder, move, sync_files
+from medsr_pacs.identifiers import is_loopback
 from medsr_pacs.journal import say
-from medsr_pacs.remote import Remote, UnreachableError, open_remote
+from medsr_pacs.remote import Remote, UnreachableError
 from medsr_pacs.spool import QueueFullError, Spool, names_in
 from medsr_pacs.storage import (
     LEFT_ASIDE,
@@ -30,6 +32,9 @@ from medsr_pacs.storage import (
 )
 from medsr_pacs.tls import server_context
 from medsr_pacs.upscaling import InterruptedUpscalingError, Upscale, UpscaleProcess
+
+if TYPE_CHECKING:
+    from medsr_pacs.settings import ListenSettings
 
 LONGEST_PAUSE = 600.0
 TICK = 0.2
@@ -57,18 +62,17 @@ class Service:
         self.remote = remote or open_remote(configuration, self.settings.destination)
         self._upscale = upscale or UpscaleProcess(configuration.upscale)
         tls = server_context(self.settings.tls) if self.settings.tls else None
-        self.spool = Spool(self.settings.folder, self.settings.limits)
+        self.spool = Spool(self.settings.folder, self.settings)
         self._arrivals = Arrivals(self.settings.quiet_seconds, self.settings.complete_on_release)
         self._retry_at: dict[str, tuple[float, float]] = {}
         self._stop = threading.Event()
-        limits = self.settings.limits
-        entity = application(configuration.network, self.settings.calling_ae_titles, limits.associations)
+        entity = application(configuration.network, self.settings.calling_ae_titles, self.settings.max_associations)
         self._server = StorageServer(
             entity,
             (self.settings.host, self.settings.port),
             VOLUMES,
             self._handlers(),
-            int(limits.instance_mb * 1e6),
+            int(self.settings.max_instance_mb * 1e6),
             tls,
         )
         self.port = self._server.port

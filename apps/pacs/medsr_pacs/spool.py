@@ -18,14 +18,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
-from medsr_pacs.configuration import Limits
 from medsr_pacs.durable import discard, in_blocks, make_folder, move, size_on_disk, sync_folder
 from medsr_pacs.identifiers import token
 from medsr_pacs.instances import Instance, write_instance
+
+if TYPE_CHECKING:
+    from medsr_pacs.settings import Limits
 
 STATES = ("incoming", "ready", "result", "done", "kept", "failed", "work")
 REASON = "reason.txt"
@@ -131,7 +133,7 @@ class Spool:
     def _reserve(self, key: str, size: int) -> None:
         with self._lock:
             waiting = {*os.listdir(self.root / "incoming"), *os.listdir(self.root / "ready")}
-            if key not in waiting and len(waiting) >= self.limits.series:
+            if key not in waiting and len(waiting) >= self.limits.max_series:
                 raise QueueFullError(f"{len(waiting)} series are waiting (max_series)")
             for kept in self.keys("kept"):
                 if self._has_room(size):
@@ -143,13 +145,13 @@ class Spool:
             self._arriving += size
 
     def _has_room(self, size: int) -> bool:
-        within = self._used + self._arriving + size <= self.limits.total_gb * 1e9
-        return within and self._free_bytes() - self._arriving - size >= self.limits.free_gb * 1e9
+        within = self._used + self._arriving + size <= self.limits.max_total_gb * 1e9
+        return within and self._free_bytes() - self._arriving - size >= self.limits.min_free_gb * 1e9
 
     @property
     def disk_is_full(self) -> bool:
         """Whether less is free than shall be."""
-        return self._free_bytes() < self.limits.free_gb * 1e9
+        return self._free_bytes() < self.limits.min_free_gb * 1e9
 
     def recount(self) -> None:
         """Measure again what the queue takes, after something was made or removed."""

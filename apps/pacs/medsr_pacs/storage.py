@@ -7,15 +7,17 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
 from medsr_pacs.classes import ENCODINGS
-from medsr_pacs.configuration import ANYONE, Network
-from medsr_pacs.identifiers import normal_uid
+from medsr_pacs.identifiers import ANYONE, normal_uid
 from medsr_pacs.instances import Instance, parse_instance, write_instance
 from medsr_pacs.journal import say
+
+if TYPE_CHECKING:
+    from medsr_pacs.settings import Network
 
 SUCCESS, LEFT_ASIDE, NO_RESOURCES, MISMATCH, NOT_UNDERSTOOD = 0x0000, 0xB000, 0xA700, 0xA900, 0xC000
 NETWORK_LIMIT_MB = 4096.0

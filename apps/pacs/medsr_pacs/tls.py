@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from typing import TYPE_CHECKING
 
 from medsr_monai.system.errors import InputError
-from medsr_pacs.configuration import Tls
+
+if TYPE_CHECKING:
+    from medsr_pacs.settings import ClientTls, ServerTls
 
 
-def client_context(tls: Tls) -> ssl.SSLContext:
+def client_context(tls: ClientTls) -> ssl.SSLContext:
     """For connecting to an archive: its certificate must be signed by `ca`, or by one that the system trusts.
 
     Raises:
@@ -17,7 +20,7 @@ def client_context(tls: Tls) -> ssl.SSLContext:
     return _loaded(ssl.Purpose.SERVER_AUTH, tls, tls.check_hostname)
 
 
-def server_context(tls: Tls) -> ssl.SSLContext:
+def server_context(tls: ServerTls) -> ssl.SSLContext:
     """For listening; with ``client_certificate = "required"`` only clients with a certificate that `ca` signed.
 
     Raises:
@@ -28,7 +31,7 @@ def server_context(tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def _loaded(purpose: ssl.Purpose, tls: Tls, check_hostname: bool) -> ssl.SSLContext:
+def _loaded(purpose: ssl.Purpose, tls: ClientTls | ServerTls, check_hostname: bool) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(purpose, cafile=str(tls.ca) if tls.ca else None)
     except (ssl.SSLError, OSError) as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fire.decorators import SetParseFns
 
@@ -26,6 +27,9 @@ from medsr_monai.bundle.commands.arguments import (
 )
 from medsr_monai.bundle.workflows import bundle_root, find_bundles, has_weights, run_evaluation, run_inference
 from medsr_monai.system.errors import InputError, exit_if_told
+
+if TYPE_CHECKING:
+    from medsr_monai.volumes import VolumePath
 
 RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."
 EXAMPLE_NOTE = (
@@ -69,8 +73,8 @@ def upscale(
             and invent texture; what was measured is reproduced at every setting.
         device: ``cpu``, ``cuda``, ``cuda:1``; default is a GPU where there is one.
         output_dtype: ``float32``, ``float64``, ``int16``, ``uint16``, ``int32``, ``uint8``, or ``same`` as the input.
-        stream: ``always``: from file to file, holding neither input nor output, with the same result; ``never``: in
-            memory; ``auto``: stream what would take more than a quarter of the free memory.
+        stream: where the output waits before it is written, with the same result: ``always`` on disk, ``never``,
+            that is in memory, or ``auto``: on disk what would take more than a quarter of the free memory.
         memory_gb: GB that the network may use; default is most of what is free.
         ensemble: average over as many mirrorings, and from 9 to 48 exchanges of axes; takes as many times the time.
         uncertainty: write the standard deviation over the ensemble too, as ``<output>_std``.
@@ -79,12 +83,15 @@ def upscale(
         progress: show a progress bar.
     """
     refuse_unknown(extra, unknown)
-    overrides = output_overrides(str(input), str(output), series, uneven)
+    from medsr_monai.volumes import find_volumes
+
+    files = find_volumes(str(input), series, uneven)
+    overrides = output_overrides(files, str(output))
     if device is not None:
         overrides["device"] = str(device)
     run_inference(
         bundle_root(str(bundle)),
-        input=str(absolute(str(input))),
+        input=files,
         consistency=consistency if consistency is not None else "none",
         profile=profile,
         perception=perception,
@@ -93,18 +100,15 @@ def upscale(
         memory_gb=memory_gb,
         ensemble=ensemble,
         uncertainty=uncertainty,
-        series=series,
-        uneven=uneven,
         progress=progress,
         **overrides,
     )
 
 
-def output_overrides(input: str, output: str, series: str | None = None, uneven: str = "refuse") -> dict[str, str]:
+def output_overrides(files: Sequence[VolumePath], output: str) -> dict[str, str]:
     """The bundle's keys that name one output file, the folder for many, or that of a derived DICOM series."""
-    from medsr_monai.volumes import DICOM_SUFFIX, STREAMABLE_SUFFIXES, find_volumes, is_dicom_volume
+    from medsr_monai.volumes import DICOM_SUFFIX, STREAMABLE_SUFFIXES, is_dicom_volume
 
-    files = find_volumes(input, series, uneven)
     target = absolute(output)
     if is_dicom_volume(files[0]) and not target.name.lower().endswith(STREAMABLE_SUFFIXES):
         place = {"output_dir": str(target)}

@@ -4,14 +4,15 @@ says that it is derived."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from medsr_monai.geometry import Grid
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.version import __version__
-from medsr_monai.volumes.dicom.headers import Header, is_list, is_uid, load_pydicom, quietly
+from medsr_monai.volumes.dicom.headers import Header, is_list, load_pydicom, quietly
+from medsr_monai.volumes.dicom.vocabulary import CLASSIC, CT, LOSSY, MAKER, MR, PET, is_uid
 
 if TYPE_CHECKING:
     from medsr_monai.volumes.dicom.storage import Storage
@@ -21,21 +22,6 @@ SERIES_NUMBER_OFFSET = 1000
 """A derived series' number is the source's plus this."""
 
 _MAX_LO, _MAX_ST = 64, 1024
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
-_CT, _MR, _PET = (_STORAGE + tail for tail in ("2", "4", "128"))
-_CLASSIC = {
-    _CT: _CT,
-    _STORAGE + "2.1": _CT,
-    _STORAGE + "2.2": _CT,
-    _MR: _MR,
-    _STORAGE + "4.1": _MR,
-    _STORAGE + "4.4": _MR,
-    _PET: _PET,
-    _STORAGE + "130": _PET,
-    _STORAGE + "128.1": _PET,
-}
-"""The classic class for enhanced and converted ones."""
-
 # What holds for the source's pixels, or for one of its slices, and not for the derived series.
 _DROPPED = """
 SmallestImagePixelValue LargestImagePixelValue SmallestPixelValueInSeries LargestPixelValueInSeries
@@ -53,7 +39,6 @@ InConcatenationNumber InConcatenationTotalNumber SOPInstanceUIDOfConcatenationSo
 PixelPresentation VolumetricProperties VolumeBasedCalculationTechnique ConversionSourceAttributesSequence
 MultienergyCTAcquisition IsocenterPosition BitsMappedToColorLookupTable DataSetTrailingPadding
 """.split()  # noqa: SIM905  a list would be eighty lines
-_REPEATING_GROUPS = (0x5000, 0x6000)  # curves and overlays
 _OTHER_GROUPS = (0x5400, 0x7FE0)  # waveforms and pixels
 _FIRST_GROUP = 0x0008  # those before are of messages, files and directories
 
@@ -63,9 +48,9 @@ PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringP
 Manufacturer PositionReferenceIndicator AcquisitionNumber
 """.split()  # noqa: SIM905
 _EMPTY_BY_CLASS = {
-    _CT: ("KVP",),
-    _MR: ("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength"),
-    _PET: (),
+    CT: ("KVP",),
+    MR: ("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength"),
+    PET: (),
 }
 # What may differ between the source's files and is kept all the same: it is of the patient and the study, or an image
 # is none without it.
@@ -76,7 +61,6 @@ _KEPT_THOUGH_VARYING = {
 } - {"AcquisitionNumber"}
 _PATIENT_GROUP = 0x0010
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
-_LOSSY_SYNTAXES = {f"1.2.840.10008.1.2.4.{tail}" for tail in ("50", "51", "81")}
 
 
 def classic_class(header: Header, name: str) -> str:
@@ -85,7 +69,7 @@ def classic_class(header: Header, name: str) -> str:
     Raises:
         InputError: there is none.
     """
-    classic = _CLASSIC.get(header.uid("SOPClassUID"))
+    classic = CLASSIC.get(header.uid("SOPClassUID"))
     if classic is None:
         raise InputError(f"{name}: only CT, MR and PET have derived series; write NIfTI instead (OUT.nii.gz)")
     return classic
@@ -97,7 +81,7 @@ def refuse_source(reference: DicomVolume) -> None:
     Raises:
         InputError: a source whose kind has no classic class, or that is of no study.
     """
-    header = next(reference.headers())
+    header = reference.headers[0]
     classic_class(header, str(reference.path))
     header.uid("StudyInstanceUID")
 
@@ -140,12 +124,12 @@ def derived_header(
     Raises:
         InputError: a source whose kind has no classic class, or that is of no study.
     """
-    headers = reference.headers()
-    header = next(headers)
+    header, *others = reference.headers
     sop_class = classic_class(header, str(reference.path))
     is_enhanced = header.uid("SOPClassUID") != sop_class
+    as_read = {tag: header.dataset.get_item(tag) for tag in header.dataset.keys()}  # noqa: SIM118  elements, not keys
     dataset, n_damaged = _kept(header)
-    _drop_what_varies(dataset, headers, sop_class)
+    _drop_what_varies(dataset, as_read, others, sop_class)
     if is_enhanced:
         _flatten(dataset, reference, sop_class)
     dataset.SOPClassUID = sop_class
@@ -161,7 +145,7 @@ def derived_header(
         dataset.Laterality = None
     if not is_uid(str(dataset.get("FrameOfReferenceUID", None) or "")):
         dataset.FrameOfReferenceUID = derived_uid(reference.uid, "frame of reference")
-    if any(plane.pixels.syntax in _LOSSY_SYNTAXES for plane in reference.planes):
+    if any(plane.pixels.syntax in LOSSY for plane in reference.planes):
         dataset.LossyImageCompression = "01"
     _set_pixel_format(dataset, reference, storage, sop_class)
     _set_derivation(dataset, algorithm, (*reference.notes, *notes))
@@ -177,8 +161,7 @@ def _kept(header: Header) -> tuple[Any, int]:
     kept, n_damaged = pydicom.Dataset(), 0
     with quietly():
         for tag in sorted(header.dataset.keys()):
-            other = tag.group in _OTHER_GROUPS or tag.group & 0xFF00 in _REPEATING_GROUPS
-            if other or tag.is_private or tag.group < _FIRST_GROUP:
+            if tag.group in _OTHER_GROUPS or tag.group < _FIRST_GROUP:
                 continue
             element = _sound_element(header.dataset, tag)
             if element is None:
@@ -189,12 +172,18 @@ def _kept(header: Header) -> tuple[Any, int]:
     return kept, n_damaged
 
 
-def _drop_what_varies(dataset: Any, others: Iterable[Header], sop_class: str) -> None:
+def _drop_what_varies(dataset: Any, as_read: Mapping[Any, Any], others: Iterable[Header], sop_class: str) -> None:
     """Remove what holds for some of the source's images only: times, tube currents and table positions of a slice.
 
     Once lossy is lossy: a single image that was compressed so marks the whole.
+
+    Args:
+        dataset: what is kept of the first header; changed.
+        as_read: the first header's elements, as they were read.
+        others: the other headers.
+        sop_class: of the derived series.
     """
-    kept = {*_KEPT_THOUGH_VARYING, *_LOSSY, *(("AcquisitionTime",) if sop_class == _PET else ())}
+    kept = {*_KEPT_THOUGH_VARYING, *_LOSSY, *(("AcquisitionTime",) if sop_class == PET else ())}
     first = {
         element.tag: element.value
         for element in dataset
@@ -202,11 +191,21 @@ def _drop_what_varies(dataset: Any, others: Iterable[Header], sop_class: str) ->
     }
     with quietly():
         for other in others:
-            for tag in [tag for tag, value in first.items() if _value_of(other, tag) != value]:
+            for tag in [tag for tag, value in first.items() if _differs(other, tag, as_read[tag], value)]:
                 del first[tag], dataset[tag]
             if _value_of(other, _LOSSY[0]) == "01" != dataset.get(_LOSSY[0]):
                 for keyword in _LOSSY:
                     setattr(dataset, keyword, copy.deepcopy(_value_of(other, keyword)))
+
+
+def _differs(other: Header, tag: Any, as_read: Any, value: Any) -> bool:
+    """Whether an element has another value than the first header's; equal bytes are not parsed."""
+    element = other.dataset.get_item(tag) if tag in other.dataset else None
+    if element is not None and element.is_raw and as_read.is_raw:
+        same_order = element.is_little_endian == as_read.is_little_endian
+        if same_order and (element.VR, element.value) == (as_read.VR, as_read.value):
+            return False
+    return bool(_value_of(other, tag) != value)
 
 
 def _value_of(header: Header, tag: Any) -> Any:
@@ -237,7 +236,7 @@ def _sound_element(dataset: Any, tag: Any) -> Any | None:
 def _flatten(dataset: Any, reference: DicomVolume, sop_class: str) -> None:
     """Bring what a classic header says from the functional groups of an enhanced one."""
     traits = reference.planes[0].traits
-    if sop_class == _MR:
+    if sop_class == MR:
         dataset.ScanningSequence = {"SPIN": "SE", "GRADIENT": "GR"}.get(dataset.get("EchoPulseSequence", ""), "RM")
         dataset.SequenceVariant = "NONE"
         dataset.EchoTime = traits.get("EffectiveEchoTime")
@@ -248,16 +247,16 @@ def _flatten(dataset: Any, reference: DicomVolume, sop_class: str) -> None:
 
 def _set_image_type(dataset: Any, sop_class: str) -> None:
     kinds = list(dataset.get("ImageType", None) or [])
-    if sop_class == _PET:  # knows no secondary images
+    if sop_class == PET:  # knows no secondary images
         dataset.ImageType = ["DERIVED", "PRIMARY", *kinds[2:3]]
         return
-    dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if sop_class == _CT else next(iter(kinds[2:]), "OTHER")]
+    dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if sop_class == CT else next(iter(kinds[2:]), "OTHER")]
 
 
 def _set_dates(dataset: Any, sop_class: str) -> None:
     now = datetime.now()
     names = ["InstanceCreation", "Content"]
-    if sop_class != _PET:  # uptake is counted from the series' time
+    if sop_class != PET:  # uptake is counted from the series' time
         names.append("Series")
     for name in names:
         setattr(dataset, f"{name}Date", now.strftime("%Y%m%d"))
@@ -269,10 +268,10 @@ def _set_pixel_format(dataset: Any, reference: DicomVolume, storage: Storage, so
     dataset.PhotometricInterpretation = reference.planes[0].pixels.photometric
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
     dataset.PixelRepresentation = int(storage.dtype.kind == "i")
-    if sop_class != _MR or (storage.slope, storage.inter) != (1, 0):
+    if sop_class != MR or (storage.slope, storage.inter) != (1, 0):
         as_ds = load_pydicom("pydicom.valuerep").format_number_as_ds
         dataset.RescaleSlope, dataset.RescaleIntercept = as_ds(storage.slope), as_ds(storage.inter)
-    if sop_class == _CT:
+    if sop_class == CT:
         dataset.RescaleType = "HU"
 
 
@@ -289,7 +288,7 @@ def _set_derivation(dataset: Any, algorithm: str, notes: Sequence[str]) -> None:
     dataset.DerivationDescription = plain_text(said, _MAX_ST)
     dataset.DerivationCodeSequence = [coded("113085", "Spatial resampling")]
     equipment = load_pydicom().Dataset()
-    equipment.Manufacturer = "medsr-monai"
+    equipment.Manufacturer = MAKER
     equipment.ManufacturerModelName = plain_text(algorithm.partition(",")[0], _MAX_LO)
     equipment.SoftwareVersions = __version__
     equipment.ContributionDescription = "AI super-resolution"

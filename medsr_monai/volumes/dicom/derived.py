@@ -57,12 +57,12 @@ class DerivedSeriesWriter:
         self._axes = _TO_LPS @ grid.affine[:3, :3] / np.array(grid.spacing_mm)
         self._origin = _TO_LPS @ grid.affine[:3, 3]
         self.uid = series_uid(reference, grid, plain_text(algorithm, 1 << 16))
-        self._storage = with_room_below(reference.storage, reference.planes)
+        self._storage = with_room_below(reference.storage, reference.greatest_intensities())
         self._template, n_damaged = derived_header(reference, self._storage, self.uid, algorithm, notes)
         plural = "s" * (n_damaged > 1)
         damaged = (f"{n_damaged} damaged header element{plural} left out",) if n_damaged else ()
         self.notes: tuple[str, ...] = (*reference.notes, *notes, *damaged)
-        self._source_class = next(reference.headers()).uid("SOPClassUID")
+        self._source_class = reference.headers[0].uid("SOPClassUID")
         self._set_geometry()
         self._written = 0
 

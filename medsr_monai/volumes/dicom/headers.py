@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import struct
 import threading
 import warnings
@@ -16,23 +15,16 @@ from typing import IO, Any
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
-from medsr_monai.volumes.dicom.members import Member
+from medsr_monai.volumes.dicom.members import Member, Stamp
+from medsr_monai.volumes.dicom.vocabulary import DEFLATED, MAX_UID, is_uid
 
-MAX_UID = 64
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 _META_START = 132
 _LONG_LENGTH = (b"OB", b"OW", b"UN", b"SQ", b"UT", b"OF", b"OD", b"OL", b"UC", b"UR")
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 def load_pydicom(module: str = "pydicom") -> ModuleType:
     """pydicom, or a module of it, or which extra to install."""
     return require(module, "dicom")
-
-
-def is_uid(text: str) -> bool:
-    """Whether a text keeps to the grammar of UIDs: digits and dots, at most 64."""
-    return len(text) <= MAX_UID and _UID.fullmatch(text) is not None
 
 
 class _Quiet:
@@ -182,39 +174,63 @@ class Header:
             raise InputError(f"{self.member}: a damaged sequence in its header; export it again") from None
 
 
+@dataclass(frozen=True, eq=False)
+class FileHeader(Header):
+    """The header of a file, read once and carried along.
+
+    Args:
+        member: the file.
+        dataset: pydicom's, with `file_meta`.
+        end: where it ends in the file and the pixel data begin, in bytes.
+        stamp: of the file when the header was read; see `Opener.open`.
+    """
+
+    end: int
+    stamp: Stamp
+
+
 def is_list(value: Any) -> bool:
     """Whether a value holds several."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def read_header(member: Member, file: IO[bytes], keywords: Sequence[str] | None = None) -> Header:
-    """Read a header up to the pixel data; the file is left where these begin.
+def read_header(member: Member, file: IO[bytes], stamp: Stamp, keywords: Sequence[str] | None = None) -> FileHeader:
+    """Read a header up to the pixel data.
 
     Args:
         member: to name in messages.
         file: opened, at its beginning.
-        keywords: only these elements; None for all.
+        stamp: of the file.
+        keywords: only these elements; None for all but those that nothing here reads: private ones, curves, overlays.
 
     Returns:
-        The header; its dataset has `file_meta`.
+        The header.
 
     Raises:
         InputError: a damaged file.
     """
     pydicom = load_pydicom()
     try:
-        if declared_syntax(file) == _DEFLATED:  # pydicom would inflate it whole, however large
+        if declared_syntax(file) == DEFLATED:  # pydicom would inflate it whole, however large
             raise InputError(f"{member}: deflated as a whole; convert it first (dcmconv +te)")
         file.seek(0)
         with quietly():
             only = None if keywords is None else list(keywords)
-            return Header(member, pydicom.dcmread(file, stop_before_pixels=True, specific_tags=only))
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=only)
+            for tag in [tag for tag in dataset.keys() if _is_unread(tag)]:  # noqa: SIM118  elements, not keys
+                del dataset[tag]
+        return FileHeader(member, dataset, file.tell(), stamp)
     except InputError:
         raise
     except Exception as error:  # as above
         raise InputError(
             f"{member}: damaged DICOM file ({type(error).__name__} in its header); export or copy it again"
         ) from None
+
+
+def _is_unread(tag: Any) -> bool:
+    """Private elements, and repeating groups of curves and overlays: they may be many times as long as the rest."""
+    return bool(tag.is_private) or tag.group & 0xFF00 in (0x5000, 0x6000)
 
 
 def declared_syntax(file: IO[bytes]) -> str:

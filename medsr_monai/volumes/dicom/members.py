@@ -15,9 +15,7 @@ from typing import IO
 
 from medsr_monai.system.atomic import TEMPORARY
 from medsr_monai.system.errors import InputError
-
-_PREAMBLE = 128
-_MAGIC = b"DICM"
+from medsr_monai.volumes.dicom.vocabulary import MAGIC, PREAMBLE
 
 # A zip that claims more than this, in all or in number, is none that an archive or a scanner exports.
 MAX_ZIP_BYTES = 1 << 36
@@ -25,6 +23,10 @@ MAX_ZIP_MEMBERS = 1 << 18
 # Empty slices shrink a thousandfold; only where much is claimed does that say anything about the whole archive.
 _SUSPICIOUS_BYTES = 1 << 28
 _MAX_RATIO = 200
+
+
+Stamp = tuple[int, int]
+"""Size and time of change of a file, of a member that of its zip: it tells whether the file is still the same."""
 
 
 @dataclass(frozen=True, order=True)
@@ -75,14 +77,20 @@ class Opener:
         return self._zips[path]
 
     @contextmanager
-    def open(self, member: Member) -> Iterator[IO[bytes]]:
+    def open(self, member: Member, stamp: Stamp | None = None) -> Iterator[IO[bytes]]:
         """Open a member to read; within, what the disk or a damaged zip raises becomes an input error.
 
+        Args:
+            member: to open.
+            stamp: what it had when it was opened before.
+
         Raises:
-            InputError: it cannot be opened or read.
+            InputError: it cannot be opened or read, or was changed since.
         """
         try:
             with self._opened(member) as file:
+                if stamp is not None and self.stamp(member, file) != stamp:
+                    raise InputError(f"{member}: was changed while it was read; try again")
                 yield file
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise _unreadable(member, error) from error
@@ -94,6 +102,13 @@ class Opener:
             return self.archive(member.path).open(member.inner)
         except (KeyError, RuntimeError) as error:  # the zip was replaced, or packs by a method that Python lacks
             raise _unreadable(member, error) from error
+
+    def stamp(self, member: Member, file: IO[bytes]) -> Stamp:
+        """The stamp of a member that was just opened as `file`."""
+        container = self.archive(member.path).fp if member.inner else file
+        assert container is not None
+        status = os.fstat(container.fileno())
+        return status.st_size, status.st_mtime_ns
 
     def n_bytes(self, member: Member) -> int:
         """Size of a member, unpacked."""
@@ -133,12 +148,12 @@ def is_zip(path: Path) -> bool:
 
 def holds_dicom_magic(file: IO[bytes]) -> bool:
     """Whether a file that was just opened begins as DICOM files do."""
-    return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
+    return file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC
 
 
 def is_dicom_file(path: Path) -> bool:
     """Whether a file on disk begins as DICOM files do; False where it cannot be read."""
-    return path.is_file() and _begins(path, _MAGIC, _PREAMBLE)
+    return path.is_file() and _begins(path, MAGIC, PREAMBLE)
 
 
 def _begins(path: Path, magic: bytes, offset: int) -> bool:

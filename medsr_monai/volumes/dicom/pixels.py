@@ -12,8 +12,9 @@ import numpy as np
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.dicom.codestream import codestream_shape
 from medsr_monai.volumes.dicom.decoding import Undecodable, decode_frame
-from medsr_monai.volumes.dicom.headers import Header, load_pydicom
-from medsr_monai.volumes.dicom.members import Member, Opener, read_exactly
+from medsr_monai.volumes.dicom.headers import FileHeader, Header, load_pydicom
+from medsr_monai.volumes.dicom.members import Member, Opener, Stamp, read_exactly
+from medsr_monai.volumes.dicom.vocabulary import BIG_ENDIAN, EXPLICIT, IMPLICIT, RLE
 
 MAX_FRAME_PIXELS = 1 << 25
 """Rows times columns of a compressed frame: what is claimed has to be allocated before it can be checked."""
@@ -22,11 +23,7 @@ MAX_FRAMES = 1 << 17
 """Frames of one file."""
 
 _MAX_FRAGMENTS = 1 << 20
-_IMPLICIT = "1.2.840.10008.1.2"
-_EXPLICIT = "1.2.840.10008.1.2.1"
-_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-_RLE = "1.2.840.10008.1.2.5"
-_NATIVE = {_IMPLICIT: "<", _EXPLICIT: "<", _BIG_ENDIAN: ">"}
+_NATIVE = {IMPLICIT: "<", EXPLICIT: "<", BIG_ENDIAN: ">"}
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
@@ -42,6 +39,7 @@ class Pixels:
 
     Args:
         member: the file.
+        stamp: of the file when its header was read; see `Opener.open`.
         syntax: its transfer syntax.
         shape: rows and columns.
         allocated: bits of a stored value in the file, 8, 16 or 32.
@@ -53,6 +51,7 @@ class Pixels:
     """
 
     member: Member
+    stamp: Stamp
     syntax: str
     shape: tuple[int, int]
     allocated: int
@@ -71,9 +70,9 @@ class Pixels:
         """Decode one frame: (rows, columns), integers.
 
         Raises:
-            InputError: damaged, or no decoder.
+            InputError: damaged, changed since its header was read, or no decoder.
         """
-        with opener.open(self.member) as file:
+        with opener.open(self.member, self.stamp) as file:
             pieces = [read_exactly(file, offset, length) for offset, length in self.frames[frame]]
         if any(len(piece) != length for piece, (_, length) in zip(pieces, self.frames[frame], strict=True)):
             raise InputError(f"{self.member}: became shorter while it was read")
@@ -92,7 +91,7 @@ class Pixels:
 
     def _decoded(self, data: bytes) -> np.ndarray:
         claimed = codestream_shape(data)
-        if claimed is None and self.syntax != _RLE:
+        if claimed is None and self.syntax != RLE:
             raise InputError(f"{self.member}: damaged, no JPEG or JPEG 2000 image in it; export it again")
         if claimed is not None and claimed != self.shape:
             raise InputError(
@@ -131,19 +130,19 @@ class Pixels:
         }
 
 
-def find_pixels(header: Header, file: IO[bytes], n_bytes: int) -> Pixels:
-    """Find the pixel data behind a header that was just read, and check their extent before anything is allocated.
+def find_pixels(header: FileHeader, opener: Opener) -> Pixels:
+    """Find the pixel data behind a header, and check their extent before anything is allocated.
 
     Args:
-        header: read from `file`, which stands where it ends.
-        file: opened.
-        n_bytes: size of the file.
+        header: of the file.
+        opener: opens it.
 
     Returns:
         Where the frames are.
 
     Raises:
-        InputError: no integer grey values, truncated, or with more pixels than the file can hold.
+        InputError: no integer grey values, truncated, with more pixels than the file can hold, or changed since its
+            header was read.
     """
     member, syntax = header.member, _checked_syntax(header)
     rows, columns, n_frames = (header.whole(name) or 0 for name in ("Rows", "Columns", "NumberOfFrames"))
@@ -155,15 +154,18 @@ def find_pixels(header: Header, file: IO[bytes], n_bytes: int) -> Pixels:
     _check_format(header, rows, columns, n_frames)
     if allocated not in (8, 16, 32) or not 0 < stored <= allocated or not stored - 1 <= high_bit < allocated:
         raise InputError(f"{member}: {stored} of {allocated} bits up to bit {high_bit} is no known storage of pixels")
-    start, length = _element_extent(member, file, syntax)
-    if syntax in _NATIVE:
-        frames = _native_frames(member, (rows, columns, n_frames), allocated // 8, (start, length), n_bytes)
-    else:
-        if rows * columns > MAX_FRAME_PIXELS:
-            raise InputError(f"{member}: claims {columns}x{rows} compressed pixels, more than {MAX_FRAME_PIXELS}")
-        frames = _encapsulated_frames(member, file, n_frames, start, n_bytes)
+    if syntax not in _NATIVE and rows * columns > MAX_FRAME_PIXELS:
+        raise InputError(f"{member}: claims {columns}x{rows} compressed pixels, more than {MAX_FRAME_PIXELS}")
+    with opener.open(member, header.stamp) as file:
+        n_bytes = opener.n_bytes(member)
+        start, length = _element_extent(header, file, syntax)
+        if syntax in _NATIVE:
+            frames = _native_frames(member, (rows, columns, n_frames), allocated // 8, (start, length), n_bytes)
+        else:
+            frames = _encapsulated_frames(member, file, n_frames, start, n_bytes)
     return Pixels(
         member=member,
+        stamp=header.stamp,
         syntax=syntax,
         shape=(rows, columns),
         allocated=allocated,
@@ -196,17 +198,17 @@ def _check_format(header: Header, rows: int, columns: int, n_frames: int) -> Non
         raise InputError(f"{member}: a modality lookup table instead of a rescale slope is not supported")
 
 
-def _element_extent(member: Member, file: IO[bytes], syntax: str) -> Piece:
+def _element_extent(header: FileHeader, file: IO[bytes], syntax: str) -> Piece:
     """Where the value of the pixel data begins, and its length, undefined where it is encapsulated."""
-    order = _NATIVE.get(syntax, "<")
-    head = file.read(12)
+    member, order = header.member, _NATIVE.get(syntax, "<")
+    head = read_exactly(file, header.end, 12)
     if len(head) < 12:
         raise InputError(f"{member}: no pixel data; truncated, or a header alone: export or copy it again")
     tag = struct.unpack(order + "HH", head[:4])
     if tag != _PIXEL_DATA:
         kind = "float pixel data" if tag in ((0x7FE0, 0x0008), (0x7FE0, 0x0009)) else "no pixel data"
         raise InputError(f"{member}: {kind}; only images of whole numbers can be read")
-    if syntax == _IMPLICIT:
+    if syntax == IMPLICIT:
         if head[4:6] in (b"OW", b"OB"):  # no length: those are even
             raise InputError(f"{member}: its pixel data are not stored as its transfer syntax says; export it again")
         file.seek(-4, 1)

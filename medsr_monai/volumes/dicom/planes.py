@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes.dicom.headers import Header, quietly, read_header
+from medsr_monai.volumes.dicom.headers import FileHeader, Header, quietly
 from medsr_monai.volumes.dicom.members import Member, Opener
 from medsr_monai.volumes.dicom.pixels import Pixels, find_pixels
 from medsr_monai.volumes.dicom.series import is_localizer
@@ -49,40 +49,14 @@ TRAITS = (
 _OWNED_BY = ("StudyInstanceUID", "PatientID")
 """What all images of a series have in common, whatever a careless export says."""
 
-_PLACED_BY = (
-    *_OWNED_BY,
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "ModalityLUTSequence",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-    *TRAITS,
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Plane:
     """One image plane.
 
     Args:
-        pixels: of the file it is in.
+        header: of the file it is in.
+        pixels: of that file.
         frame: which frame of that file.
         uid: SOPInstanceUID of the file.
         position: centre of the first pixel, LPS mm, (3,).
@@ -96,6 +70,7 @@ class Plane:
         is_localizer: whether it calls itself one.
     """
 
+    header: FileHeader
     pixels: Pixels
     frame: int
     uid: str
@@ -130,32 +105,24 @@ class Plane:
         return np.cross(self.row, self.column)
 
 
-def read_planes(members: Sequence[Member], series_uid: str) -> list[Plane]:
-    """Read the headers of a series.
+def find_planes(headers: Sequence[FileHeader]) -> list[Plane]:
+    """Find the planes of a series by what its headers said; the files are looked at for where their pixels are.
 
     Args:
-        members: its files.
-        series_uid: the files' SeriesInstanceUID.
+        headers: of its files.
 
     Returns:
         Its planes in the order of the files, with the frames of each in order.
 
     Raises:
-        InputError: a damaged or truncated file, a kind of image that is not supported, no geometry, or images of
-            several patients or studies under one SeriesInstanceUID.
+        InputError: a damaged or truncated file, one that was changed since, a kind of image that is not supported, no
+            geometry, or images of several patients or studies under one SeriesInstanceUID.
     """
     planes: list[Plane] = []
-    owner: Header | None = None
     with Opener() as opener, quietly():
-        for member in members:
-            with opener.open(member) as file:
-                header = read_header(member, file, _PLACED_BY)
-                if header.uid("SeriesInstanceUID") != series_uid:
-                    raise InputError(f"{member}: belongs to another series than when the source was listed; try again")
-                owner = owner or header
-                _check_owner(header, owner)
-                pixels = find_pixels(header, file, opener.n_bytes(member))
-            planes.extend(_planes_of(header, pixels))
+        for header in headers:
+            _check_owner(header, headers[0])
+            planes.extend(_planes_of(header, find_pixels(header, opener)))
     return planes
 
 
@@ -169,7 +136,7 @@ def _check_owner(header: Header, owner: Header) -> None:
             )
 
 
-def _planes_of(header: Header, pixels: Pixels) -> list[Plane]:
+def _planes_of(header: FileHeader, pixels: Pixels) -> list[Plane]:
     member, frames = header.member, header.items("PerFrameFunctionalGroupsSequence")
     if not frames and len(pixels.frames) > 1:
         raise InputError(f"{member}: {len(pixels.frames)} frames without a position each; only enhanced CT, MR and PET")
@@ -184,7 +151,7 @@ def _planes_of(header: Header, pixels: Pixels) -> list[Plane]:
     return [_plane(header, pixels, k, [*frame.items_of_all(), *shared, header]) for k, frame in enumerate(frames)]
 
 
-def _plane(header: Header, pixels: Pixels, frame: int, places: Sequence[Header]) -> Plane:
+def _plane(header: FileHeader, pixels: Pixels, frame: int, places: Sequence[Header]) -> Plane:
     position = _first(places, "ImagePositionPatient", 3)
     orientation = _first(places, "ImageOrientationPatient", 6)
     spacing = _first(places, "PixelSpacing", 2)
@@ -206,6 +173,7 @@ def _plane(header: Header, pixels: Pixels, frame: int, places: Sequence[Header])
     if slope[0] == 0:
         raise InputError(f"{name}: RescaleSlope is 0, so every value would be the same; repair it")
     return Plane(
+        header=header,
         pixels=pixels,
         frame=frame,
         uid=header.uid("SOPInstanceUID"),

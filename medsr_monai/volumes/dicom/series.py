@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes.dicom.headers import Header, is_uid, read_header
-from medsr_monai.volumes.dicom.latest import Latest
+from medsr_monai.volumes.dicom.headers import FileHeader, Header, read_header
 from medsr_monai.volumes.dicom.members import Member, Opener, files_below, is_dicom_file, is_zip, members_of
+from medsr_monai.volumes.dicom.vocabulary import CLASSIC, STORAGE, is_uid
 
 ALL = "all"
+ONLY = "only"
 _MAX_CODE = 16
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
 # Segmentations, parametric maps of surfaces, dose: they have rows and columns, and are still no acquired images.
-_NOT_IMAGES = {_STORAGE + tail for tail in ("66.4", "66.7", "481.2", "68.2")}
+_NOT_IMAGES = {STORAGE + tail for tail in ("66.4", "66.7", "481.2", "68.2")}
 _FOUND_BY = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -27,8 +27,6 @@ _FOUND_BY = (
     "Rows",
     "Columns",
 )
-_IMAGE_CLASSES = {_STORAGE + tail for tail in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "130", "128.1")}
-"""CT, MR and PET, classic, enhanced and converted: they cannot do without rows and columns."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Series:
         rows: of its first image, in the order of the names.
         columns: likewise.
         is_localizer: whether all its images call themselves localizers.
-        members: where its files are, in the order of their names.
+        headers: of its files, in the order of their names; () where it was only listed.
     """
 
     uid: str
@@ -53,7 +51,7 @@ class Series:
     rows: int
     columns: int
     is_localizer: bool
-    members: tuple[Member, ...]
+    headers: tuple[FileHeader, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
         number = "" if self.number is None else f"number {self.number}, "
@@ -72,9 +70,7 @@ class _Image:
     rows: int
     columns: int
     is_localizer: bool
-
-
-_latest: Latest[list[Series]] = Latest()
+    header: FileHeader | None
 
 
 def is_dicom(path: str | Path) -> bool:
@@ -109,14 +105,16 @@ def is_series_path(path: Path) -> bool:
     return is_uid(path.name) and not path.exists() and (path.parent.is_dir() or path.parent.is_file())
 
 
-def find_series(source: str | Path | Sequence[str | Path]) -> list[Series]:
-    """List the image series of a source; headers only.
+def find_series(source: str | Path | Sequence[str | Path], keep: str | None = None) -> list[Series]:
+    """List the image series of a source; each header is read once, and no pixels.
 
     Structured reports, presentation states, segmentations, DICOMDIRs, doses and raw data are passed over, and so are
     files that are no DICOM.
 
     Args:
         source: a folder (with all below it), a zip, a DICOM file, files, or a virtual series path.
+        keep: which series get their `headers`, some 50 kB a file: a UID, a number, `ALL`, or `ONLY` the only one that
+            is no localizer; None to list them.
 
     Returns:
         The series, by number and UID.
@@ -124,44 +122,50 @@ def find_series(source: str | Path | Sequence[str | Path]) -> list[Series]:
     Raises:
         InputError: a source that is not there, a damaged DICOM file, a zip that is refused.
     """
-    if not isinstance(source, str | Path):
-        return _grouped(_images_of(source))
-    path = Path(source)
-    if not is_series_path(path):
-        return list(_latest.get(path, path, lambda: _grouped(_images_of(path))))
-    return choose_series(find_series(path.parent), path.name, path)
-
-
-def _images_of(source: str | Path | Sequence[str | Path]) -> Iterator[_Image]:
+    if isinstance(source, str | Path) and is_series_path(path := Path(source)):
+        return choose_series(find_series(path.parent, keep and path.name), path.name, path)
+    groups: dict[str, list[_Image]] = {}
+    shown: set[str] = set()
     with Opener() as opener:
         for member, file in members_of(source, opener):
-            image = _image_in(read_header(member, file, _FOUND_BY))
-            if image is not None:
-                yield image
+            header = read_header(member, file, opener.stamp(member, file), None if keep else _FOUND_BY)
+            image = _image_in(header, keep)
+            if image is None:
+                continue
+            groups.setdefault(image.series_uid, []).append(image)
+            if not image.is_localizer:
+                shown.add(image.series_uid)
+            if keep == ONLY and len(shown) > 1:  # so none of them is: an archive's headers would fill the memory
+                keep = None
+                groups = {uid: [replace(image, header=None) for image in group] for uid, group in groups.items()}
+    found = [_series(uid, group) for uid, group in groups.items()]
+    return sorted(found, key=lambda series: (series.number is None, series.number or 0, series.uid))
 
 
-def _image_in(header: Header) -> _Image | None:
+def _image_in(header: FileHeader, keep: str | None) -> _Image | None:
     """What a file says of the series it belongs to; None if it is no image."""
     sop_class = header.text("SOPClassUID") or header.meta("MediaStorageSOPClassUID")
     if not sop_class:
         raise InputError(f"{header.member}: no SOPClassUID; a damaged DICOM file, export or copy it again")
     rows, columns = header.whole("Rows"), header.whole("Columns")
-    if sop_class in _NOT_IMAGES or (sop_class not in _IMAGE_CLASSES and None in (rows, columns)):
+    if sop_class in _NOT_IMAGES or (sop_class not in CLASSIC and None in (rows, columns)):
         return None
     if not rows or not columns or rows < 0 or columns < 0:
         raise InputError(f"{header.member}: no Rows and Columns; a damaged DICOM file, export or copy it again")
     n_frames = header.whole("NumberOfFrames")
     if n_frames is not None and n_frames < 1:
         raise InputError(f"{header.member}: NumberOfFrames is {n_frames}; repair it")
+    uid, number = header.uid("SeriesInstanceUID"), header.whole("SeriesNumber")
     return _Image(
         member=header.member,
-        series_uid=header.uid("SeriesInstanceUID"),
+        series_uid=uid,
         modality=_modality(header),
-        number=header.whole("SeriesNumber"),
+        number=number,
         n_frames=n_frames or 1,
         rows=rows,
         columns=columns,
         is_localizer=is_localizer(header),
+        header=header if keep in (ALL, ONLY, uid, str(number)) else None,
     )
 
 
@@ -176,16 +180,9 @@ def is_localizer(header: Header) -> bool:
     return "LOCALIZER" in header.text("ImageType").upper().split("\\")
 
 
-def _grouped(images: Iterator[_Image]) -> list[Series]:
-    groups: dict[str, list[_Image]] = {}
-    for image in images:
-        groups.setdefault(image.series_uid, []).append(image)
-    found = [_series(uid, group) for uid, group in groups.items()]
-    return sorted(found, key=lambda series: (series.number is None, series.number or 0, series.uid))
-
-
 def _series(uid: str, images: list[_Image]) -> Series:
-    first = min(images, key=lambda image: image.member)
+    images = sorted(images, key=lambda image: image.member)
+    first = images[0]
     return Series(
         uid=uid,
         modality=first.modality,
@@ -194,7 +191,18 @@ def _series(uid: str, images: list[_Image]) -> Series:
         rows=first.rows,
         columns=first.columns,
         is_localizer=all(image.is_localizer for image in images),
-        members=tuple(sorted(image.member for image in images)),
+        headers=tuple(image.header for image in images if image.header is not None),
+    )
+
+
+def joined(parts: Sequence[Series]) -> Series:
+    """One series of parts that were found apart, with their headers."""
+    parts = sorted(parts, key=lambda part: part.headers[0].member)
+    return replace(
+        parts[0],
+        n_images=sum(part.n_images for part in parts),
+        is_localizer=all(part.is_localizer for part in parts),
+        headers=tuple(sorted((header for part in parts for header in part.headers), key=lambda one: one.member)),
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medsr_monai.volumes.dicom.members import Opener
 from medsr_monai.volumes.dicom.planes import Plane
 
 _INT16 = np.iinfo(np.int16)
@@ -42,24 +41,19 @@ class Storage:
         return np.clip(scaled, low, high).astype(self.dtype), n_clipped
 
 
-def with_room_below(storage: Storage, planes: Sequence[Plane]) -> Storage:
+def with_room_below(storage: Storage, greatest: Iterable[float]) -> Storage:
     """Store what never leaves int16 as int16, whatever the header would allow: a network's undershoot below 0 then has
     room. Most scanners that declare 16 unsigned bits use a few thousand values.
 
     Args:
         storage: of the source, as the headers say.
-        planes: of the source; where `storage` is unsigned, their pixels are read.
+        greatest: intensity of each image of the source; looked at where `storage` is unsigned.
 
     Returns:
         The same, or with int16.
     """
-    if storage.dtype != np.uint16:
+    if storage.dtype != np.uint16 or any(storage.stored(np.array(one))[0] > _INT16.max for one in greatest):
         return storage
-    with Opener() as opener:
-        for plane in sorted(planes, key=lambda plane: (plane.member, plane.frame)):  # a zip can only be read forward
-            stored = plane.pixels.read(plane.frame, opener).astype(np.float64)
-            if storage.stored(stored * plane.slope + plane.inter)[0].max() > _INT16.max:
-                return storage
     return replace(storage, dtype=np.dtype(np.int16))
 
 

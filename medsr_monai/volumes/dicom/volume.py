@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from medsr_monai.geometry import Grid
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes.dicom.headers import Header, read_header
-from medsr_monai.volumes.dicom.latest import Latest
-from medsr_monai.volumes.dicom.members import Opener, is_dicom_file
-from medsr_monai.volumes.dicom.planes import Plane, read_planes
-from medsr_monai.volumes.dicom.series import Series, choose_series, find_series, is_series_path
-from medsr_monai.volumes.dicom.stacking import Stack, stack_planes
-from medsr_monai.volumes.dicom.storage import Storage, choose_storage
-
-_latest: Latest[DicomVolume] = Latest()
+from medsr_monai.volumes.dicom.headers import FileHeader
+from medsr_monai.volumes.dicom.members import Opener
+from medsr_monai.volumes.dicom.planes import Plane
+from medsr_monai.volumes.dicom.stacking import Stack
+from medsr_monai.volumes.dicom.storage import Storage
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +36,7 @@ class DicomVolume:
     modality: str
     stack: Stack
     storage: Storage
+    _greatest: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def grid(self) -> Grid:
@@ -104,57 +101,31 @@ class DicomVolume:
 
     def _read_planes(self, which: range, slab: np.ndarray) -> None:
         with Opener() as opener:
-            # In the order of the files: what is in a zip can only be read forward.
-            for k in sorted(which, key=lambda k: (self.planes[k].member, self.planes[k].frame)):
-                plane = self.planes[k]
-                stored = plane.pixels.read(plane.frame, opener)
-                slab[..., k - which.start] = (stored.T * plane.slope + plane.inter).astype(np.float32)
+            for k in self._forward(which):
+                stored = self._stored(k, opener)
+                slab[..., k - which.start] = (stored.T * self.planes[k].slope + self.planes[k].inter).astype(np.float32)
 
-    def headers(self) -> Iterator[Header]:
-        """The whole header of each file, that of the first slice first."""
+    def _forward(self, which: Iterable[int]) -> list[int]:
+        """Planes in the order of the files: what is in a zip can only be read forward."""
+        return sorted(which, key=lambda k: (self.planes[k].member, self.planes[k].frame))
+
+    def _stored(self, k: int, opener: Opener) -> np.ndarray:
+        plane = self.planes[k]
+        stored = plane.pixels.read(plane.frame, opener)
+        if k not in self._greatest:
+            ends = np.array([stored.min(), stored.max()], dtype=np.float64)
+            self._greatest[k] = float((ends * plane.slope + plane.inter).max())
+        return stored
+
+    def greatest_intensities(self) -> Iterator[float]:
+        """The greatest intensity of each image; those that were not read before are read now."""
         with Opener() as opener:
-            for member in dict.fromkeys(plane.member for plane in self.planes):
-                with opener.open(member) as file:
-                    header = read_header(member, file)
-                yield header
+            for k in self._forward(range(len(self.planes))):
+                if k not in self._greatest:
+                    self._stored(k, opener)
+                yield self._greatest[k]
 
-
-def open_series(path: str | Path | Sequence[str | Path], uneven: str = "refuse") -> DicomVolume:
-    """Open a series without reading its pixels.
-
-    Args:
-        path: a virtual series path (see `series_path`); a folder or zip with exactly one series that is no localizer; a
-            list of files with one; or one DICOM file: a multi-frame file is a series by itself, else it stands for its
-            series in its folder.
-        uneven: "refuse" missing slices and uneven spacing, or "resample" onto an even grid.
-
-    Returns:
-        The volume.
-
-    Raises:
-        InputError: none or several such series, a damaged file, images that are no volume.
-    """
-    if not isinstance(path, str | Path):
-        (series,) = choose_series(find_series(path), None, "files")
-        return _opened(Path(series.members[0].path), series, uneven)
-    path = Path(path)
-    folder = path.parent if is_series_path(path) or is_dicom_file(path) else path
-    return _latest.get((path, uneven), folder, lambda: _opened(path, _series_at(path), uneven))
-
-
-def _opened(path: Path, series: Series, uneven: str) -> DicomVolume:
-    planes = read_planes(series.members, series.uid)
-    stack = stack_planes(planes, str(path), uneven)
-    return DicomVolume(path, series.uid, series.modality, stack, choose_storage(stack.planes, series.modality))
-
-
-def _series_at(path: Path) -> Series:
-    found = find_series(path)
-    if is_series_path(path) or not is_dicom_file(path):
-        return choose_series(found, path.name if is_series_path(path) else None, path)[0]
-    if not found:
-        raise InputError(f"{path}: holds no image")
-    if found[0].n_images > 1:
-        return found[0]
-    beside = find_series([file for file in sorted(path.parent.iterdir()) if is_dicom_file(file)])
-    return choose_series(beside, found[0].uid, path)[0]
+    @property
+    def headers(self) -> tuple[FileHeader, ...]:
+        """The header of each file, that of the first slice first."""
+        return tuple(dict.fromkeys(plane.header for plane in self.planes))

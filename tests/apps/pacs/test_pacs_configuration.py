@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import socket
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from medsr_monai.system.errors import InputError
 from medsr_pacs import open_remote, read_configuration
-from medsr_pacs.configuration import DimseSettings, Limits, ListenSettings, Network, WebSettings
+from medsr_pacs.settings import DimseSettings, ListenSettings, Network, WebSettings
 from tests.bundle.commands.test_cli import medsr
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "pacs.example.toml"
@@ -32,15 +31,16 @@ def written(tmp_path: Path) -> Any:
 
 def test_the_example_is_valid_and_states_the_defaults() -> None:
     configuration = read_configuration(EXAMPLE)
-    assert configuration.network == Network()
     pacs, web = configuration.remotes["pacs"], configuration.remotes["web"]
     assert isinstance(pacs, DimseSettings) and isinstance(web, WebSettings) and configuration.listen is not None
-    assert configuration.remote(None) is pacs
-    for given in (pacs, web, configuration.listen):
-        for field in dataclasses.fields(given):
-            if field.default is not dataclasses.MISSING:
-                assert getattr(given, field.name) == field.default, field.name
-    assert configuration.listen.limits == Limits()
+    assert configuration.choose(None) == "pacs"
+    for kind, given in (
+        (Network, configuration.network),
+        *((type(one), one) for one in (pacs, web, configuration.listen)),
+    ):
+        for name, field in kind.model_fields.items():
+            if not field.is_required():
+                assert getattr(given, name) == field.default, name
     assert configuration.listen.folder == EXAMPLE.parent / "medsr-queue"
     assert isinstance(configuration.listen, ListenSettings) and configuration.listen.host == "127.0.0.1"
 

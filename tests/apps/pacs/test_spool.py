@@ -14,14 +14,14 @@ from medsr_monai.system.errors import InputError
 from medsr_pacs import Service, read_configuration
 from medsr_pacs import spool as spool_file
 from medsr_pacs.arrivals import Arrivals
-from medsr_pacs.configuration import Limits
 from medsr_pacs.instances import Instance
+from medsr_pacs.settings import Limits
 from medsr_pacs.spool import QueueFullError, Spool
 from tests.apps.pacs.made import CountingArchive, configuration_text, dimse, make_series, push, quick_upscale
 from tests.apps.pacs.test_listen import derived
 from tests.orthanc import free_port
 
-GENEROUS = Limits(free_gb=0.0)
+GENEROUS = Limits(min_free_gb=0.0)
 CT, PLAIN = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 
 
@@ -36,9 +36,9 @@ def files_below(root: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("limits", "free", "message"),
     [
-        (Limits(series=1, free_gb=0), 10**12, "max_series"),
-        (Limits(total_gb=9e-6, free_gb=0), 10**12, "max_total_gb"),
-        (Limits(free_gb=1), 10**9 + 6000, "min_free_gb"),
+        (Limits(max_series=1, min_free_gb=0), 10**12, "max_series"),
+        (Limits(max_total_gb=9e-6, min_free_gb=0), 10**12, "max_total_gb"),
+        (Limits(min_free_gb=1), 10**9 + 6000, "min_free_gb"),
     ],
 )
 def test_a_full_queue_refuses_and_leaves_nothing(tmp_path: Path, limits: Limits, free: int, message: str) -> None:
@@ -72,7 +72,7 @@ def test_a_full_disk_refuses_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_is_only_kept_makes_room(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "q", Limits(total_gb=21e-6, free_gb=0))
+    spool = Spool(tmp_path / "q", Limits(max_total_gb=21e-6, min_free_gb=0))
     first = spool.store(instance(1, 1), b"x")
     assert spool.complete(first) == "ready"
     spool.finish(first, 2, keep=True)

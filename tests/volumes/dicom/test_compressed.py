@@ -132,7 +132,8 @@ def test_bits_that_do_not_count_are_cleared(tmp_path):
 def decoded(name: str) -> np.ndarray:
     member = Member(Path(get_testdata_file(name, download=False)))
     with Opener() as opener, opener.open(member) as file:
-        return find_pixels(read_header(member, file), file, opener.n_bytes(member)).read(0, opener)
+        header = read_header(member, file, opener.stamp(member, file))
+        return find_pixels(header, opener).read(0, opener)
 
 
 @pytest.mark.parametrize("name", ["RLE", "bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless", "padded"])
