@@ -41,7 +41,7 @@ ROOMS = {
     "bundle.creation": "create_bundle",
     "bundle.settings": "check_judged_patch check_settings check_validation_volumes",
     "bundle.upscaling": "upscale",
-    "evaluation": "Case Condition Evaluation Method bootstrap_interval find_cases parse_method",
+    "evaluation": "Case Condition Evaluation Method find_cases parse_method",
     "evaluation.report": "save_comparison save_three_planes write_report",
     "geometry": """
         Grid corner_error_mm cubic_bspline interpolate inverse_orientation parse_orientation reorient wavelet_matrix
@@ -49,8 +49,8 @@ ROOMS = {
     "metrics": """
         HFEN NIQE VIF EdgePreservation FeatureStatistics ForegroundMetric ForegroundPSNR ForegroundSSIM FrechetDistance
         FrechetResult GradientDistributionDistance GradientMagnitudeDistance HaarPSI IntensityBias MeasurementResidual
-        MultiScaleSSIM NIQEModel SpectrumDistance edge_preservation foreground_mask foreground_percentile
-        frechet_distance frechet_of_gaussians gradient_distribution_distance gradient_magnitude
+        MultiScaleSSIM NIQEModel SpectrumDistance bootstrap_interval draw_resampling edge_preservation foreground_mask
+        foreground_percentile frechet_distance frechet_of_gaussians gradient_distribution_distance gradient_magnitude
         gradient_magnitude_distance haarpsi hfen intensity_bias laplacian_of_gaussian mae measurement_residual ms_ssim
         mse perceptual_distance power_spectrum psnr spectrum_distance ssim vif
     """,

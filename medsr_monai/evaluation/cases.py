@@ -16,6 +16,7 @@ from torch import Tensor
 
 from medsr_monai.acquisition import PROFILES, SeparableAcquisition
 from medsr_monai.evaluation.methods import Measurement
+from medsr_monai.evaluation.plan import Case, Condition, Plan
 from medsr_monai.geometry import Grid, corner_error_mm
 from medsr_monai.metrics.catalogue import Reference
 from medsr_monai.system.errors import InputError, find_input_error
@@ -24,40 +25,6 @@ from medsr_monai.transforms import Acquired
 from medsr_monai.volumes import find_volumes, read_info, volume_stem
 
 Load = Callable[[dict[str, str]], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Case:
-    """An image to hide detail of and to find it again.
-
-    Args:
-        name: in tables and of folders.
-        subject: whose it is; images of one subject count as one in intervals.
-        file: the image.
-        mask: which voxels count, a file; None for the foreground.
-    """
-
-    name: str
-    subject: str
-    file: Path
-    mask: Path | None = None
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A simulated acquisition.
-
-    Args:
-        degradation: profile of the acquisition.
-        noise: standard deviation of Rician noise as a share of the robust intensity range.
-    """
-
-    degradation: str
-    noise: float
-
-    @property
-    def name(self) -> str:
-        return f"{self.degradation}_noise{self.noise:g}"
 
 
 def find_cases(
@@ -114,12 +81,12 @@ def _find_masks(files: Sequence[Path], masks: str | Path | None) -> list[Path | 
     return [by_name[volume_stem(file)] for file in files]
 
 
-def check_cases(cases: Sequence[Case], scale: Sequence[int], shortest: int) -> list[tuple[int, ...]]:
+def check_cases(cases: Sequence[Case], scale: Sequence[float], shortest: int) -> list[tuple[int, ...]]:
     """Look at the headers of images and masks.
 
     Args:
         cases: to check.
-        scale: integer factor per axis, to a multiple of which images will be cropped.
+        scale: factor per axis, to a multiple of which images may be cropped.
         shortest: voxels that an axis needs then.
 
     Returns:
@@ -135,7 +102,7 @@ def check_cases(cases: Sequence[Case], scale: Sequence[int], shortest: int) -> l
             raise InputError(f"{case.file}: a series of {info.n_times} volumes; need a 3D volume, split it")
         grid: Grid = info.grid.canonical()[0]
         # A network of two axes is compared on one slice, see `load`.
-        shape = tuple(size // factor * factor for size, factor in zip(grid.shape, scale, strict=False))
+        shape = tuple(int(size // factor * factor) for size, factor in zip(grid.shape, scale, strict=False))
         for axis, (size, factor) in enumerate(zip(shape, scale, strict=True)):
             if size < shortest:
                 raise InputError(
@@ -174,35 +141,32 @@ class LoadedCase:
     hr: MetaTensor
     reference: Reference
 
-    def measured(
-        self,
-        condition: Condition,
-        scale: Sequence[int],
-        seed: int,
-        assumed_profile: str | None,
-        device: str | torch.device,
-    ) -> tuple[Measurement, Grid]:
+    def measured(self, condition: Condition, plan: Plan) -> tuple[Measurement, tuple[float, ...]]:
         """Simulate the acquisition.
 
+        Args:
+            condition: of the acquisition.
+            plan: whose scale, seed, assumed profile and device count.
+
         Returns:
-            The measurement on the device, and its grid.
+            The measurement on the device, and the size of its voxels in mm, (3,).
         """
-        acquired = Acquired(
-            "hr",
-            scale=scale,
-            profile=condition.degradation,
-            noise=condition.noise,
-            seed=noise_seed(seed, self.case.name),
-        )
-        lr = acquired({"hr": self.hr})["lr"]
+        seed = noise_seed(plan.seed, self.case.name)
+        acquire = Acquired("hr", scale=plan.scale, profile=condition.degradation, noise=condition.noise, seed=seed)
+        lr = acquire({"hr": self.hr})["lr"]
         hr_shape = tuple(self.hr.shape[1:])
         measurement = Measurement(
-            lr.as_tensor()[None].to(device),
+            lr.as_tensor()[None].to(plan.device),
             hr_shape,
             SeparableAcquisition.from_profile(hr_shape, tuple(lr.shape[1:]), condition.degradation),
-            assumed_profile or condition.degradation,
+            plan.assumed_profile or condition.degradation,
         )
-        return measurement, Grid(tuple(lr.shape[1:]), np.asarray(lr.affine))
+        return measurement, spacing_mm(lr)
+
+
+def spacing_mm(image: MetaTensor) -> tuple[float, ...]:
+    """Size of an image's voxels, (3,); the one slice of (1, X, Y) has a thickness too."""
+    return Grid((1, 1, 1), np.asarray(image.affine)).spacing_mm
 
 
 def noise_seed(seed: int, case: str) -> int:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +16,31 @@ from torch import nn
 from tqdm import tqdm
 
 from medsr_monai.acquisition import PROFILES
-from medsr_monai.evaluation.cases import (
-    Case,
-    Condition,
-    Load,
-    check_cases,
-    find_cases,
-    noise_seed,
-    parse_conditions,
-)
+from medsr_monai.evaluation.cases import Load, check_cases, find_cases, noise_seed, parse_conditions
 from medsr_monai.evaluation.conventions import conventions, notes
-from medsr_monai.evaluation.distributions import describe, frechet_of_files
-from medsr_monai.evaluation.methods import (
-    CLASSIC,
-    FAMILY,
-    OURS,
-    SYNONYMS,
-    Networks,
-    parse_method,
-    parse_methods,
-)
+from medsr_monai.evaluation.distributions import describe, frechet_of_files, state_digest
+from medsr_monai.evaluation.methods import Networks, check_models, parse_method, parse_methods
+from medsr_monai.evaluation.plan import HR, Plan
 from medsr_monai.evaluation.processes import cores, spread
-from medsr_monai.evaluation.record.manifest import EvaluationRecord, identity_of
-from medsr_monai.evaluation.record.results import HR, Result, ResultFolder, digest_of, read_arrays
-from medsr_monai.evaluation.record.views import LR, shown_methods
-from medsr_monai.evaluation.record.writing import (
-    COSTS,
-    markdown,
-    write_cases,
-    write_spectra,
-    write_summary,
-    write_text,
-)
+from medsr_monai.evaluation.record.folder import ResultFolder, digest_of
+from medsr_monai.evaluation.record.manifest import ManifestWriter
+from medsr_monai.evaluation.record.rows import COSTS, Result, SetDistance
+from medsr_monai.evaluation.record.tables import CaseTable, Spectra, Summary
+from medsr_monai.evaluation.record.text import markdown
+from medsr_monai.evaluation.record.views import shown_methods
 from medsr_monai.evaluation.scoring import Scorer, Task
-from medsr_monai.evaluation.summary import CONFIDENCE, summarise
+from medsr_monai.evaluation.summary import summarise
 from medsr_monai.metrics import SSIM_WINDOW, NIQEModel
-from medsr_monai.metrics.catalogue import Measure, catalogue, fitting_scales
+from medsr_monai.metrics.bootstrap import CONFIDENCE
+from medsr_monai.metrics.catalogue import catalogue, fitting_scales
 from medsr_monai.system.errors import InputError
+from medsr_monai.system.json_files import write_text
 from medsr_monai.system.provenance import file_digest
+from medsr_monai.system.version import __version__
 from medsr_monai.upscaling import consistency_regularisation
+
+Key = tuple[str, str, str]
+"""Names of a case, a condition and a method."""
 
 
 @dataclass(kw_only=True)
@@ -69,7 +56,7 @@ class Evaluation:
         load: turns a file name under ``hr`` into an image (1, X, Y, Z), cropped to a multiple of the scale.
         normalise: of ``lr``, as networks expect it.
         restore: undoes it for ``pred``.
-        scale: integer factor per axis.
+        scale: factor per axis.
         methods: ``NAME[@DIAL][+exact|+none]``.
         models: learned baselines by name: ``network``, ``weights`` and, if they are to be projected, ``consistency``.
         degradations: simulated acquisitions, each with every noise.
@@ -104,7 +91,7 @@ class Evaluation:
     load: Load
     normalise: Callable[[dict], dict]
     restore: Callable[[dict], dict]
-    scale: Sequence[int]
+    scale: Sequence[float]
     methods: Sequence[str] = ("cubic", "sr")
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     degradations: Sequence[str] = ("box",)
@@ -128,11 +115,12 @@ class Evaluation:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        check_models(self.models)
         self.folder = Path(self.output_dir)
+        self.files = ResultFolder(self.folder)
         self.device = torch.device(self.device)
-        self.parsed = parse_methods(
-            self.methods, _checked_models(self.models), perception=self.perception, consistency=self.consistency
-        )
+        self.parse = partial(parse_method, models=self.models, perception=self.perception, consistency=self.consistency)
+        self.parsed = parse_methods(self.methods, self.parse)
         self.conditions = parse_conditions(self.degradations, self.noises)
         self.baseline_name = self._baseline()
         consistency_regularisation(self.consistency)
@@ -141,13 +129,12 @@ class Evaluation:
         if self.workers is not None and self.workers > 1 and self.device.type == "cuda":
             raise InputError(f"workers {self.workers}: one process uses a GPU; leave 'workers' out")
         self.found = find_cases(self.cases, self.subjects, self.masks)
-        self.files = ResultFolder(self.folder)
 
     def _baseline(self) -> str:
         names = [method.name for method in self.parsed]
         if self.baseline is None:
             return "cubic" if "cubic" in names else names[0]
-        name = parse_method(self.baseline, self.models, self.perception, self.consistency).name
+        name = self.parse(self.baseline).name
         if name not in names:
             raise InputError(f"baseline '{self.baseline}': is not among the methods {', '.join(names)}; add it to them")
         return name
@@ -158,17 +145,61 @@ class Evaluation:
         Raises:
             InputError: a file that is missing or does not serve, or a folder that holds another evaluation.
         """
-        self.scales = min(fitting_scales(shape) for shape in check_cases(self.found, self.scale, SSIM_WINDOW))
-        self.niqe = None if self.niqe_model is None else NIQEModel.load(self.niqe_model)
+        self.plan = self._plan()
+        niqe = None if self.niqe_model is None else NIQEModel.load(self.niqe_model)
+        self.measures = catalogue(self.plan.ms_ssim_scales, True, self.perceptual_features, niqe)
         networks = self._networks()
-        weights = {}
         for method in self.parsed:
             networks.check(method)
-            if method.kind == "network":
-                weights[method.name] = {file.name: file_digest(file) for file in networks.files(method)}
-        self.identity = identity_of(self, weights)
-        self.record = EvaluationRecord(self.folder, self.identity, self.resume)
-        self.record.check()
+        self.identity = self._identity(networks)
+        self.manifest = ManifestWriter(self.folder, self.identity, self.resume)
+        self.manifest.check()
+
+    def _plan(self) -> Plan:
+        features = self.perceptual_features
+        device = torch.device(self.device)
+        wanted = self.workers or (1 if device.type == "cuda" else cores())
+        return Plan(
+            cases=tuple(self.found),
+            conditions=tuple(self.conditions),
+            methods=tuple(self.parsed),
+            baseline=self.baseline_name,
+            scale=tuple(self.scale),
+            seed=self.seed,
+            assumed_profile=self.assumed_profile,
+            ms_ssim_scales=min(fitting_scales(shape) for shape in check_cases(self.found, self.scale, SSIM_WINDOW)),
+            features=None if features is None else describe(features),
+            pictures=self.pictures,
+            resamples=self.resamples,
+            device=str(device),
+            workers=max(1, min(wanted, len(self.found) * len(self.conditions))),
+        )
+
+    def _networks(self) -> Networks:
+        return Networks(
+            self.network, self.weights, self.weights_gan, self.models, self.normalise, self.restore, self.inferer
+        )
+
+    def _identity(self, networks: Networks) -> dict[str, Any]:
+        """What every figure depends on, whichever cases, conditions and methods there are."""
+        features = self.perceptual_features
+        learned = [method for method in self.parsed if method.kind == "network"]
+        return {
+            "medsr_monai": __version__,
+            "scale": list(self.scale),
+            "seed": self.seed,
+            "assumed_profile": self.assumed_profile,
+            "consistency": self.consistency,
+            "perception": self.perception,
+            "network": str(self.network),
+            "models": {name: str(entry["network"]) for name, entry in self.models.items()},
+            "weights": {m.name: {file.name: file_digest(file) for file in networks.files(m)} for m in learned},
+            "masks": None if self.masks is None else Path(self.masks).name,
+            "perceptual_features": None
+            if features is None
+            else f"{describe(features)}, weights {state_digest(features)}",
+            "niqe_model": None if self.niqe_model is None else file_digest(Path(self.niqe_model)),
+        }
 
     def run(self) -> str:
         """Compute what is missing, write all tables, print the summary.
@@ -180,8 +211,8 @@ class Evaluation:
             InputError: see `check`; a case, or a method on it, that does not serve.
         """
         self.check()
-        self.record.begin(self._settings(), str(self.device), self.bundle_root)
-        with self.record.ending():
+        self.manifest.begin({**self.plan.settings(), **self.identity}, self.plan.device, self.bundle_root)
+        with self.manifest.ending():
             text = self._write(self._all_results())
         print(text, flush=True)
         return text
@@ -191,89 +222,56 @@ class Evaluation:
         self.files.sweep()
         digests = self._digests()
         known = {key: self._known(key, digest) for key, digest in digests.items()} if self.resume else {}
-        tasks = self._tasks(digests, {key for key, result in known.items() if result is not None})
+        results = {key: result for key, result in known.items() if result is not None}
+        tasks = self._tasks({key: digest for key, digest in digests.items() if key not in results})
         try:
-            fresh = {(r.case, r.condition, r.method): r for r in self._compute(tasks)}
+            results |= {result.key: result for result in self._compute(tasks)}
         finally:
             self.files.sweep()
         self.files.keep_views({self.files.views_path(case, condition) for case, condition, _ in digests})
-        results = [fresh.get(key) or known[key] for key in digests]
-        return [result for result in results if result is not None]
+        return [results[key] for key in digests]
 
-    def _known(self, key: tuple[str, str, str], digest: str) -> Result | None:
+    def _known(self, key: Key, digest: str) -> Result | None:
         """A result that is there, with the features that a distance of distributions needs."""
         needed = [] if self.perceptual_features is None else [key, (*key[:2], HR)]
         complete = all(self.files.features_path(*each).is_file() for each in needed)
         result = self.files.read(*key, digest) if complete else None
-        return result if result is not None and result.figures.keys() == self._measures().keys() else None
+        return result if result is not None and result.figures.keys() == self.measures.keys() else None
 
-    def _networks(self) -> Networks:
-        return Networks(
-            self.network, self.weights, self.weights_gan, self.models, self.normalise, self.restore, self.inferer
-        )
-
-    def _measures(self) -> dict[str, Measure]:
-        return catalogue(self.scales, True, self.perceptual_features, self.niqe)
-
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "methods": [asdict(method) for method in self.parsed],
-            "conditions": [asdict(condition) for condition in self.conditions],
-            "cases": [{"case": c.name, "subject": c.subject, "file": c.file.name} for c in self.found],
-            "baseline": self.baseline_name,
-            "pictures": self.pictures,
-            "resamples": self.resamples,
-            "workers": self.processes(),
-            **self.identity,
-        }
-
-    def _digests(self) -> dict[tuple[str, str, str], str]:
-        """Of every result, by case, condition and method, in the order of the table."""
-        measures = {m.name: m.definition for m in self._measures().values()}
+    def _digests(self) -> dict[Key, str]:
+        """Of every result, in the order of the table."""
+        definitions = {measure.name: measure.definition for measure in self.measures.values()}
         digests = {}
-        for case in self.found:
+        for case in self.plan.cases:
             inputs = [case.subject, *(file_digest(file) for file in (case.file, case.mask) if file is not None)]
-            for condition in self.conditions:
-                for method in self.parsed:
-                    content: list[Any] = [self.identity, measures, inputs, asdict(condition), asdict(method)]
+            for condition in self.plan.conditions:
+                for method in self.plan.methods:
+                    content: list[Any] = [self.identity, definitions, inputs, asdict(condition), asdict(method)]
                     if condition.noise:
                         content.append(noise_seed(self.seed, case.name))
                     digests[case.name, condition.name, method.name] = digest_of(content)
         return digests
 
-    def _tasks(self, digests: Mapping[tuple[str, str, str], str], done: set[tuple[str, str, str]]) -> list[Task]:
+    def _tasks(self, missing: Mapping[Key, str]) -> list[Task]:
+        """What is left to do, given the digests of what is missing."""
         tasks = []
-        for number, case in enumerate(self.found):
-            for condition in self.conditions:
-                keys = {m.name: (case.name, condition.name, m.name) for m in self.parsed}
-                missing = {name: digests[key] for name, key in keys.items() if key not in done}
-                wanted = number < self.pictures and condition == self.conditions[0]
-                task = Task(case, condition, missing, self._pictured(case, condition, missing) if wanted else ())
-                if task.digests or task.pictured:
-                    tasks.append(task)
+        for case, condition in self.plan.parts():
+            part = (case.name, condition.name)
+            digests = {name: missing[key] for name in self.plan.names if (key := (*part, name)) in missing}
+            pictured: tuple[str, ...] = ()
+            if self.plan.is_pictured(case, condition):
+                is_drawn = not digests and shown_methods(self.files.views_path(*part)) == set(self.plan.names)
+                pictured = () if is_drawn else tuple(self.plan.names)
+            if digests or pictured:
+                tasks.append(Task(case, condition, digests, pictured))
         return tasks
-
-    def _pictured(self, case: Case, condition: Condition, missing: Mapping[str, str]) -> tuple[str, ...]:
-        names = [method.name for method in self.parsed]
-        shown = shown_methods(read_arrays(self.files.views_path(case.name, condition.name)))
-        return () if shown == set(names) and not missing else tuple(names)
-
-    def processes(self) -> int:
-        device = torch.device(self.device)
-        wanted = self.workers or (1 if device.type == "cuda" else cores())
-        return max(1, min(wanted, len(self.found) * len(self.conditions)))
 
     def _compute(self, tasks: Sequence[Task]) -> list[Result]:
         scorer = Scorer(
+            self.plan,
             self.folder,
             self._networks(),
-            self.parsed,
             self.load,
-            self.scale,
-            self.seed,
-            self.assumed_profile,
-            self.scales,
-            torch.device(self.device),
             self.perceptual_features,
             None if self.niqe_model is None else Path(self.niqe_model),
         )
@@ -285,7 +283,7 @@ class Evaluation:
             def look() -> None:
                 bar.update(sum(_is_newer(path, began) for path in paths) - bar.n)
 
-            workers = min(self.processes(), max(1, len(tasks)))
+            workers = min(self.plan.workers, max(1, len(tasks)))
             scorer.after_each = look if workers == 1 else None
             with closing(spread(scorer, tasks, workers, look)) as parts:  # Ctrl-C anywhere ends the processes
                 for part in parts:
@@ -294,41 +292,35 @@ class Evaluation:
         return results
 
     def _write(self, results: Sequence[Result]) -> str:
-        measures = self._measures()
-        head = {
-            "baseline": self.baseline_name,
-            "scale": list(self.scale),
-            "conventions": conventions(self, results),
-            "methods": {
-                m.name: {"label": m.label, "kind": m.kind, "perception": m.perception, "consistency": m.consistency}
-                for m in self.parsed
-            },
-            "conditions": [{"name": c.name, **asdict(c)} for c in self.conditions],
-        }
-        write_cases(self.folder, head, measures, results)
-        rows = summarise(results, [*measures, *COSTS], self.baseline_name, self.resamples, self.seed)
-        sets = [] if self.perceptual_features is None else self._distances(self.perceptual_features)
-        statistics: dict[str, Any] = {
-            "baseline": self.baseline_name,
-            "confidence": CONFIDENCE,
-            "resamples": self.resamples,
-            "seed": self.seed,
-        }
-        write_summary(self.folder, statistics, rows, sets)
-        write_spectra(self.folder, results)
-        text = markdown(rows, sets, measures, notes(self, results))
+        plan = self.plan
+        table = CaseTable(
+            baseline=plan.baseline,
+            scale=plan.scale,
+            conventions=tuple(conventions(plan, results)),
+            methods={method.name: method for method in plan.methods},
+            conditions={condition.name: condition for condition in plan.conditions},
+            measures=self.measures,
+            results=tuple(results),
+        )
+        estimates = summarise(results, [*self.measures, *COSTS], plan.baseline, plan.resamples, plan.seed)
+        sets = tuple(self._distances(plan.features)) if plan.features is not None else ()
+        summary = Summary(plan.baseline, CONFIDENCE, plan.resamples, plan.seed, estimates, sets)
+        for part in (table, summary, Spectra.of(results)):
+            part.write(self.folder)
+        text = markdown(estimates, sets, self.measures, [*notes(plan, results), f"files: {self.folder}"])
         write_text(text, self.folder / "summary.md")
         return text
 
-    def _distances(self, features: nn.Module) -> list[dict[str, Any]]:
-        sets = []
-        for condition in self.conditions:
-            hr = [self.files.features_path(case.name, condition.name, HR) for case in self.found]
-            for method in self.parsed:
-                sr = [self.files.features_path(case.name, condition.name, method.name) for case in self.found]
-                head = {"condition": condition.name, "method": method.name, "measure": "frechet_distance"}
-                sets.append({**head, **frechet_of_files(sr, hr, describe(features))})
-        return sets
+    def _distances(self, features: str) -> list[SetDistance]:
+        """Fréchet distances between the features of all results and of all references."""
+        distances = []
+        for condition in self.plan.conditions:
+            hr = [self.files.features_path(case.name, condition.name, HR) for case in self.plan.cases]
+            for method in self.plan.names:
+                sr = [self.files.features_path(case.name, condition.name, method) for case in self.plan.cases]
+                found = frechet_of_files(sr, hr, features)
+                distances.append(SetDistance(condition, method, "frechet_distance", *found))
+        return distances
 
 
 def _is_newer(path: Path, time_ns: int) -> bool:
@@ -336,23 +328,3 @@ def _is_newer(path: Path, time_ns: int) -> bool:
         return path.stat().st_mtime_ns >= time_ns
     except OSError:
         return False
-
-
-def _checked_models(models: Any) -> Mapping[str, Mapping[str, Any]]:
-    """Learned baselines as `Networks` needs them.
-
-    Raises:
-        InputError: another form.
-    """
-    if not isinstance(models, Mapping):
-        raise InputError(f"models '{models}': must be 'network' and 'weights' by name")
-    taken = (*CLASSIC, *SYNONYMS, OURS, LR, HR)
-    for name, entry in models.items():
-        if name in taken or not isinstance(name, str) or not FAMILY.fullmatch(name):
-            raise InputError(
-                f"models '{name}': choose a name of letters, digits, _ and -, other than {', '.join(taken)}"
-            )
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("network"), nn.Module) or "weights" not in entry:
-            raise InputError(f"models '{name}': needs a 'network' (with _target_) and its 'weights', a file")
-        consistency_regularisation(entry.get("consistency", "none"))
-    return models

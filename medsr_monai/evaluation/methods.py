@@ -14,6 +14,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from medsr_monai.acquisition import SeparableAcquisition, back_project
+from medsr_monai.evaluation.plan import HR, LR, Method
 from medsr_monai.geometry import interpolate
 from medsr_monai.networks import load_interpolated_weights, load_weights
 from medsr_monai.system.errors import InputError
@@ -34,35 +35,6 @@ BACK_PROJECTIONS = 20
 SLAB = 16  # input slices per step of a streamed network
 FAMILY = re.compile(r"[A-Za-z][\w-]*")
 GRAMMAR = re.compile(rf"({FAMILY.pattern})(?:@([^@+]+))?(?:\+(exact|none))?")
-
-
-@dataclass(frozen=True)
-class Method:
-    """One row of the table.
-
-    Args:
-        name: as written, ``NAME[@DIAL][+exact|+none]``.
-        family: NAME.
-        perception: the dial of the bundle's network, None for other methods.
-        consistency: of the projection onto the measurement: ``none``, ``exact`` or a damping.
-    """
-
-    name: str
-    family: str
-    perception: float | None
-    consistency: str | float
-
-    @property
-    def kind(self) -> str:
-        return "classic" if self.family in CLASSIC else "network"
-
-    @property
-    def label(self) -> str:
-        """The name for people."""
-        named = "bundle's network" if self.family == OURS else CLASSIC.get(self.family, self.family)
-        dial = f", perception {self.perception:g}" if self.perception else ""
-        ending = self.name.rpartition("+")[2] if "+" in self.name else ""
-        return named + dial + {"exact": ", projected", "none": ", not projected", "": ""}[ending]
 
 
 def parse_method(
@@ -92,7 +64,14 @@ def parse_method(
         consistency if family == OURS else models[family].get("consistency", "none") if family in models else "none"
     )
     name = family + (f"@{dial}" if dial is not None else "") + (f"+{ending}" if ending else "")
-    return Method(name, family, chosen, ending or default)
+    kind = "classic" if family in CLASSIC else "network"
+    return Method(name, _label(family, chosen, ending), kind, chosen, ending or default)
+
+
+def _label(family: str, perception: float | None, ending: str | None) -> str:
+    named = "bundle's network" if family == OURS else CLASSIC.get(family, family)
+    dial = f", perception {perception:g}" if perception else ""
+    return named + dial + {"exact": ", projected", "none": ", not projected", None: ""}[ending]
 
 
 def _dial(text: str, dial: str) -> float:
@@ -105,16 +84,38 @@ def _dial(text: str, dial: str) -> float:
     return value
 
 
-def parse_methods(texts: Sequence[str], *args: Any, **kwargs: Any) -> list[Method]:
-    """`parse_method` of each, without repetitions.
+def check_models(models: Any) -> None:
+    """Refuse learned baselines that `Networks` cannot use.
 
     Raises:
-        InputError: no method at all, or see there.
+        InputError: another form.
+    """
+    if not isinstance(models, Mapping):
+        raise InputError(f"models '{models}': must be 'network' and 'weights' by name")
+    taken = (*CLASSIC, *SYNONYMS, OURS, LR, HR)
+    for name, entry in models.items():
+        if name in taken or not isinstance(name, str) or not FAMILY.fullmatch(name):
+            raise InputError(
+                f"models '{name}': choose a name of letters, digits, _ and -, other than {', '.join(taken)}"
+            )
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("network"), nn.Module) or "weights" not in entry:
+            raise InputError(f"models '{name}': needs a 'network' (with _target_) and its 'weights', a file")
+        consistency_regularisation(entry.get("consistency", "none"))
+
+
+def parse_methods(texts: Sequence[str], parse: Callable[[str], Method]) -> list[Method]:
+    """Read several methods, each once.
+
+    Args:
+        texts: as written.
+        parse: `parse_method` with the settings of the evaluation.
+
+    Raises:
+        InputError: no method at all, or see `parse_method`.
     """
     if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
         raise InputError(f"methods '{texts}': must be a list of at least one, e.g. cubic,sr")
-    methods = {method.name: method for method in (parse_method(text, *args, **kwargs) for text in texts)}
-    return list(methods.values())
+    return list({method.name: method for method in map(parse, texts)}.values())
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.evaluation.cases import Case, Condition, Load, LoadedCase, load_case
+from medsr_monai.evaluation.cases import Load, LoadedCase, load_case, spacing_mm
 from medsr_monai.evaluation.distributions import sample_features
-from medsr_monai.evaluation.methods import Measurement, Method, Networks, Upscaler
-from medsr_monai.evaluation.record.results import HR, Result, ResultFolder, write_arrays
-from medsr_monai.evaluation.record.views import Picture, draw_views, voxels_of
+from medsr_monai.evaluation.methods import Measurement, Networks, Upscaler
+from medsr_monai.evaluation.plan import HR, Case, Condition, Method, Plan
+from medsr_monai.evaluation.record.folder import ResultFolder, write_arrays
+from medsr_monai.evaluation.record.rows import Result
+from medsr_monai.evaluation.record.views import draw_view
 from medsr_monai.evaluation.resources import measured_cost
-from medsr_monai.geometry import Grid
-from medsr_monai.metrics.catalogue import Measure, Pair, catalogue, score
+from medsr_monai.geometry.planes import Picture
+from medsr_monai.metrics.catalogue import ImageMeasure, Pair, catalogue, score
 from medsr_monai.metrics.niqe import NIQEModel
 from medsr_monai.system.errors import InputError
 
@@ -41,6 +42,11 @@ class Task:
     digests: Mapping[str, str]
     pictured: tuple[str, ...] = ()
 
+    @property
+    def part(self) -> tuple[str, str]:
+        """Names of the case and of the condition."""
+        return self.case.name, self.condition.name
+
 
 @contextmanager
 def one_thread() -> Iterator[None]:
@@ -58,37 +64,32 @@ class Scorer:
     """Do tasks; can be pickled until it did the first.
 
     Args:
+        plan: of the evaluation.
         folder: of the evaluation.
         networks: that methods may name.
-        methods: all of the evaluation.
         load: see `load_case`.
-        scale: integer factor per axis.
-        seed: of the noise.
-        assumed_profile: how networks believe that the image was measured; None for how it was.
-        scales: of MS-SSIM.
-        device: to compute on.
         features: a feature network, or None.
         niqe_model: the file of a fitted one, or None.
+        after_each: called after each result.
     """
 
+    plan: Plan
     folder: Path
     networks: Networks
-    methods: Sequence[Method]
     load: Load
-    scale: Sequence[int]
-    seed: int
-    assumed_profile: str | None
-    scales: int
-    device: torch.device
     features: nn.Module | None = None
     niqe_model: Path | None = None
     after_each: Callable[[], None] | None = None
 
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.plan.device)
+
     @cached_property
-    def measures(self) -> dict[str, Measure]:
+    def measures(self) -> dict[str, ImageMeasure]:
         features = None if self.features is None else self.features.to(self.device)
         model = None if self.niqe_model is None else NIQEModel.load(self.niqe_model)
-        return catalogue(self.scales, True, features, model)
+        return catalogue(self.plan.ms_ssim_scales, True, features, model)
 
     @cached_property
     def upscaler(self) -> Upscaler:
@@ -114,11 +115,11 @@ class Scorer:
         files = ResultFolder(self.folder)
         with one_thread():
             loaded = self._case(task.case)
-            measured, grid = loaded.measured(task.condition, self.scale, self.seed, self.assumed_profile, self.device)
+            measured, lr_spacing_mm = loaded.measured(task.condition, self.plan)
             if self.features is not None and task.digests:
                 self._write_features(files, task, HR, loaded.reference.hr)
         results, shown = [], {}
-        for method in self.methods:
+        for method in self.plan.methods:
             if method.name not in task.digests and method.name not in task.pictured:
                 continue
             sr, result = self._result(files, task, loaded, measured, method)
@@ -129,7 +130,10 @@ class Scorer:
             if self.after_each is not None:
                 self.after_each()
         if shown:
-            self._write_views(files, task, loaded, measured, grid, shown)
+            lr = Picture(voxels_of(measured.lr / loaded.reference.unit), lr_spacing_mm)
+            hr = Picture(voxels_of(loaded.reference.hr), spacing_mm(loaded.hr))
+            view = draw_view(*task.part, lr, hr, voxels_of(loaded.reference.mask), shown)
+            view.write(files.views_path(*task.part))
         return results
 
     def _result(
@@ -153,49 +157,33 @@ class Scorer:
             if self.features is not None:
                 self._write_features(files, task, method.name, torch.where(pair.mask, pair.sr, pair.hr))
         result = Result(
-            digest=task.digests[method.name],
             case=task.case.name,
             subject=task.case.subject,
-            degradation=task.condition.degradation,
-            noise=task.condition.noise,
-            condition=task.condition.name,
+            condition=task.condition,
             method=method.name,
             figures=figures,
-            reasons=reasons,
             seconds=round(cost.seconds, 4),
             peak_mib=None if cost.peak_mib is None else round(cost.peak_mib, 2),
+            reasons=reasons,
             power_db=_finite(pair.power_db),
             hr_power_db=_finite(loaded.reference.power_db),
+            digest=task.digests[method.name],
         )
         files.write(result)
         return sr, result
 
     def _write_features(self, files: ResultFolder, task: Task, name: str, image: Tensor) -> None:
         assert self.features is not None
-        path = files.features_path(task.case.name, task.condition.name, name)
+        path = files.features_path(*task.part, name)
         write_arrays(path, {"features": sample_features(image, self.features.to(self.device))})
 
-    def _write_views(
-        self,
-        files: ResultFolder,
-        task: Task,
-        loaded: LoadedCase,
-        measured: Measurement,
-        grid: Grid,
-        shown: dict[str, np.ndarray],
-    ) -> None:
-        spacing = Grid(tuple(loaded.hr.shape[1:]), np.asarray(loaded.hr.affine)).spacing_mm
-        arrays = draw_views(
-            task.case.name,
-            task.condition.name,
-            Picture(voxels_of(measured.lr / loaded.reference.unit), grid.spacing_mm),
-            Picture(voxels_of(loaded.reference.hr), spacing),
-            loaded.reference.mask[0, 0].cpu().numpy(),
-            shown,
-        )
-        write_arrays(files.views_path(task.case.name, task.condition.name), arrays)
+
+def voxels_of(image: Tensor) -> np.ndarray:
+    """(X, Y, Z) of the first image and channel of (1, C, X, Y, Z); one slice of (1, C, X, Y)."""
+    voxels = image[0, 0].detach().cpu().numpy()
+    return voxels.reshape(voxels.shape + (1,) * (3 - voxels.ndim))
 
 
-def _finite(values: Sequence[float]) -> list[Any]:
+def _finite(values: Sequence[float]) -> tuple[float | None, ...]:
     """The same with None for what JSON cannot hold."""
-    return [value if np.isfinite(value) else None for value in values]
+    return tuple(value if np.isfinite(value) else None for value in values)

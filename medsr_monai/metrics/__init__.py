@@ -1,5 +1,6 @@
 """Image quality: fidelity to a reference, and distances between the texture of an image and the reference's."""
 
+from medsr_monai.metrics.bootstrap import bootstrap_interval, draw_resampling
 from medsr_monai.metrics.consistency import (
     IntensityBias,
     MeasurementResidual,
@@ -56,6 +57,8 @@ __all__ = [
     "MultiScaleSSIM",
     "NIQEModel",
     "SpectrumDistance",
+    "bootstrap_interval",
+    "draw_resampling",
     "edge_preservation",
     "foreground_mask",
     "foreground_percentile",

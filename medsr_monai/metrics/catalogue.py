@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -128,7 +128,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure that compares an image with its reference.
+    """A column of a table.
 
     Args:
         name: name in tables and files.
@@ -136,7 +136,6 @@ class Measure:
         unit: empty if there is none.
         better: which figure is closer to the reference: a higher one, a lower one, or one closer to zero.
         definition: one line.
-        function: computes the figure.
     """
 
     name: str
@@ -144,6 +143,25 @@ class Measure:
     unit: str
     better: Better
     definition: str
+
+    @property
+    def heading(self) -> str:
+        """Label and unit, as an axis needs them."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def described(self) -> dict[str, Any]:
+        """The column without what computes it."""
+        return {part.name: getattr(self, part.name) for part in fields(Measure)}
+
+
+@dataclass(frozen=True)
+class ImageMeasure(Measure):
+    """One figure that compares an image with its reference.
+
+    Args:
+        function: computes the figure.
+    """
+
     function: Callable[[Pair], float] = field(repr=False, compare=False)
 
     def __call__(self, sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> float:
@@ -160,7 +178,7 @@ class Measure:
         return self.function(Pair(sr, Reference(hr, mask)))
 
 
-def score(pair: Pair, measures: Mapping[str, Measure]) -> tuple[dict[str, float | None], dict[str, str]]:
+def score(pair: Pair, measures: Mapping[str, ImageMeasure]) -> tuple[dict[str, float | None], dict[str, str]]:
     """Compute all figures of one image; a figure that is undefined or infinite is None, with the reason.
 
     Args:
@@ -195,7 +213,7 @@ def catalogue(
     consistency: bool = True,
     features: Features | None = None,
     niqe_model: NIQEModel | None = None,
-) -> dict[str, Measure]:
+) -> dict[str, ImageMeasure]:
     """List the measures of an evaluation.
 
     Args:
@@ -215,21 +233,21 @@ def catalogue(
     return {measure.name: measure for measure in measures}
 
 
-def _fidelity(scales: int) -> list[Measure]:
+def _fidelity(scales: int) -> list[ImageMeasure]:
     def multiscale(p: Pair) -> float:
         if scales < 2:
             raise InputError("an image has an axis below 21 voxels: too short for two scales of MS-SSIM")
         return float(ms_ssim(p.sr, p.hr, p.mask, scales=scales))
 
     return [
-        Measure("mse", "MSE", "P99.5²", "lower", "mean (sr - hr)^2", lambda p: float(mse(p.sr, p.hr, p.mask))),
-        Measure("psnr", "PSNR", "dB", "higher", "10 log10(1 / MSE)", lambda p: float(psnr(p.sr, p.hr, p.mask))),
-        Measure(
+        ImageMeasure("mse", "MSE", "P99.5²", "lower", "mean (sr - hr)^2", lambda p: float(mse(p.sr, p.hr, p.mask))),
+        ImageMeasure("psnr", "PSNR", "dB", "higher", "10 log10(1 / MSE)", lambda p: float(psnr(p.sr, p.hr, p.mask))),
+        ImageMeasure(
             *("ssim", "SSIM", "", "higher"),
             "mean of SSIM's map where the Gaussian window (11 voxels along every axis, sigma 1.5) fits",
             lambda p: float(ssim(p.sr, p.hr, p.mask)),
         ),
-        Measure(
+        ImageMeasure(
             *("ms_ssim", "MS-SSIM", "", "higher"),
             f"SSIM's contrast and structure on {scales} scales, luminance on the coarsest; compare equal scales only",
             multiscale,
@@ -237,34 +255,34 @@ def _fidelity(scales: int) -> list[Measure]:
     ]
 
 
-def _structure() -> list[Measure]:
+def _structure() -> list[ImageMeasure]:
     return [
-        Measure(
+        ImageMeasure(
             *("haarpsi", "HaarPSI", "", "higher"),
             "similarity of fine Haar wavelet coefficients, weighted by coarse ones; in 3D along each axis",
             lambda p: float(haarpsi(p.sr, p.hr, p.mask)),
         ),
-        Measure(
+        ImageMeasure(
             *("vif", "VIF", "", "higher"),
             "share of the reference's information in sr, pixel domain, four scales; above 1 for more contrast",
             lambda p: float(vif(p.sr, p.hr, p.mask)),
         ),
-        Measure(
+        ImageMeasure(
             *("gradient_distance", "gradients, by place", "", "lower"),
             "mean |g(sr) - g(hr)| / mean g(hr), g the gradient magnitude",
             lambda p: float(gradient_magnitude_distance(p.sr, p.hr, p.mask)),
         ),
-        Measure(
+        ImageMeasure(
             *("gradient_distribution", "gradients, distribution", "", "lower"),
             "Wasserstein distance of the distributions of g / mean g(hr)",
             lambda p: float(gradient_distribution_distance(p.sr, p.hr, p.mask)),
         ),
-        Measure(
+        ImageMeasure(
             *("epi", "EPI", "", "higher"),
             "edge preservation index: correlation of the Laplacians of sr and hr",
             lambda p: float(edge_preservation(p.sr, p.hr, p.mask)),
         ),
-        Measure(
+        ImageMeasure(
             *("hfen", "HFEN", "", "lower"),
             "|LoG(sr) - LoG(hr)| / |LoG(hr)|, Laplacian of Gaussian of 15 voxels, sigma 1.5",
             lambda p: float(hfen(p.sr, p.hr, p.mask)),
@@ -280,16 +298,16 @@ def _third(number: int) -> Callable[[Pair], float]:
     return lambda p: float((p.log_power_ratio * weights.to(p.log_power_ratio.device)).sum())
 
 
-def _spectrum() -> list[Measure]:
+def _spectrum() -> list[ImageMeasure]:
     thirds = [
-        Measure(
+        ImageMeasure(
             *(f"spectrum_{name}", f"spectrum, {name} third", "dB", "zero"),
             f"mean of 10 log10(P_sr / P_hr) over the {name} third of the frequencies; negative: power is missing",
             _third(number),
         )
         for number, name in enumerate(THIRDS)
     ]
-    distance = Measure(
+    distance = ImageMeasure(
         *("spectrum_distance", "spectrum", "dB", "lower"),
         f"RMS over {BANDS} frequency bands of 10 log10(P_sr / P_hr), in the box around the mask",
         lambda p: float(p.log_power_ratio.square().mean().sqrt()),
@@ -297,14 +315,14 @@ def _spectrum() -> list[Measure]:
     return [distance, *thirds]
 
 
-def _consistency() -> list[Measure]:
+def _consistency() -> list[ImageMeasure]:
     return [
-        Measure(
+        ImageMeasure(
             *("consistency_max", "max |A(SR) - LR|", "P99.5", "lower"),
             "max |A(sr) - lr| over all measured voxels",
             lambda p: p.residual[0],
         ),
-        Measure(
+        ImageMeasure(
             *("consistency_rms", "RMS |A(SR) - LR|", "P99.5", "lower"),
             "root mean square of A(sr) - lr; for a noisy measurement it should equal the noise's deviation",
             lambda p: p.residual[1],
@@ -312,29 +330,29 @@ def _consistency() -> list[Measure]:
     ]
 
 
-def _bias() -> Measure:
-    return Measure(
+def _bias() -> ImageMeasure:
+    return ImageMeasure(
         *("bias", "bias", "P99.5", "zero"),
         "mean (sr - hr)",
         lambda p: float(intensity_bias(p.sr, p.hr, p.mask)),
     )
 
 
-def _perceptual(features: Features) -> Measure:
+def _perceptual(features: Features) -> ImageMeasure:
     def distance(p: Pair) -> float:
         with torch.no_grad():
             ours, theirs = features(torch.where(p.mask, p.sr, p.hr)), features(p.hr)
         return float(feature_distance(ours, theirs) / p.mask.to(p.hr.dtype).mean())
 
-    return Measure(
+    return ImageMeasure(
         *("perceptual_distance", "perceptual distance", "", "lower"),
         "mean |a/|a| - b/|b||^2 of feature vectors over layers and positions; outside the mask sr is replaced by hr",
         distance,
     )
 
 
-def _niqe(model: NIQEModel) -> Measure:
-    return Measure(
+def _niqe(model: NIQEModel) -> ImageMeasure:
+    return ImageMeasure(
         *("niqe", "NIQE", "", "lower"),
         f"distance of scene statistics from those of {model.n_patches} pristine patches of {model.patch} voxels; "
         "needs no reference",

@@ -65,10 +65,19 @@ def write_json(content: Any, path: str | Path) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
+    return write_text(json.dumps(without_infinity(content), indent=2, allow_nan=False) + "\n", path)
+
+
+def write_text(text: str, path: str | Path) -> Path:
+    """Write a text under a temporary name beside, then rename.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
     path = Path(path)
     try:
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(without_infinity(content), indent=2, allow_nan=False) + "\n", "utf-8")
+            temporary.write_text(text, "utf-8", newline="")
     except OSError as error:
         raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
     return path
@@ -90,7 +99,8 @@ def read_json(path: Path, way_out: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot read: {first_line(error)}; {way_out}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise InputError(f"{path}: cannot read: {reason}; {way_out}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: is not a JSON object; {way_out}")
     return content

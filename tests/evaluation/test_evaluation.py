@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
-from medsr_monai.evaluation.cases import Case, Condition, load_case
+from medsr_monai.evaluation.cases import load_case
+from medsr_monai.evaluation.plan import Case, Condition
 from medsr_monai.evaluation.scoring import Scorer
 from medsr_monai.geometry import Grid
 from medsr_monai.metrics import NIQEModel
 from medsr_monai.metrics.catalogue import catalogue
 from medsr_monai.networks import ConvolutionalFeatures, OnSlices
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes import write_volume
+from medsr_monai.transforms import ReorientToCanonicald
+from medsr_monai.volumes import LoadVolumed, write_volume
 from tests.evaluation.samples import AFFINE, NAMES, evaluation, scan, tiny_network, write_scans
 
 # Of the middle of S2, by the table that went before: PSNR and SSIM of cubic, then of sr.
@@ -54,8 +58,9 @@ def test_cases_are_in_order_with_every_measure(done):
     assert content["format"] == "medsr-evaluation" and content["version"] == 1
     assert content["baseline"] == "cubic" and content["scale"] == [2, 2, 2]
     assert list(content["measures"]) == list(catalogue())
-    assert all(set(m) == {"label", "unit", "better", "definition"} for m in content["measures"].values())
+    assert all(set(m) == {"name", "label", "unit", "better", "definition"} for m in content["measures"].values())
     assert content["methods"]["sr@0.5+none"] == {
+        "name": "sr@0.5+none",
         "label": "bundle's network, perception 0.5, not projected",
         "kind": "network",
         "perception": 0.5,
@@ -264,14 +269,13 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 def test_every_case_has_noise_of_its_own_and_always_the_same(tmp_path):
-    file = write_scans(tmp_path / "hr")[0]
-    load = evaluation(tmp_path).load
+    run = evaluation(tmp_path)
+    run.check()
 
     def noise(name: str, seed: int = 0) -> np.ndarray:
-        case = load_case(Case(name, name, file), load)
-        clean, noisy = (
-            case.measured(Condition("box", share), (2, 2, 2), seed, None, "cpu")[0].lr.numpy() for share in (0.0, 0.02)
-        )
+        case = load_case(Case(name, name, run.found[0].file), run.load)
+        plan = replace(run.plan, seed=seed)
+        clean, noisy = (case.measured(Condition("box", share), plan)[0].lr.numpy() for share in (0.0, 0.02))
         return (noisy - clean)[clean > 300]
 
     assert np.array_equal(noise("a"), noise("a"))
@@ -289,6 +293,21 @@ def test_what_a_projection_assumes_can_be_wrong(tmp_path):
         assert (
             told[case, "gaussian_noise0"]["consistency_max"] < 1e-4 < blind[case, "gaussian_noise0"]["consistency_max"]
         )
+
+
+@pytest.mark.parametrize("scale", [(1, 1, 4), (3, 1, 2), (1, 1, 2.5)], ids=str)
+def test_any_scale_per_axis_is_evaluated(tmp_path, scale):
+    from medsr_monai.evaluation.report import write_report
+
+    load = Compose([LoadVolumed("hr"), ReorientToCanonicald("hr")])
+    cases = write_scans(tmp_path / "hr", (24, 24, 40))
+    run = evaluation(tmp_path, cases=cases, methods=["cubic", "cubic+exact"], scale=scale, load=load)
+    run.run()
+    cubic, exact = rows_of(run.folder)[:2]
+    assert exact["consistency_max"] < 1e-5 < cubic["consistency_max"] and exact["psnr"] > cubic["psnr"] > 10
+    with np.load(run.folder / "views" / f"{NAMES[0]}.box_noise0.npz") as views:
+        assert np.allclose(json.loads(str(views["meta"]))["lr_spacing_mm"], np.multiply(scale, (1, 1.1, 0.9)))
+    assert write_report(run.folder).is_file()
 
 
 def test_a_mask_chooses_the_voxels(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsr_monai.evaluation import Method, find_cases, parse_method
+from medsr_monai.evaluation import find_cases, parse_method
 from medsr_monai.evaluation.cases import parse_conditions
 from medsr_monai.geometry import Grid
 from medsr_monai.system.errors import InputError
@@ -19,18 +19,20 @@ MODELS = {"srcnn": {"consistency": "none"}, "vdsr": {"consistency": 0.1}}
 @pytest.mark.parametrize(
     ("text", "method"),
     [
-        ("cubic", Method("cubic", "cubic", None, "none")),
-        ("bicubic+exact", Method("cubic+exact", "cubic", None, "exact")),
-        ("sr", Method("sr", "sr", 0.25, "exact")),
-        ("sr+none", Method("sr+none", "sr", 0.25, "none")),
-        ("sr@0.5+none", Method("sr@0.5+none", "sr", 0.5, "none")),
-        ("srcnn", Method("srcnn", "srcnn", None, "none")),
-        ("vdsr", Method("vdsr", "vdsr", None, 0.1)),
-        ("vdsr+exact", Method("vdsr+exact", "vdsr", None, "exact")),
+        ("cubic", ("cubic", "cubic", None, "none")),
+        ("bicubic+exact", ("cubic+exact", "cubic", None, "exact")),
+        ("sr", ("sr", "sr", 0.25, "exact")),
+        ("sr+none", ("sr+none", "sr", 0.25, "none")),
+        ("sr@0.5+none", ("sr@0.5+none", "sr", 0.5, "none")),
+        ("srcnn", ("srcnn", "srcnn", None, "none")),
+        ("vdsr", ("vdsr", "vdsr", None, 0.1)),
+        ("vdsr+exact", ("vdsr+exact", "vdsr", None, "exact")),
     ],
 )
 def test_methods_are_read(text, method):
-    assert parse_method(text, MODELS, perception=0.25) == method
+    found = parse_method(text, MODELS, perception=0.25)
+    assert (found.name, found.family, found.perception, found.consistency) == method
+    assert found.kind == ("classic" if found.family == "cubic" else "network")
 
 
 @pytest.mark.parametrize(

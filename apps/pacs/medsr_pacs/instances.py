@@ -11,9 +11,14 @@ from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
 from medsr_monai.volumes.dicom.headers import quietly
 from medsr_monai.volumes.dicom.members import files_below, is_dicom_file
-from medsr_monai.volumes.dicom.vocabulary import COMPRESSED, MAGIC, MAKER, PREAMBLE
+from medsr_monai.volumes.dicom.vocabulary import CLASSIC, COMPRESSED, EXPLICIT, IMPLICIT, MAGIC, MAKER, PREAMBLE
 from medsr_pacs.identifiers import is_uid, normal_uid
 
+# What the listener takes.
+VOLUMES = tuple(CLASSIC)
+PLAIN = (EXPLICIT, IMPLICIT)
+# Deflated data sets are left out: they can unpack to a thousand times their size before any limit applies.
+ENCODINGS = (*PLAIN, *COMPRESSED)
 FLOAT_PIXELS = 0x7FE00008  # the first of the tags that hold pixel data
 ELEMENT_HEADER = 8  # tag and length; with an explicit VR it is 12
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")

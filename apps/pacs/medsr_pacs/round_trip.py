@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medsr_monai.system.errors import InputError
-from medsr_pacs.classes import VOLUMES
 from medsr_pacs.delivery import derived_files
 from medsr_pacs.identifiers import is_uid
-from medsr_pacs.instances import read_instance
+from medsr_pacs.instances import VOLUMES, read_instance
 from medsr_pacs.remote import Remote
 from medsr_pacs.upscaling import Upscale
 

@@ -14,11 +14,11 @@ from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
 from medsr_pacs.archives import open_remote
 from medsr_pacs.arrivals import Arrivals
-from medsr_pacs.classes import VOLUMES
 from medsr_pacs.configuration import Configuration
 from medsr_pacs.delivery import deliver, derived_files
 from medsr_pacs.durable import make_folder, move, sync_files
 from medsr_pacs.identifiers import is_loopback
+from medsr_pacs.instances import VOLUMES
 from medsr_pacs.journal import say
 from medsr_pacs.remote import Remote, UnreachableError
 from medsr_pacs.spool import QueueFullError, Spool, names_in

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
-from medsr_pacs.classes import ENCODINGS
 from medsr_pacs.identifiers import ANYONE, normal_uid
-from medsr_pacs.instances import Instance, parse_instance, write_instance
+from medsr_pacs.instances import ENCODINGS, Instance, parse_instance, write_instance
 from medsr_pacs.journal import say
 
 if TYPE_CHECKING:

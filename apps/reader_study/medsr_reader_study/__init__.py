@@ -10,37 +10,17 @@ from typing import TYPE_CHECKING
 from medsr_monai.system.optional import load_lazily
 
 if TYPE_CHECKING:
-    from medsr_reader_study.agreement import Estimate, intraclass_correlation, pairwise_kappa, weighted_kappa
     from medsr_reader_study.analysis import analyse_study
-    from medsr_reader_study.comparison import holm, signed_rank
     from medsr_reader_study.creation import Study, create_study
     from medsr_reader_study.tables import analysis_text, write_analysis
 
-__all__ = [
-    "Estimate",
-    "Study",
-    "analyse_study",
-    "analysis_text",
-    "create_study",
-    "holm",
-    "intraclass_correlation",
-    "pairwise_kappa",
-    "signed_rank",
-    "weighted_kappa",
-    "write_analysis",
-]
+__all__ = ["Study", "analyse_study", "analysis_text", "create_study", "write_analysis"]
 
 _HOME = {
-    "Estimate": "agreement",
     "Study": "creation",
     "analyse_study": "analysis",
     "analysis_text": "tables",
     "create_study": "creation",
-    "holm": "comparison",
-    "intraclass_correlation": "agreement",
-    "pairwise_kappa": "agreement",
-    "signed_rank": "comparison",
-    "weighted_kappa": "agreement",
     "write_analysis": "tables",
 }
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
+from medsr_monai.metrics.bootstrap import percentile_interval
 from medsr_reader_study.questions import HIGHEST, LOWEST
 
 CATEGORIES = HIGHEST - LOWEST + 1
@@ -22,9 +22,6 @@ class Estimate:
     low: float | None = None
     high: float | None = None
     note: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def confusion(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -104,8 +101,7 @@ def pairwise_kappa(
         return Estimate(float(values.mean()), note="one case: no interval")
     if len(valid) < 0.95 * len(means):
         return Estimate(float(values.mean()), note="too many resamples without any variation: no interval")
-    low, high = np.percentile(valid, [50 * (1 - confidence), 50 * (1 + confidence)])
-    return Estimate(float(values.mean()), float(low), float(high))
+    return Estimate(float(values.mean()), *percentile_interval(valid, confidence))
 
 
 def mean_squares(ratings: np.ndarray) -> tuple[float, float, float]:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medsr_monai.metrics.bootstrap import CONFIDENCE, bootstrap_interval, draw_resampling
 from medsr_monai.system.errors import InputError
 from medsr_reader_study.agreement import intraclass_correlation, pairwise_kappa, weighted_kappa
 from medsr_reader_study.answers import VERSION, Rating, read_all_answers, read_key
-from medsr_reader_study.comparison import (
-    CONFIDENCE,
-    RESAMPLES,
-    bootstrap_interval,
-    draw_resampling,
-    holm,
-    signed_rank,
-)
+from medsr_reader_study.comparison import holm, signed_rank
 
 FORMAT = "medsr-reader-analysis"
 FEW_UNITS, FEW_REPEATS = 10, 10
+RESAMPLES = 10_000
 CONVENTIONS = (
     "mean: over subjects of the subject's mean over its cases and all readers; repeats are left out",
     f"low, high: {CONFIDENCE:.0%} percentile bootstrap over subjects, readers held fixed, {RESAMPLES} resamples",
@@ -61,7 +57,7 @@ def analyse_study(
     first = [rating for rating in ratings if rating.repeat_of is None]
     questions = [question["name"] for question in key["questions"]]
     subjects = sorted({rating.subject for rating in first})
-    resampling = draw_resampling(len(subjects), seed)
+    resampling = draw_resampling(len(subjects), RESAMPLES, seed)
     rows = [row for q in questions for row in _method_rows(q, first, key["methods"], reference, subjects, resampling)]
     tested = [row for row in rows if row["p"] is not None]
     for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
@@ -87,7 +83,7 @@ def analyse_study(
         "agreement": [row for q in questions for row in _agreement_rows(q, first, readers, subjects, resampling)],
         "repeatability": [row for q in questions for row in _repeat_rows(q, ratings, readers)],
         "statements": list(_statements(key, readers, len(subjects), len({rating.case for rating in first}))),
-        "ratings": [_rating_row(rating, questions) for rating in ratings],
+        "ratings": [_rating_row(rating) for rating in ratings],
     }
 
 
@@ -116,7 +112,7 @@ def _method_rows(
     for method in methods:
         row: dict[str, Any] = {"question": question, "method": method, "n_subjects": len(subjects)}
         row["mean"] = float(means[method].mean())
-        row["low"], row["high"] = bootstrap_interval(means[method], resampling) or (None, None)
+        row["low"], row["high"] = bootstrap_interval(means[method], resampling)
         compared = ("difference", "difference_low", "difference_high", "statistic", "n_nonzero", "p", "p_holm")
         row.update(dict.fromkeys(compared))
         row["note"] = "one subject: no interval" if len(subjects) < 2 else ""
@@ -124,7 +120,7 @@ def _method_rows(
             differences = means[method] - means[reference]
             test = signed_rank(differences)
             row["difference"] = float(differences.mean())
-            row["difference_low"], row["difference_high"] = bootstrap_interval(differences, resampling) or (None, None)
+            row["difference_low"], row["difference_high"] = bootstrap_interval(differences, resampling)
             row["statistic"], row["n_nonzero"], row["p"] = test.statistic, test.n_nonzero, test.p
             row["note"] = "; ".join(filter(None, [row["note"], test.note]))
         yield row
@@ -157,7 +153,7 @@ def _agreement_rows(
             "statistic": statistic,
             "n_items": len(pictures),
             "n_readers": len(readers),
-            **estimate.as_dict(),
+            **asdict(estimate),
         }
 
 
@@ -181,14 +177,7 @@ def _repeat_rows(question: str, ratings: Sequence[Rating], readers: Sequence[int
         }
 
 
-def _rating_row(rating: Rating, questions: Sequence[str]) -> dict[str, Any]:
-    return {
-        "reader": rating.reader,
-        "item": rating.item,
-        "case": rating.case,
-        "subject": rating.subject,
-        "method": rating.method,
-        "repeat_of": rating.repeat_of,
-        **{question: rating.values[question] for question in questions},
-        "note": rating.note,
-    }
+def _rating_row(rating: Rating) -> dict[str, Any]:
+    row = asdict(rating)
+    values, note = row.pop("values"), row.pop("note")
+    return {**row, **values, "note": note}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medsr_monai.system.errors import InputError
+from medsr_monai.system.json_files import read_json
 from medsr_reader_study.questions import HIGHEST, LOWEST
 
 STUDY_FORMAT, ANSWERS_FORMAT, VERSION = "medsr-reader-study", "medsr-reader-answers", 1
@@ -37,7 +37,7 @@ def read_key(study: str | Path) -> dict[str, Any]:
     """
     path = Path(study)
     file = path / KEY_FILE if path.is_dir() else path
-    key = _read_json(file, "the key of a study, made by medsr reader-study create")
+    key = read_json(file, "need the key of a study, made by medsr reader-study create")
     if key.get("format") != STUDY_FORMAT or key.get("version") != VERSION:
         raise InputError(f"{file}: not the key of a study of version {VERSION}, made by medsr reader-study create")
     return key
@@ -50,7 +50,7 @@ def read_answers(file: str | Path, key: Mapping[str, Any]) -> list[Rating]:
         InputError: the file is damaged or of another study, an item is missing, unknown or there twice, or a rating is
             not a whole number from 1 to 5. The message names file and item.
     """
-    content = _read_json(Path(file), "answers, as downloaded from a reading form")
+    content = read_json(Path(file), "need answers, as downloaded from a reading form")
     if content.get("format") != ANSWERS_FORMAT or content.get("version") != VERSION:
         raise InputError(f"{file}: not answers of version {VERSION}, as downloaded from a reading form")
     if content.get("study") != key["study"]:
@@ -107,18 +107,6 @@ def read_all_answers(files: Sequence[str | Path], key: Mapping[str, Any]) -> lis
         by_reader[reader] = file
         ratings += found
     return sorted(ratings, key=lambda rating: rating.reader)
-
-
-def _read_json(file: Path, kind: str) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or error}); need {kind}") from error
-    except ValueError as error:
-        raise InputError(f"{file}: not JSON; need {kind}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: not {kind}")
-    return content
 
 
 def _by_item(file: str | Path, answers: Any) -> dict[str, Mapping[str, Any]]:

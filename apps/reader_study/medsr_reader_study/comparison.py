@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals, and the paired comparison of methods over cases."""
+"""The paired comparison of methods over cases."""
 
 from __future__ import annotations
 
@@ -6,30 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-RESAMPLES = 10_000
-CONFIDENCE = 0.95
-
-
-def draw_resampling(n_units: int, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """How often each unit is drawn in each resample of the bootstrap, (resamples, n_units)."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=resamples)
-
-
-def bootstrap_interval(
-    values: np.ndarray, resampling: np.ndarray, confidence: float = CONFIDENCE
-) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of the mean of (units,); None for a single unit.
-
-    Reference:
-        Efron & Tibshirani 1993, doi:10.1201/9780429246593, chapter 13
-    """
-    if len(values) < 2:
-        return None
-    means = resampling @ np.asarray(values, dtype=float) / len(values)
-    low, high = np.percentile(means, [50 * (1 - confidence), 50 * (1 + confidence)])
-    return float(low), float(high)
 
 
 @dataclass(frozen=True)

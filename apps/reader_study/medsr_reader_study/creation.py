@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from medsr_monai.evaluation.plan import HR, LR
+from medsr_monai.evaluation.record.tables import CaseTable
+from medsr_monai.evaluation.record.views import View
 from medsr_monai.system.atomic import replacing_folder
 from medsr_monai.system.errors import InputError
 from medsr_reader_study.answers import KEY_FILE, STUDY_FORMAT, VERSION
@@ -16,18 +19,10 @@ from medsr_reader_study.design import Item, draw_items
 from medsr_reader_study.form import form_html, form_item
 from medsr_reader_study.questions import QUESTIONS
 from medsr_reader_study.size import cropped, pack_pictures
-from medsr_reader_study.views import (
-    INPUT,
-    REFERENCE,
-    View,
-    baseline_of,
-    chosen_methods,
-    read_views,
-    subjects_of,
-)
+from medsr_reader_study.views import chosen_methods, read_views
 
 FORMS = "forms"
-BESIDE = {REFERENCE: "Reference", INPUT: "Input"}
+BESIDE = {HR: "Reference", LR: "Input"}
 LAYOUTS = ("single", "side-by-side")
 
 
@@ -49,7 +44,7 @@ def create_study(
     out: str | Path | None = None,
     methods: Sequence[str] | None = None,
     layout: str = "single",
-    beside: str = REFERENCE,
+    beside: str = HR,
     repeats: float = 0.1,
     seed: int = 0,
     blind_hr: bool = True,
@@ -81,10 +76,10 @@ def create_study(
     views = {view.case: cropped(view) for view in read_views(run, condition)}
     read = chosen_methods(list(views.values()), methods)
     aid = beside if layout == "side-by-side" else None
-    for view in views.values():
-        if aid is not None and aid not in view.stacks:
-            raise InputError(f"--beside {aid}: case {view.case} has no such image")
-    shown = [*read, REFERENCE] if blind_hr else read
+    shown = [*read, HR] if blind_hr else read
+    # A run that has not ended has no table yet.
+    table = CaseTable.read(Path(run)) if (Path(run) / "cases.json").is_file() else None
+    subjects = {} if table is None else table.subjects
     pairs = [(case, method) for case in views for method in shown]
     orders = {reader: draw_items(pairs, repeats, seed, reader) for reader in range(1, readers + 1)}
     aids = [(case, aid) for case in views] if aid is not None else []
@@ -100,10 +95,10 @@ def create_study(
         "beside": aid,
         "slices": n_slices,
         "methods": shown,
-        "reference": _reference(run, read),
+        "reference": table.baseline if table is not None and table.baseline in read else read[0],
         "questions": [asdict(question) for question in QUESTIONS],
-        "cases": _cases(run, views),
-        "readers": [{"reader": reader, "items": _key_items(items)} for reader, items in orders.items()],
+        "cases": [{"case": case, "subject": subjects.get(case, case)} for case in views],
+        "readers": [{"reader": reader, "items": list(map(asdict, items))} for reader, items in orders.items()],
     }
     # The identifiers within make it differ for every seed and choice.
     key["study"] = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
@@ -146,21 +141,6 @@ def _check(readers: int, layout: str, beside: str, blind_hr: bool, slices: int |
         raise InputError(f"--slices {slices}: need a whole number, 1 or more")
 
 
-def _reference(run: str | Path, methods: Sequence[str]) -> str:
-    """The method that the others are compared with: the run's baseline where it is read, else the first."""
-    baseline = baseline_of(run)
-    return baseline if baseline is not None and baseline in methods else methods[0]
-
-
-def _cases(run: str | Path, views: Mapping[str, View]) -> list[dict[str, str]]:
-    subjects = subjects_of(run)
-    return [{"case": case, "subject": subjects.get(case, case)} for case in views]
-
-
-def _key_items(items: Sequence[Item]) -> list[dict[str, Any]]:
-    return [{"item": i.id, "case": i.case, "method": i.method, "repeat_of": i.repeat_of} for i in items]
-
-
 def _form(
     study: str,
     reader: int,
@@ -176,6 +156,6 @@ def _form(
     for item in items:
         rated = {**packed[item.case, item.method], "label": label}
         number = aids.setdefault(item.case, len(aids)) if aid is not None else None
-        shown.append(form_item(item.id, views[item.case].plane, rated, number))
+        shown.append(form_item(item.item, views[item.case].stack_plane, rated, number))
     beside = [{**packed[case, aid], "label": BESIDE[aid]} for case in aids if aid]
     return form_html(study, reader, shown, beside)

@@ -21,7 +21,7 @@ class Item:
     repeat_of: the identifier of the first showing, None where this is the first.
     """
 
-    id: str
+    item: str
     case: str
     method: str
     repeat_of: str | None = None
@@ -55,7 +55,7 @@ def draw_items(pairs: Sequence[tuple[str, str]], repeats: float, seed: int, read
     items = [Item(ids[i], *pair) for i, pair in enumerate(first)]
     order: list[tuple[float, Item]] = [(float(i), item) for i, item in enumerate(items)]
     for n, (index, slot) in enumerate(slots):
-        again = Item(ids[len(first) + n], *first[index], repeat_of=items[index].id)
+        again = Item(ids[len(first) + n], *first[index], repeat_of=items[index].item)
         order.append((slot - 0.5, again))
     return [item for _, item in sorted(order, key=lambda entry: entry[0])]
 

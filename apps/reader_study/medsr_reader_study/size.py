@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from medsr_monai.evaluation.plan import HR, LR
+from medsr_monai.evaluation.record.views import View
 from medsr_reader_study.form import picture
-from medsr_reader_study.views import INPUT, REFERENCE, View
 
 LARGEST_PICTURES_BYTES = 59_000_000  # of one form; the form itself, with its scripts, stays below 60 MB
 FEWEST_SLICES = 8  # nobody judges a volume by less: a form of very many pictures grows instead
@@ -23,11 +24,11 @@ def cropped(view: View) -> View:
     Edges lie on those of the input's pixels, so that all images keep one field of view; pictures whose grids do not
     fit in each other are left whole.
     """
-    reference = view.stacks[REFERENCE]
+    reference = view.stacks[HR]
     seen = reference.max(axis=0) > FOREGROUND_GREY
     if not seen.any():
         return view
-    coarse = view.stacks.get(INPUT, reference).shape[1:]
+    coarse = view.stacks[LR].shape[1:]
     if any(fine % n for fine, n in zip(seen.shape, coarse, strict=True)):
         return view
     ends = []  # of rows and of columns, in the input's pixels
@@ -68,8 +69,9 @@ def pack_pictures(
     most = most if slices is None else min(most, slices)
     while True:
         packed = {
-            (case, image): picture(thinned(views[case].stacks[image], most), views[case].pixel_mm[image], "")
+            (case, image): picture(thinned(view.stacks[image], most), view.pixel_mm(image, view.stack_plane), "")
             for case, image in wanted
+            for view in [views[case]]
         }
         size = max(sum(len(packed[shown]["data"]) for shown in form) for form in forms)
         if slices is not None or size <= LARGEST_PICTURES_BYTES or most <= FEWEST_SLICES:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsr_monai.system.atomic import replacing
+from medsr_monai.evaluation.numbers import MISSING, Format
+from medsr_monai.evaluation.plan import HR
+from medsr_monai.evaluation.record.text import csv_text
 from medsr_monai.system.errors import InputError
-from medsr_reader_study.views import REFERENCE
+from medsr_monai.system.json_files import write_json, write_text
 
 STATISTICS = {"weighted_kappa": "weighted kappa", "icc_2_1": "ICC(2,1)", "icc_2_k": "ICC(2,k)"}
-NONE = "-"
+FIGURE = Format(2, is_plain=True)
 
 
 def write_analysis(analysis: Mapping[str, Any], file: str | Path) -> list[Path]:
@@ -33,26 +33,11 @@ def write_analysis(analysis: Mapping[str, Any], file: str | Path) -> list[Path]:
     target = Path(file)
     if target.suffix.lower() != ".json":
         raise InputError(f"--out {file}: need a name that ends in .json; the tables get its stem")
-    written = [target]
-    try:
-        with replacing(target) as temporary:
-            text = json.dumps(analysis, indent=1, ensure_ascii=False, allow_nan=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
-        for name in ("methods", "agreement", "repeatability", "ratings"):
-            written.append(target.with_name(f"{target.stem}_{name}.csv"))
-            with replacing(written[-1]) as temporary:
-                _write_csv(temporary, analysis["conventions"], analysis[name])
-    except OSError as error:
-        raise InputError(f"{file}: cannot write ({error.strerror or error})") from error
+    written = [write_json(analysis, target)]
+    for name in ("methods", "agreement", "repeatability", "ratings"):
+        table = csv_text(analysis["conventions"], analysis[name])
+        written.append(write_text(table, target.with_name(f"{target.stem}_{name}.csv")))
     return written
-
-
-def _write_csv(file: Path, conventions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as opened:
-        opened.writelines(f"# {line}\n" for line in conventions)
-        table = csv.DictWriter(opened, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
 
 
 def analysis_text(analysis: Mapping[str, Any]) -> str:
@@ -77,7 +62,7 @@ def _lines(analysis: Mapping[str, Any]) -> Iterator[str]:
                 yield f"  {_name(row['method']):{width}}  {_method(row)}".rstrip()
         for row in analysis["agreement"]:
             if row["question"] == question:
-                figure = _figure(row["value"], row["low"], row["high"])
+                figure = FIGURE.estimate(row["value"], row["low"], row["high"])
                 yield f"  {STATISTICS[row['statistic']]:{width}}  {figure:20}  {row['note']}".rstrip()
         for row in analysis["repeatability"]:
             if row["question"] == question:
@@ -88,20 +73,13 @@ def _lines(analysis: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _name(method: str) -> str:
-    return "hr (hidden reference)" if method == REFERENCE else method
-
-
-def _figure(value: float | None, low: float | None, high: float | None, sign: str = "") -> str:
-    if value is None:
-        return NONE
-    text = [f"{round(number, 2) + 0.0:{sign}.2f}" for number in (value, low, high) if number is not None]  # no -0.00
-    return text[0] + (f" [{text[1]}, {text[2]}]" if len(text) == 3 else "")
+    return "hr (hidden reference)" if method == HR else method
 
 
 def _method(row: Mapping[str, Any]) -> str:
-    mean = _figure(row["mean"], row["low"], row["high"])
-    difference = _figure(row["difference"], row["difference_low"], row["difference_high"], "+")
-    p, adjusted = (NONE if value is None else f"{value:.2g}" for value in (row["p"], row["p_holm"]))
+    mean = FIGURE.estimate(row["mean"], row["low"], row["high"])
+    difference = FIGURE.estimate(row["difference"], row["difference_low"], row["difference_high"], sign=True)
+    p, adjusted = (MISSING if value is None else f"{value:.2g}" for value in (row["p"], row["p_holm"]))
     return f"{mean:20}  {difference:22}  {p:>7}  {adjusted:>7}  {row['note']}"
 
 
@@ -109,6 +87,6 @@ def _repeats(row: Mapping[str, Any]) -> str:
     start = f"reader {row['reader']} repeats: "
     if not row["n_repeats"]:
         return start + row["note"]
-    kappa = NONE if row["weighted_kappa"] is None else f"{row['weighted_kappa']:.2f}"
+    kappa = FIGURE(row["weighted_kappa"])
     note = f" ({row['note']})" if row["note"] else ""
     return f"{start}kappa {kappa}, same answer in {row['same']:.0%} of {row['n_repeats']}{note}"

@@ -1,77 +1,53 @@
-"""What an evaluation was made with: its manifest, and whether a folder holds another one."""
+"""``run.json``: what an evaluation was made with, how it ended, and whether a folder holds another one."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import nn
 
-from medsr_monai.evaluation.distributions import describe
+from medsr_monai.evaluation.record.fields import reading
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.json_files import read_json, write_json
-from medsr_monai.system.provenance import canonical_json, device_name, file_digest, now, versions
-from medsr_monai.system.version import __version__
-
-if TYPE_CHECKING:
-    from medsr_monai.evaluation.evaluation import Evaluation
+from medsr_monai.system.provenance import canonical_json, device_name, now, versions
 
 FORMAT = "medsr-evaluation-run"
+FILE = "run.json"
+RUNNING, COMPLETED, INTERRUPTED, FAILED = "running", "completed", "interrupted", "failed"
+ENDINGS = {COMPLETED: "", INTERRUPTED: "was interrupted", FAILED: "ended with an error"}
 
 
-def state_digest(network: nn.Module) -> str:
-    """SHA-256 of a network's weights."""
-    digest = hashlib.sha256()
-    for name, values in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(values.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Nested settings, versions and digests, as JSON.
 
-
-def identity_of(evaluation: Evaluation, weights: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """What every figure of an evaluation depends on, whichever cases, conditions and methods it has.
-
-    Args:
-        evaluation: of which.
-        weights: SHA-256 of files of weights by the method that reads them.
-
-    Returns:
-        What can be written as JSON.
+    Raises:
+        InputError: the file is missing or damaged.
     """
-    features = evaluation.perceptual_features
-    return {
-        "medsr_monai": __version__,
-        "scale": list(evaluation.scale),
-        "seed": evaluation.seed,
-        "assumed_profile": evaluation.assumed_profile,
-        "consistency": evaluation.consistency,
-        "perception": evaluation.perception,
-        "network": str(evaluation.network),
-        "models": {name: str(entry["network"]) for name, entry in evaluation.models.items()},
-        "weights": {name: dict(files) for name, files in weights.items()},
-        "masks": None if evaluation.masks is None else Path(evaluation.masks).name,
-        "perceptual_features": None if features is None else f"{describe(features)}, weights {state_digest(features)}",
-        "niqe_model": None if evaluation.niqe_model is None else file_digest(Path(evaluation.niqe_model)),
-    }
+    with reading(folder / FILE) as content:
+        return content
 
 
-class EvaluationRecord:
-    """``run.json`` of an evaluation.
+def ending_of(manifest: Mapping[str, Any]) -> str:
+    """How a run that is not completed ended, or that it did not; empty for one that is."""
+    return ENDINGS.get(str(manifest.get("status")), "has not ended, or was killed")
+
+
+class ManifestWriter:
+    """Keep the manifest of an evaluation that runs.
 
     Args:
         folder: that it is in.
-        identity: of the evaluation, see `identity_of`.
+        identity: what every figure depends on, whichever cases, conditions and methods there are.
         resume: whether results of an earlier run count.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
-        self.path = folder / "run.json"
+        self.path = folder / FILE
         self.identity = json.loads(canonical_json(identity))
         self.resume = resume
         self.content: dict[str, Any] = {}
@@ -97,13 +73,7 @@ class EvaluationRecord:
         if not isinstance(settings, dict) or not isinstance(seconds, int | float):
             raise InputError(f"{self.path}: damaged; {way_out}")
         for key, value in self.identity.items():
-            theirs = settings.get(key)
-            # A method that is new here, or no longer asked for, does not touch the others' results.
-            if isinstance(value, dict) and isinstance(theirs, dict):
-                differs = any(theirs[name] != value[name] for name in value.keys() & theirs.keys())
-            else:
-                differs = theirs != value
-            if differs:
+            if _differs(value, settings.get(key)):
                 raise InputError(f"{self.path.parent}: holds an evaluation with another '{key}'; {way_out}")
         self._earlier = float(seconds)
 
@@ -118,7 +88,7 @@ class EvaluationRecord:
         self._began = time.monotonic()
         self.content = {
             "format": FORMAT,
-            "status": "running",
+            "status": RUNNING,
             "started": now(),
             "bundle": _bundle(bundle_root),
             "settings": json.loads(canonical_json(settings)),
@@ -133,16 +103,23 @@ class EvaluationRecord:
         try:
             yield
         except BaseException as error:
-            self.content["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self.content["status"] = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
             with suppress(InputError):  # what went wrong first is what must be said
                 self._write()
             raise
-        self.content["status"] = "completed"
+        self.content["status"] = COMPLETED
         self._write()
 
     def _write(self) -> None:
         self.content["seconds"] = round(self._earlier + time.monotonic() - self._began, 3)
         write_json(self.content, self.path)
+
+
+def _differs(ours: Any, theirs: Any) -> bool:
+    # A method that is new here, or no longer asked for, does not touch the others' results.
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return any(theirs[name] != ours[name] for name in ours.keys() & theirs.keys())
+    return bool(theirs != ours)
 
 
 def _bundle(root: str | Path | None) -> dict[str, Any] | None:

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from medsr_monai.evaluation.record.reading import Condition, Estimate, EvaluationRun, Measure, Method
-from medsr_monai.evaluation.report.numbers import Format
+from medsr_monai.evaluation.numbers import Format
+from medsr_monai.evaluation.plan import Condition, Method
+from medsr_monai.evaluation.record.rows import Estimate
+from medsr_monai.evaluation.record.run import EvaluationRun
 from medsr_monai.evaluation.report.svg import LETTER_PX, RIGHT, Axis, Plot, shortened
+from medsr_monai.metrics.catalogue import Measure
 
 DISTORTION = "psnr"
 PERCEPTION = ("perceptual_distance", "gradient_distribution")
@@ -28,7 +31,7 @@ def colour(run: EvaluationRun, image: str) -> str:
     """The class that gives an image its colour in every chart; past ten methods colours return, dashed."""
     if image == "hr":
         return "hr"
-    index = list(run.methods).index(image)
+    index = list(run.table.methods).index(image)
     return f"m{index % COLOURS}" + (" dashed" if index >= COLOURS else "")
 
 
@@ -79,9 +82,9 @@ def _place_labels(plot: Plot, points: Sequence[_Point]) -> None:
 def perception_measure(run: EvaluationRun, condition: Condition) -> Measure | None:
     """The vertical axis of the plane: a perceptual distance, or without one that of the gradients' distributions."""
     for name in PERCEPTION:
-        values = [run.estimates.get((condition.name, method, name)) for method in run.methods]
-        if name in run.measures and any(value is not None and value.mean is not None for value in values):
-            return run.measures[name]
+        values = [run.summary.estimates.get((condition.name, method, name)) for method in run.table.methods]
+        if name in run.table.measures and any(value is not None and value.mean is not None for value in values):
+            return run.table.measures[name]
     return None
 
 
@@ -97,17 +100,17 @@ def _axis_with_intervals(label: str, estimates: Sequence[Estimate]) -> Axis:
 def draw_plane(run: EvaluationRun, condition: Condition) -> Markup | None:
     """PSNR against a perceptual distance, one point a method, the dial's settings joined; None without both."""
     measure = perception_measure(run, condition)
-    if measure is None or DISTORTION not in run.measures:
+    if measure is None or DISTORTION not in run.table.measures:
         return None
     found = {}
-    for name in run.methods:
-        across = run.estimates.get((condition.name, name, DISTORTION))
-        up = run.estimates.get((condition.name, name, measure.name))
+    for name in run.table.methods:
+        across = run.summary.estimates.get((condition.name, name, DISTORTION))
+        up = run.summary.estimates.get((condition.name, name, measure.name))
         if across and up and across.mean is not None and up.mean is not None:
             found[name] = (across, up, across.mean, up.mean)
     if not found:
         return None
-    psnr = run.measures[DISTORTION]
+    psnr = run.table.measures[DISTORTION]
     across_axis = _axis_with_intervals(
         f"{psnr.heading} – {ARROWS[psnr.better]} →", [a for a, _, _, _ in found.values()]
     )
@@ -115,19 +118,20 @@ def draw_plane(run: EvaluationRun, condition: Condition) -> Markup | None:
         f"← {ARROWS[measure.better]} – {measure.heading}", [u for _, u, _, _ in found.values()]
     )
     plot = Plot(across_axis, up_axis, width=PLANE_SIZE[0], height=PLANE_SIZE[1])
-    for curve in dial_curves(run.methods):
+    for curve in dial_curves(run.table.methods):
         points = [(plot.x(found[name][2]), plot.y(found[name][3])) for name in curve if name in found]
         if len(points) > 1:
             plot.line(points, "dial")
     for name, (across, up, x, y) in found.items():
         at = (plot.x(x), plot.y(y))
         numbers = f"{name}: {Format(2)(x)} {psnr.unit}, {Format.of([y])(y)} {measure.unit}".rstrip()
-        clip = [min(max(plot.x(v), plot.left), plot.right) for v in (across.low, across.high) if v is not None]
-        if len(clip) == 2:
-            plot.line([(clip[0], at[1]), (clip[1], at[1])], f"{colour(run, name)} interval")
-        clip = [min(max(plot.y(v), plot.top), plot.bottom) for v in (up.low, up.high) if v is not None]
-        if len(clip) == 2:
-            plot.line([(at[0], clip[0]), (at[0], clip[1])], f"{colour(run, name)} interval")
+        line = f"{colour(run, name)} interval"
+        if across.low is not None and across.high is not None:
+            ends = (min(max(plot.x(end), plot.left), plot.right) for end in (across.low, across.high))
+            plot.line([(end, at[1]) for end in ends], line)
+        if up.low is not None and up.high is not None:
+            ends = (min(max(plot.y(end), plot.top), plot.bottom) for end in (up.low, up.high))
+            plot.line([(at[0], end) for end in ends], line)
         title = Markup("<title>{}</title>").format(numbers)
         plot.add("circle", title, cx=at[0], cy=at[1], r=5, class_=f"{colour(run, name)} point")
     _place_labels(plot, [_Point(name, plot.x(x), plot.y(y)) for name, (_, _, x, y) in found.items()])
@@ -167,13 +171,13 @@ def _draw_cases(
 def draw_boxes(run: EvaluationRun, condition: Condition, measure: Measure) -> Markup | None:
     """Every case a point, a box per method; None where nothing was measured."""
     found: dict[str, list[tuple[str, float]]] = {}
-    for row in run.rows:
-        value = row.values[measure.name]
-        if row.condition == condition.name and value is not None:
+    for row in run.table.results:
+        value = row.figures[measure.name]
+        if row.condition == condition and value is not None:
             found.setdefault(row.method, []).append((row.case, value))
     if not found:
         return None
-    methods = [name for name in run.methods if name in found]
+    methods = [name for name in run.table.methods if name in found]
     names = [shortened(name, LABEL_LETTERS) for name in methods]
     left = 14 + LETTER_PX * max(map(len, names))
     everything = [value for cases in found.values() for _, value in cases]
@@ -200,8 +204,8 @@ def draw_boxes(run: EvaluationRun, condition: Condition, measure: Measure) -> Ma
 def mean_spectra(run: EvaluationRun, condition: Condition) -> dict[str, np.ndarray]:
     """Mean power in dB over the cases, (frequencies,), of HR and the methods; NaN where no case has a value."""
     curves: dict[str, np.ndarray] = {}
-    for image in ("hr", *run.methods):
-        rows = [s.power_db for s in run.spectra if s.condition == condition.name and s.image == image]
+    for image in ("hr", *run.table.methods):
+        rows = [s.power_db for s in run.spectra.curves if s.condition == condition and s.image == image]
         if rows:
             power = np.array(rows, dtype=float)
             count = np.isfinite(power).sum(axis=0)
@@ -217,19 +221,20 @@ def draw_spectra(run: EvaluationRun, condition: Condition, relative: bool) -> Ma
             return None
         curves = {name: power - curves["hr"] for name, power in curves.items()}
     finite = np.concatenate([power[np.isfinite(power)] for power in curves.values()]) if curves else np.empty(0)
-    if not finite.size or len(run.frequency) < 2:
+    if not finite.size or len(run.spectra.frequency) < 2:
         return None
     if relative:  # a method without any power near Nyquist would flatten all others
         finite = np.maximum(finite, -30.0)
     what = "Power relative to HR (dB)" if relative else "Power (dB)"
     plot = Plot(
-        Axis("Frequency (share of Nyquist)", 0.0, max(1.0, *run.frequency)), Axis.over(what, map(float, finite), 0.05)
+        Axis("Frequency (share of Nyquist)", 0.0, max(1.0, *run.spectra.frequency)),
+        Axis.over(what, map(float, finite), 0.05),
     )
     assert plot.y_axis is not None
     for name in [*(n for n in curves if n != "hr"), *(n for n in curves if n == "hr")]:
         points = [
             (plot.x(f), plot.y(max(float(p), plot.y_axis.low)))
-            for f, p in zip(run.frequency, curves[name], strict=True)
+            for f, p in zip(run.spectra.frequency, curves[name], strict=True)
             if np.isfinite(p)
         ]
         plot.content.append(Markup("<g><title>{}</title>").format(name))

@@ -12,7 +12,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from medsr_monai.evaluation.record.reading import Condition, EvaluationRun, read_run
+from medsr_monai.evaluation.plan import Condition
+from medsr_monai.evaluation.record.manifest import ending_of
+from medsr_monai.evaluation.record.run import EvaluationRun
 from medsr_monai.evaluation.report.charts import (
     colour,
     draw_boxes,
@@ -62,7 +64,7 @@ def headlines(run: EvaluationRun, condition: Condition) -> list[dict[str, Any]]:
 
 
 def _of_condition(run: EvaluationRun, condition: Condition) -> dict[str, Any]:
-    boxes = [(measure, draw_boxes(run, condition, measure)) for measure in run.measures.values()]
+    boxes = [(measure, draw_boxes(run, condition, measure)) for measure in run.table.measures.values()]
     return {
         "condition": condition,
         "table": summary_table(run, condition),
@@ -88,10 +90,8 @@ def _digest(script: str) -> str:
 def _bundle(run: EvaluationRun) -> str:
     """Name and version of the bundle, where the manifest has them."""
     bundle = run.manifest.get("bundle")
-    if isinstance(bundle, Mapping):
-        return " ".join(str(bundle[key]) for key in ("name", "version") if key in bundle)
-    version = run.manifest.get("bundle_version", run.manifest.get("version", ""))
-    return f"{bundle} {version}".strip() if isinstance(bundle, str) and "/" not in bundle else ""
+    found = bundle if isinstance(bundle, Mapping) else {}
+    return " ".join(str(found[key]) for key in ("name", "version") if key in found)
 
 
 def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album | None, size_mb: str) -> str:
@@ -104,17 +104,19 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
     )
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     script = _asset("report.js")
-    matrices = [(measure, condition_matrix(run, measure)) for measure in run.measures.values()]
+    matrices = [(measure, condition_matrix(run, measure)) for measure in run.table.measures.values()]
     return environment.get_template("report.html.j2").render(
         run=run,
+        subjects=len(set(run.table.subjects.values())),
         conditions=conditions,
         album=album,
         stacks=[case.stacks for case in album.cases] if album else [],
-        matrices=[(m, rows) for m, rows in matrices if rows] if len(run.conditions) > 1 else [],
+        matrices=[(m, rows) for m, rows in matrices if rows] if len(run.table.conditions) > 1 else [],
         manifest=list(manifest_rows(run.manifest)),
         bundle=_bundle(run),
-        scale=" × ".join(f"{factor:g}" for factor in run.scale),
-        invents=[m for m in run.methods.values() if m.perception is not None and m.perception > 0],
+        ending=ending_of(run.manifest),
+        scale=" × ".join(f"{factor:g}" for factor in run.table.scale),
+        invents=[m for m in run.table.methods.values() if m.perception is not None and m.perception > 0],
         colour=lambda image: colour(run, image),
         colours=colour_table(),
         letter_px=LETTER_PX,
@@ -140,14 +142,14 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     Raises:
         InputError: the folder is not an evaluation's or is damaged, or the file cannot be written.
     """
-    run = read_run(folder)
+    run = EvaluationRun.read(folder)
     path = Path(out) if out is not None else run.folder / "report.html"
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name the HTML file to write")
-    conditions = [_of_condition(run, condition) for condition in run.conditions.values()]
+    conditions = [_of_condition(run, condition) for condition in run.table.conditions.values()]
     bare = len(_render(run, conditions, None, "0.0").encode())
-    frame = 3000 * (1 + len(run.cases))  # what stands around the pictures
-    frame += 1500 * len(run.cases) * len(run.methods) * 3
+    frame = 3000 * (1 + len(run.table.subjects))  # what stands around the pictures
+    frame += 1500 * len(run.table.subjects) * len(run.table.methods) * 3
     album = make_album(run, max(LARGEST_PAGE_BYTES - bare - frame, LEAST_PICTURE_BYTES))
     page = _render(run, conditions, album, "00.0")
     page = _render(run, conditions, album, f"{len(page.encode()) / 1e6:.1f}")

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 
-from medsr_monai.evaluation.record.reading import EvaluationRun
-from medsr_monai.evaluation.report.views import View, find_views, read_view
-from medsr_monai.geometry.planes import Plane
+from medsr_monai.evaluation.plan import HR, LR
+from medsr_monai.evaluation.record.folder import ResultFolder
+from medsr_monai.evaluation.record.run import EvaluationRun
+from medsr_monai.evaluation.record.views import View
+from medsr_monai.geometry.planes import Plane, close_up_mm, foreground_centre_mm, grey_levels
 from medsr_monai.system.errors import InputError
 
 # Base64 writes three bytes as four letters.
 LETTERS_PER_BYTE = 4 / 3
 ERROR_LIMIT_PERCENTILE = 98
 DETAIL_SHARE = 0.34
-BRIGHT = 0.1  # share of the grey window above which a pixel counts as foreground
 
 
 @dataclass(frozen=True)
@@ -112,83 +113,55 @@ class Album:
     is_shrunk: bool = False
     is_thinned: bool = False
 
-    @property
-    def format(self) -> str:
-        return picture_format()
+    def encode(self, grey: np.ndarray) -> str:
+        """A data URI of grey levels (rows, columns) uint8."""
+        file = io.BytesIO()
+        Image.fromarray(grey).save(file, "WebP", quality=self.encoding.quality)
+        self.loss.add(grey, np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("L")))
+        uri = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+        self.letters += len(uri)
+        return uri
 
-
-def picture_format() -> str:
-    """WebP, or JPEG where Pillow was built without it."""
-    return "WebP" if features.check("webp") else "JPEG"
+    def shrunk(self, grey: np.ndarray) -> np.ndarray:
+        """Grey levels with no side longer than the encoding's, averaged."""
+        longest = max(grey.shape)
+        if longest <= self.encoding.side:
+            return grey
+        self.is_shrunk = True
+        factor = self.encoding.side / longest
+        size = [max(1, round(n * factor)) for n in grey.shape]
+        return np.asarray(Image.fromarray(grey).resize((size[1], size[0]), Image.Resampling.BOX))
 
 
 class _TooLargeError(Exception):
     """The pictures do not fit under this encoding."""
 
 
-class _Encoder:
-    def __init__(self, album: Album) -> None:
-        self.album = album
-
-    def __call__(self, grey: np.ndarray) -> str:
-        """A data URI of grey levels (rows, columns) uint8."""
-        file = io.BytesIO()
-        kind = picture_format()
-        Image.fromarray(grey).save(file, kind, quality=self.album.encoding.quality)
-        decoded = np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("L"))
-        self.album.loss.add(grey, decoded)
-        uri = f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
-        self.album.letters += len(uri)
-        return uri
-
-    def shrunk(self, grey: np.ndarray) -> np.ndarray:
-        """Grey levels with no side longer than the encoding's, averaged."""
-        longest = max(grey.shape)
-        if longest <= self.album.encoding.side:
-            return grey
-        self.album.is_shrunk = True
-        factor = self.album.encoding.side / longest
-        size = [max(1, round(n * factor)) for n in grey.shape]
-        return np.asarray(Image.fromarray(grey).resize((size[1], size[0]), Image.Resampling.BOX))
-
-
-def _grey(picture: np.ndarray, window: tuple[float, float]) -> np.ndarray:
-    shares = (np.nan_to_num(picture) - window[0]) / (window[1] - window[0])
-    return np.round(255 * np.clip(shares, 0, 1)).astype(np.uint8)
-
-
 def _detail_box(view: View, plane: Plane) -> tuple[float, float, float, float]:
-    """A square around the median of HR's foreground, chosen without looking at any method; in mm from the top left."""
-    hr = view.plane("hr", plane)
-    size = view.size_mm("hr", hr, plane)
-    bright = np.nonzero(hr > view.window[0] + BRIGHT * (view.window[1] - view.window[0]))
-    rows, columns = hr.shape
-    centre = (
-        (np.median(bright[1]) + 0.5) / columns * size[0] if bright[1].size else size[0] / 2,
-        (np.median(bright[0]) + 0.5) / rows * size[1] if bright[0].size else size[1] / 2,
-    )
-    side = min(DETAIL_SHARE * max(size), *size)
-    corner = [min(max(middle - side / 2, 0.0), whole - side) for middle, whole in zip(centre, size, strict=True)]
-    return float(corner[0]), float(corner[1]), side, side
+    """A box around the middle of HR's foreground, chosen without looking at any method; in mm from the top left."""
+    hr, pixel = view.cut(HR, plane), view.pixel_mm(HR, plane)
+    centre = foreground_centre_mm(hr, pixel, view.window)
+    (top, left), (bottom, right) = close_up_mm(np.array(hr.shape) * pixel, centre, DETAIL_SHARE)
+    return float(left), float(top), float(right - left), float(bottom - top)
 
 
 def _ordered(run: EvaluationRun, view: View) -> list[tuple[str, str]]:
     """Images from the input over the methods to HR, with their labels."""
-    methods = [(name, method.label) for name, method in run.methods.items() if name in view.images]
-    return [("lr", "input (LR)"), *methods, ("hr", "HR, the truth")]
+    methods = [(name, method.label) for name, method in run.table.methods.items() if name in view.stacks]
+    return [(LR, "input (LR)"), *methods, (HR, "HR, the truth")]
 
 
-def _plane_row(run: EvaluationRun, view: View, plane: Plane, encode: _Encoder) -> PlaneRow:
-    hr = view.plane("hr", plane)
+def _plane_row(run: EvaluationRun, view: View, plane: Plane, album: Album) -> PlaneRow:
+    hr = view.cut(HR, plane)
     panels = []
     for image, label in _ordered(run, view):
-        picture = view.plane(image, plane)
+        picture = view.cut(image, plane)
         error = None
-        if image in run.methods:
-            error = encode(encode.shrunk(_grey(np.abs(picture - hr), (0.0, encode.album.error_limit))))
-        grey = encode(encode.shrunk(_grey(picture, view.window)))
+        if image in run.table.methods:
+            error = album.encode(album.shrunk(grey_levels(np.abs(picture - hr), (0.0, album.error_limit))))
+        grey = album.encode(album.shrunk(grey_levels(picture, view.window)))
         panels.append(Panel(image, label, grey, view.size_mm(image, picture, plane), error))
-    return PlaneRow(plane, view.size_mm("hr", hr, plane), _detail_box(view, plane), panels)
+    return PlaneRow(plane, view.size_mm(HR, hr, plane), _detail_box(view, plane), panels)
 
 
 def _atlas(slices: list[np.ndarray]) -> tuple[np.ndarray, int]:
@@ -203,20 +176,20 @@ def _atlas(slices: list[np.ndarray]) -> tuple[np.ndarray, int]:
     return tiles, across
 
 
-def _stacks(run: EvaluationRun, view: View, encode: _Encoder) -> dict[str, Any]:
+def _stacks(run: EvaluationRun, view: View, album: Album) -> dict[str, Any]:
     count = len(view.stack_positions_mm)
-    kept = np.unique(np.linspace(0, count - 1, min(count, encode.album.encoding.slices)).round().astype(int))
-    encode.album.is_thinned |= len(kept) < count
+    kept = np.unique(np.linspace(0, count - 1, min(count, album.encoding.slices)).round().astype(int))
+    album.is_thinned |= len(kept) < count
     images = []
     for image, label in _ordered(run, view):
-        stack = view.stack(image)
-        tiles, across = _atlas([encode.shrunk(stack[i]) for i in kept])
+        stack = view.stacks[image]
+        tiles, across = _atlas([album.shrunk(stack[i]) for i in kept])
         width_mm, height_mm = view.size_mm(image, stack, view.stack_plane)
         images.append(
             {
                 "name": image,
                 "label": label,
-                "atlas": encode(tiles),
+                "atlas": album.encode(tiles),
                 "across": across,
                 "down": -(-len(kept) // across),
                 "width_mm": width_mm,
@@ -234,8 +207,8 @@ def _stacks(run: EvaluationRun, view: View, encode: _Encoder) -> dict[str, Any]:
 
 def _views(run: EvaluationRun, paths: list[Path]) -> Iterator[View]:
     for path in paths:
-        view = read_view(path)
-        if view.case not in run.cases or view.condition not in run.conditions:
+        view = View.read(path)
+        if view.case not in run.table.subjects or view.condition not in run.table.conditions:
             raise InputError(f"{path}: pictures of '{view.case}', {view.condition}, which cases.json does not hold")
         yield view
 
@@ -245,9 +218,9 @@ def _error_limit(run: EvaluationRun, paths: list[Path]) -> float:
     limit = 0.0
     for view in _views(run, paths):
         for plane in view.planes:
-            hr = view.plane("hr", plane)
-            for image in set(view.images) & set(run.methods):
-                error = np.nan_to_num(np.abs(view.plane(image, plane) - hr))
+            hr = view.cut(HR, plane)
+            for image in set(view.stacks) & set(run.table.methods):
+                error = np.nan_to_num(np.abs(view.cut(image, plane) - hr))
                 limit = max(limit, float(np.percentile(error, ERROR_LIMIT_PERCENTILE)))
     return min((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5) if step >= limit), default=1.0)
 
@@ -265,17 +238,16 @@ def make_album(run: EvaluationRun, letters: int) -> Album | None:
     Raises:
         InputError: a damaged file, or pictures that do not fit however small.
     """
-    paths = find_views(run.folder)
+    paths = ResultFolder(run.folder).views()
     if not paths:
         return None
     error_limit = _error_limit(run, paths)
     for encoding in LADDER:
         album = Album(encoding, error_limit)
-        encode = _Encoder(album)
         try:
             for number, view in enumerate(_views(run, paths), start=1):
-                rows = [_plane_row(run, view, plane, encode) for plane in view.planes]
-                album.cases.append(CasePictures(view.case, view.condition, rows, _stacks(run, view, encode)))
+                rows = [_plane_row(run, view, plane, album) for plane in view.planes]
+                album.cases.append(CasePictures(view.case, view.condition, rows, _stacks(run, view, album)))
                 if album.letters / number * len(paths) > letters:
                     raise _TooLargeError
         except _TooLargeError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from medsr_monai.evaluation.report.numbers import scientific
+from medsr_monai.evaluation.numbers import scientific
 
 WIDTH, HEIGHT = 420, 310
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 46

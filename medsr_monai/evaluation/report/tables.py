@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medsr_monai.evaluation.record.reading import Condition, EvaluationRun, Measure, Method
-from medsr_monai.evaluation.report.numbers import MISSING, Format
+from medsr_monai.evaluation.numbers import MISSING, Format
+from medsr_monai.evaluation.plan import Condition, Method
+from medsr_monai.evaluation.record.rows import Estimate
+from medsr_monai.evaluation.record.run import EvaluationRun
+from medsr_monai.metrics.catalogue import Measure
 
 CONSISTENCY = ("consistency_max", "consistency_rms")
 SECONDS = Measure("seconds", "Time", "s", "lower", "mean time of one case")
@@ -57,81 +60,79 @@ def _verdict(measure: Measure, low: float | None, high: float | None) -> str:
     return "better" if (low > 0) == (measure.better == "higher") else "worse"
 
 
-def _column(run: EvaluationRun, condition: Condition, measure: Measure, methods: list[Method]) -> list[Cell]:
-    found = [run.estimates.get((condition.name, method.name, measure.name)) for method in methods]
-    means = [estimate.mean if estimate else None for estimate in found]
-    write = Format.of(means, measure.unit)
-    merits = [_merit(measure, mean) for mean in means if mean is not None]
+def _column(
+    measure: Measure, methods: list[Method], found: Mapping[str, Estimate | float | None], baseline: str = ""
+) -> list[Cell]:
+    """Cells of methods: estimates with intervals and differences to a baseline, or plain numbers."""
+    estimates = {name: one for name, one in found.items() if isinstance(one, Estimate)}
+    means = {name: one.mean if isinstance(one, Estimate) else one for name, one in found.items()}
+    write = Format.of(means.values(), measure.unit)
+    merits = {name: _merit(measure, mean) for name, mean in means.items() if mean is not None}
     cells = []
-    for method, estimate in zip(methods, found, strict=True):
-        if estimate is None or estimate.mean is None:
-            cells.append(Cell())
-            continue
-        is_baseline = method.name == run.baseline
-        has_difference = estimate.difference is not None and not is_baseline
-        cells.append(
-            Cell(
-                write(estimate.mean),
-                write.interval(estimate.low, estimate.high),
-                estimate.mean,
-                len(merits) > 1 and _merit(measure, estimate.mean) >= max(merits),
-                write(estimate.difference, sign=True) if has_difference else "baseline" if is_baseline else MISSING,
-                write.interval(estimate.difference_low, estimate.difference_high, True) if has_difference else "",
-                0.0 if is_baseline else estimate.difference,
-                "" if is_baseline else _verdict(measure, estimate.difference_low, estimate.difference_high),
-            )
-        )
+    for name in (method.name for method in methods):
+        cell = Cell()
+        if name in merits:
+            is_best = len(merits) > 1 and merits[name] >= max(merits.values())
+            cell = Cell(write(means[name]), value=means[name], is_best=is_best)
+        if name in merits and name in estimates:
+            cell = _compared(cell, measure, estimates[name], write, name == baseline)
+        cells.append(cell)
     return cells
 
 
-def _plain_column(values: list[float | None], measure: Measure) -> list[Cell]:
-    """Numbers without intervals."""
-    write = Format.of(values, measure.unit)
-    merits = [_merit(measure, value) for value in values if value is not None]
-    return [
-        Cell()
-        if value is None
-        else Cell(write(value), value=value, is_best=len(merits) > 1 and _merit(measure, value) >= max(merits))
-        for value in values
-    ]
+def _compared(cell: Cell, measure: Measure, estimate: Estimate, write: Format, is_baseline: bool) -> Cell:
+    """A cell with its interval and its difference to the baseline."""
+    cell = replace(cell, interval=write.interval(estimate.low, estimate.high))
+    if is_baseline:
+        return replace(cell, difference="baseline", difference_value=0.0)
+    return replace(
+        cell,
+        difference=write(estimate.difference, sign=True),
+        difference_interval=write.interval(estimate.difference_low, estimate.difference_high, sign=True),
+        difference_value=estimate.difference,
+        verdict=_verdict(measure, estimate.difference_low, estimate.difference_high),
+    )
 
 
 def _cost_columns(run: EvaluationRun, condition: Condition, methods: list[Method]) -> Iterator[tuple[Measure, list]]:
     for measure, reduce in ((SECONDS, np.mean), (PEAK, np.max)):
-        values: list[float | None] = []
-        for method in methods:
-            rows = [r for r in run.rows if r.condition == condition.name and r.method == method.name]
-            numbers = [getattr(row, measure.name) for row in rows if getattr(row, measure.name) is not None]
-            values.append(float(reduce(numbers)) if numbers else None)
-        yield measure, _plain_column(values, measure)
+        values: dict[str, list[float]] = {}
+        for result in run.table.results:
+            value = result.value(measure.name)
+            if result.condition == condition and value is not None:
+                values.setdefault(result.method, []).append(value)
+        yield measure, _column(measure, methods, {name: float(reduce(numbers)) for name, numbers in values.items()})
 
 
 def _set_columns(run: EvaluationRun, condition: Condition, methods: list[Method]) -> Iterator[tuple[Measure, list]]:
-    sets = [item for item in run.sets if item.condition == condition.name]
+    sets = [item for item in run.summary.sets if item.condition == condition]
     for name in dict.fromkeys(item.measure for item in sets):
-        known = run.measures.get(name)
-        texts = "; ".join(dict.fromkeys(f"{item.features} ({item.samples} samples)" for item in sets))
+        known = run.table.measures.get(name)
+        texts = "; ".join(dict.fromkeys(f"{item.features} ({item.n} samples)" for item in sets))
         label = known.label if known else name.replace("_", " ").capitalize().replace("Frechet", "Fréchet")
         measure = Measure(name, label, known.unit if known else "", "lower", f"between sets of images: {texts}")
         by_method = {item.method: item.value for item in sets if item.measure == name}
-        yield measure, _plain_column([by_method.get(method.name) for method in methods], measure)
+        yield measure, _column(measure, methods, by_method)
 
 
 def summary_table(run: EvaluationRun, condition: Condition) -> Table:
     """Means over subjects with intervals, distances between sets, time and memory; empty columns are left out."""
-    present = {row.method for row in run.rows if row.condition == condition.name}
-    methods = [method for name, method in run.methods.items() if name in present]
-    columns = [(measure, _column(run, condition, measure, methods)) for measure in run.measures.values()]
+    here = [row for row in run.table.results if row.condition == condition]
+    methods = [method for name, method in run.table.methods.items() if name in {row.method for row in here}]
+    columns = []
+    for measure in run.table.measures.values():
+        keys = {method.name: (condition.name, method.name, measure.name) for method in methods}
+        found = {name: run.summary.estimates[key] for name, key in keys.items() if key in run.summary.estimates}
+        columns.append((measure, _column(measure, methods, found, run.table.baseline)))
     columns += [*_set_columns(run, condition, methods), *_cost_columns(run, condition, methods)]
     columns = [(measure, cells) for measure, cells in columns if any(cell.value is not None for cell in cells)]
     rows = [(method, [cells[i] for _, cells in columns]) for i, method in enumerate(methods)]
-    here = [row for row in run.rows if row.condition == condition.name]
     return Table([measure for measure, _ in columns], rows, len({r.case for r in here}), len({r.subject for r in here}))
 
 
 def consistency_table(run: EvaluationRun, condition: Condition) -> Table | None:
     """Residuals of the measurement: mean over subjects, and the worst case in the interval's place."""
-    measures = [run.measures[name] for name in CONSISTENCY if name in run.measures]
+    measures = [run.table.measures[name] for name in CONSISTENCY if name in run.table.measures]
     whole = summary_table(run, condition)
     chosen = [measure for measure in measures if measure in whole.columns]
     if not chosen:
@@ -143,9 +144,9 @@ def consistency_table(run: EvaluationRun, condition: Condition) -> Table | None:
             cell = cells[whole.columns.index(measure)]
             values = [
                 abs(value)
-                for row in run.rows
-                if (row.condition, row.method) == (condition.name, method.name)
-                and (value := row.values[measure.name]) is not None
+                for row in run.table.results
+                if (row.condition, row.method) == (condition, method.name)
+                and (value := row.figures[measure.name]) is not None
             ]
             worst = f"worst case {Format.of(values, measure.unit)(max(values))}" if values else ""
             shown.append(Cell(cell.text, worst, cell.value, cell.is_best))
@@ -156,33 +157,28 @@ def consistency_table(run: EvaluationRun, condition: Condition) -> Table | None:
 def condition_matrix(run: EvaluationRun, measure: Measure) -> list[tuple[Method, list[Cell]]] | None:
     """Methods in rows, test conditions in columns; shaded within the measure. None where nothing was measured."""
     found = {
-        (method, condition): estimate
-        for (condition, method, name), estimate in run.estimates.items()
+        (method, condition): (estimate, estimate.mean, _merit(measure, estimate.mean))
+        for (condition, method, name), estimate in run.summary.estimates.items()
         if name == measure.name and estimate.mean is not None
     }
     if not found:
         return None
-    means = [estimate.mean for estimate in found.values()]
-    write = Format.of(means, measure.unit)
-    rows = []
-    best = {
-        condition: max(_merit(measure, e.mean) for (_, c), e in found.items() if c == condition and e.mean is not None)
-        for condition in {c for _, c in found}
-    }
-    merits = [_merit(measure, mean) for mean in means if mean is not None]
+    write = Format.of([mean for _, mean, _ in found.values()], measure.unit)
+    merits = [merit for _, _, merit in found.values()]
     low, span = min(merits), (max(merits) - min(merits)) or 1.0
-    for name, method in run.methods.items():
-        cells = []
-        for condition in run.conditions:
-            estimate = found.get((name, condition))
-            if estimate is None or estimate.mean is None:
-                cells.append(Cell())
-                continue
-            merit = _merit(measure, estimate.mean)
-            shade, interval = round(4 * (merit - low) / span), write.interval(estimate.low, estimate.high)
-            cells.append(Cell(write(estimate.mean), interval, estimate.mean, merit >= best[condition], shade=shade))
-        rows.append((method, cells))
-    return rows
+    best = {where: max(merit for (_, c), (_, _, merit) in found.items() if c == where) for _, where in found}
+    cells = {
+        (method, condition): Cell(
+            write(mean),
+            write.interval(estimate.low, estimate.high),
+            mean,
+            is_best=merit >= best[condition],
+            shade=round(4 * (merit - low) / span),
+        )
+        for (method, condition), (estimate, mean, merit) in found.items()
+    }
+    conditions = list(run.table.conditions)
+    return [(method, [cells.get((name, c), Cell()) for c in conditions]) for name, method in run.table.methods.items()]
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medsr_monai.geometry.planes import ACCENT, BACKGROUND, DPI, FAINT, PLANES, TEXT, Plane, grey_window
+from medsr_monai.geometry.planes import (
+    ACCENT,
+    BACKGROUND,
+    DPI,
+    FAINT,
+    TEXT,
+    Picture,
+    Plane,
+    close_up_mm,
+    foreground_centre_mm,
+    grey_window,
+)
 from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
 
@@ -25,31 +36,37 @@ DETAIL_SHARE_OF_VIEW = 0.28
 
 
 @dataclass(frozen=True)
-class Column:
-    """One image of the figure: voxels (X, Y, Z) in RAS order, their size in mm, and where the grid starts in mm."""
+class Scene:
+    """What a figure shows of all its images: the same planes, close-up and grey window."""
 
-    name: str
-    image: np.ndarray
-    spacing_mm: np.ndarray
-    start_mm: np.ndarray
+    columns: Mapping[str, Picture]
+    window: tuple[float, float]
+    centre_mm: np.ndarray
+    detail_mm: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Picture]) -> Scene:
+        """Chosen by the first image alone."""
+        first = next(iter(columns.values()))
+        window = grey_window(first.voxels)
+        centre = foreground_centre_mm(first.voxels, first.spacing_mm, window)
+        low, high = close_up_mm(first.end_mm - first.start_mm, centre, DETAIL_SHARE_OF_VIEW)
+        return cls(columns, window, centre + first.start_mm, (low + first.start_mm, high + first.start_mm))
 
     @property
-    def end_mm(self) -> np.ndarray:
-        return self.start_mm + self.spacing_mm * self.image.shape
+    def first(self) -> Picture:
+        return next(iter(self.columns.values()))
 
-    def cut(self, plane: Plane, at_mm: float) -> np.ndarray:
-        """The slice at a position along the plane's normal, rows from below, columns from the image's left."""
-        axis = plane.normal
-        index = int((at_mm - self.start_mm[axis]) // self.spacing_mm[axis])
-        cut = np.take(self.image, min(max(index, 0), self.image.shape[axis] - 1), axis=axis)
-        return cut.T[:, ::-1]
+    @property
+    def everything_mm(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.first.start_mm, self.first.end_mm
 
 
-def _columns(images: Mapping[str, Any], spacing_mm: Mapping[str, Sequence[float]]) -> list[Column]:
-    """Check the images and centre their grids on one another: they show the same field of view."""
+def _columns(images: Mapping[str, Any], spacing_mm: Mapping[str, Sequence[float]]) -> dict[str, Picture]:
+    """The images, checked: they show the same field of view."""
     if not images:
         raise InputError("no image to show")
-    columns = []
+    columns: dict[str, Picture] = {}
     for name, image in images.items():
         array = np.asarray(image)
         if array.ndim != 3 or array.size == 0:
@@ -59,32 +76,15 @@ def _columns(images: Mapping[str, Any], spacing_mm: Mapping[str, Sequence[float]
         spacing = np.asarray(spacing_mm[name], dtype=float)
         if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
             raise InputError(f"image '{name}': spacing {spacing_mm[name]} mm, need three positive numbers")
-        columns.append(Column(name, array, spacing, -spacing * array.shape / 2))
-    first = columns[0]
-    for column in columns[1:]:
-        for axis, difference in enumerate(2 * np.abs(column.start_mm - first.start_mm)):
-            if difference > max(column.spacing_mm[axis], first.spacing_mm[axis]) * 1.001:
+        columns[name] = Picture(array, tuple(spacing))
+        first_name, first = next(iter(columns.items()))
+        for axis, difference in enumerate(2 * np.abs(columns[name].start_mm - first.start_mm)):
+            if difference > max(spacing[axis], first.spacing_mm[axis]) * 1.001:
                 raise InputError(
-                    f"image '{column.name}' spans {difference:.1f} mm more or less than '{first.name}' along axis "
-                    f"{axis}: need the same field of view"
+                    f"image '{name}' spans {difference:.1f} mm more or less than '{first_name}' along axis {axis}: "
+                    "need the same field of view"
                 )
     return columns
-
-
-def _foreground_centre_mm(column: Column, window: tuple[float, float]) -> np.ndarray:
-    """Median position of the voxels brighter than a tenth of the grey window, (3,)."""
-    bright = np.nonzero(column.image > window[0] + 0.1 * (window[1] - window[0]))
-    if bright[0].size == 0:
-        return (column.start_mm + column.end_mm) / 2
-    return column.start_mm + (np.array([np.median(b) for b in bright]) + 0.5) * column.spacing_mm
-
-
-def _detail_box_mm(column: Column, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A cube around the centre, moved and where need be trimmed to the field of view: its two corners, (3,) each."""
-    extent = column.end_mm - column.start_mm
-    side = np.minimum(DETAIL_SHARE_OF_VIEW * extent.max(), extent)
-    low = np.clip(centre - side / 2, column.start_mm, column.end_mm - side)
-    return low, low + side
 
 
 def _letter(axes: Axes, plane: Plane) -> None:
@@ -112,30 +112,28 @@ def _letter(axes: Axes, plane: Plane) -> None:
 
 def _show(
     axes: Axes,
-    column: Column,
+    picture: Picture,
     plane: Plane,
-    at_mm: float,
+    scene: Scene,
     view_mm: tuple[np.ndarray, np.ndarray],
-    window: tuple[float, float],
     frame: str,
 ) -> None:
     """Draw one slice, in mm, of which ``view_mm`` (lower and upper corner) is seen."""
     across, up = plane.across, plane.up
     low, high = view_mm
-    cut = column.cut(plane, at_mm)
-    voxels_in_view = (high - low)[[across, up]] / column.spacing_mm[[across, up]]
+    start, end, spacing = picture.start_mm, picture.end_mm, np.array(picture.spacing_mm)
+    voxels_in_view = (high - low)[[across, up]] / spacing[[across, up]]
     # Voxels stay visible as they are; only where they are more than the pixels, they are averaged rather than dropped.
     shrunk = (voxels_in_view > (axes.bbox.width, axes.bbox.height)).any()
     # Sagittal runs P to A and coronal L to R against the arrays' direction, so the horizontal axis is mirrored.
-    extent = (-column.end_mm[across], -column.start_mm[across], column.start_mm[up], column.end_mm[up])
     axes.imshow(
-        cut,
+        picture.cut(plane, scene.centre_mm[plane.normal]),
         cmap="gray",
-        vmin=window[0],
-        vmax=window[1],
+        vmin=scene.window[0],
+        vmax=scene.window[1],
         interpolation="hanning" if shrunk else "nearest",
-        origin="lower",
-        extent=extent,
+        origin="upper",
+        extent=(-end[across], -start[across], start[up], end[up]),
         aspect="auto",
     )
     axes.set_xlim(-high[across], -low[across])
@@ -150,23 +148,22 @@ def _show(
 class _Sheet:
     """The figure's layout in pixels: every column holds an overview and, to its right, a detail; rows are planes."""
 
-    def __init__(self, columns: list[Column], detail_mm: tuple[np.ndarray, np.ndarray], has_title: bool) -> None:
+    def __init__(self, scene: Scene, has_title: bool) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        count = len(columns)
+        count, self.planes = len(scene.columns), scene.first.planes
         room = (FIGURE_WIDTH_PX - 2 * MARGIN_PX - (count - 1) * COLUMN_GAP_PX) / count
         self.column_px = min(max(room, NARROWEST_COLUMN_PX), WIDEST_COLUMN_PX)
-        overview_mm = columns[0].end_mm - columns[0].start_mm
-        side_mm = detail_mm[1] - detail_mm[0]
+        overview_mm, side_mm = (high - low for low, high in (scene.everything_mm, scene.detail_mm))
         overview_px = OVERVIEW_SHARE * self.column_px
         detail_px = self.column_px - overview_px - GAP_PX
         self.sizes_px = (overview_mm * overview_px / overview_mm.max(), side_mm * detail_px / side_mm.max())
         self.boxes_px = (overview_px, detail_px)
-        self.rows_px = [max(size[plane.up] for size in self.sizes_px) for plane in PLANES]
+        self.rows_px = [max(size[plane.up] for size in self.sizes_px) for plane in self.planes]
         self.top_px = HEAD_PX + (TITLE_PX if has_title else 0)
         self.width = 2 * MARGIN_PX + count * self.column_px + (count - 1) * COLUMN_GAP_PX
-        self.height = self.top_px + sum(self.rows_px) + (len(PLANES) - 1) * GAP_PX + FOOT_PX
+        self.height = self.top_px + sum(self.rows_px) + (len(self.planes) - 1) * GAP_PX + FOOT_PX
         self.figure: Figure = Figure((self.width / DPI, self.height / DPI), dpi=DPI, facecolor=BACKGROUND)
         FigureCanvasAgg(self.figure)
 
@@ -182,7 +179,7 @@ class _Sheet:
         self.figure.text(*at, text, fontsize=size, color=color, parse_math=False, va="center", **style)
 
     def panel(self, row: int, column: int, detail: bool) -> Axes:
-        plane = PLANES[row]
+        plane = self.planes[row]
         size = self.sizes_px[detail]
         width, height = size[plane.across], size[plane.up]
         box_left = self.left_px(column) + (self.boxes_px[0] + GAP_PX if detail else 0)
@@ -191,34 +188,32 @@ class _Sheet:
         return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
 
 
-def _draw(columns: list[Column], title: str | None) -> Figure:
+def _draw(columns: Mapping[str, Picture], title: str | None) -> Figure:
     from matplotlib.patches import Rectangle
 
-    window = grey_window(columns[0].image)
-    centre = _foreground_centre_mm(columns[0], window)
-    everything = (columns[0].start_mm, columns[0].end_mm)
-    detail_mm = _detail_box_mm(columns[0], centre)
-    sheet = _Sheet(columns, detail_mm, has_title=bool(title))
+    scene = Scene.of(columns)
+    low, high = scene.detail_mm
+    sheet = _Sheet(scene, has_title=bool(title))
     if title:
         sheet.text(MARGIN_PX, TITLE_PX * 0.65, title, 11, TEXT, weight="bold")
-    for row, plane in enumerate(PLANES):
+    for row, plane in enumerate(sheet.planes):
         sheet.text(MARGIN_PX / 2, sheet.middle_px(row), plane.name, 8, FAINT, rotation=90, ha="center")
-        for index, column in enumerate(columns):
+        for index, picture in enumerate(columns.values()):
             overview = sheet.panel(row, index, detail=False)
-            _show(overview, column, plane, centre[plane.normal], everything, window, BACKGROUND)
+            _show(overview, picture, plane, scene, scene.everything_mm, BACKGROUND)
             _letter(overview, plane)
-            corner = (-detail_mm[1][plane.across], detail_mm[0][plane.up])
-            sides = (detail_mm[1] - detail_mm[0])[[plane.across, plane.up]]
+            sides = (high - low)[[plane.across, plane.up]]
+            corner = (-high[plane.across], low[plane.up])
             overview.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=ACCENT, linewidth=0.8))
-            _show(sheet.panel(row, index, detail=True), column, plane, centre[plane.normal], detail_mm, window, ACCENT)
-    for index, column in enumerate(columns):
-        left, grid = sheet.left_px(index), " × ".join(map(str, column.image.shape))
-        spacing = " × ".join(f"{mm:.2f}" for mm in column.spacing_mm)
-        sheet.text(left, sheet.top_px - 32, column.name, 10, TEXT, weight="bold")
+            _show(sheet.panel(row, index, detail=True), picture, plane, scene, scene.detail_mm, ACCENT)
+    for index, (name, picture) in enumerate(columns.items()):
+        left, grid = sheet.left_px(index), " × ".join(map(str, picture.voxels.shape))
+        spacing = " × ".join(f"{mm:.2f}" for mm in picture.spacing_mm)
+        sheet.text(left, sheet.top_px - 32, name, 10, TEXT, weight="bold")
         sheet.text(left, sheet.top_px - 14, f"{grid} voxels of {spacing} mm", 8, FAINT)
     note = (
-        f"Same planes and same grey window ({window[0]:.4g} to {window[1]:.4g}) for all. Boxes: detail, "
-        f"{(detail_mm[1] - detail_mm[0]).max():.0f} mm wide, voxels shown as they are."
+        f"Same planes and same grey window ({scene.window[0]:.4g} to {scene.window[1]:.4g}) for all. Boxes: detail, "
+        f"{(high - low).max():.0f} mm wide, voxels shown as they are."
     )
     sheet.text(MARGIN_PX, sheet.height - FOOT_PX / 2, note, 7.5, FAINT)
     return sheet.figure

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-for needed in ("pydicom", "pynetdicom", "dicomweb_client"):
+for needed in ("pydicom", "pynetdicom", "dicomweb_client", "pydantic"):
     try:
         __import__(needed)
     except ImportError:

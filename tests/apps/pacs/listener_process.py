@@ -58,6 +58,7 @@ def serve(config: str, log: str, at: str, seconds: float, environment: dict[str,
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     silence_libraries()
+    service_file.TICK = 0.02  # what a person does not notice, dozens of tests would wait for
     if point == "made":
         service_file.move = move_and_die
     if point == "before_sending":

@@ -17,7 +17,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from pynetdicom import AE, evt
 
 from medsr_monai.system.errors import InputError
-from medsr_pacs.classes import ENCODINGS, VOLUMES
+from medsr_pacs.dimse import send_at_once
+from medsr_pacs.instances import ENCODINGS, VOLUMES
 
 NAME, PATIENT = "Doe^Secret", "PATIENT-4711"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -134,7 +135,8 @@ def push(
     ae = AE(title)
     ae.dimse_timeout = ae.network_timeout = 20
     ae.add_requested_context(CTImageStorage, [syntax or ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-    options = {"tls_args": (tls, "localhost")} if tls else {}
+    options: dict[str, Any] = {"evt_handlers": [(evt.EVT_CONN_OPEN, send_at_once)]}
+    options |= {"tls_args": (tls, "localhost")} if tls else {}
     association = ae.associate("127.0.0.1", port, ae_title=called, **options)
     if not association.is_established:
         return []

@@ -74,7 +74,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20) -> N
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def derived(series: str, n: int) -> set[str]:
@@ -273,7 +273,7 @@ def push_twenty(tmp_path: Path, n: int, size: int, quiet: float) -> float:
 
 
 def test_twenty_series_pushed_at_once_all_come_back(tmp_path: Path) -> None:
-    assert push_twenty(tmp_path, n=2, size=8, quiet=2.0) < 100
+    assert push_twenty(tmp_path, n=2, size=8, quiet=1.0) < 100
 
 
 @pytest.mark.slow

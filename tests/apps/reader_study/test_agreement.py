@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from medsr_monai.metrics.bootstrap import draw_resampling
 from medsr_reader_study.agreement import (
     confusion,
     intraclass_correlation,
@@ -12,7 +13,6 @@ from medsr_reader_study.agreement import (
     pairwise_kappa,
     weighted_kappa,
 )
-from medsr_reader_study.comparison import draw_resampling
 
 # Shrout & Fleiss 1979, table 2: six targets, four judges.
 SHROUT_FLEISS = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]])
@@ -137,5 +137,5 @@ def test_pairwise_kappa_says_what_it_lacks():
     assert "one reader" in pairwise_kappa(np.array([[1], [2], [3]]), units, resampling).note
     constant = pairwise_kappa(np.full((3, 2), 5), units, resampling)
     assert constant.value is None and "all rate 5" in constant.note
-    one = pairwise_kappa(np.array([[1, 2], [3, 3], [4, 5]]), np.zeros(3, int), draw_resampling(1, 0, 50))
+    one = pairwise_kappa(np.array([[1, 2], [3, 3], [4, 5]]), np.zeros(3, int), draw_resampling(1, 50, 0))
     assert one.value is not None and one.low is None and "no interval" in one.note

@@ -84,5 +84,5 @@ def test_files_of_another_kind_are_refused(study, tmp_path, text):
         read_key(file)
     with pytest.raises(InputError, match=r"file\.json"):
         read_answers(file, read_key(study))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"missing\.json: cannot read: No such file"):
         read_key(tmp_path / "missing.json")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medsr_reader_study.comparison import bootstrap_interval, draw_resampling, holm, signed_rank
+from medsr_reader_study.comparison import holm, signed_rank
 
 
 def by_counting_signs(differences: np.ndarray) -> float:
@@ -62,17 +62,3 @@ def test_holm_by_its_definition():
     # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, then never falling.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == [1.0, 1.0] and holm([]) == []
-
-
-def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():
-    rng = np.random.default_rng(5)
-    resampling = draw_resampling(40, seed=0, resamples=1000)
-    intervals = [bootstrap_interval(rng.normal(3, 1, 40), resampling) for _ in range(400)]
-    assert 0.91 <= np.mean([low <= 3 <= high for low, high in intervals]) <= 0.98
-
-
-def test_bootstrap_interval_is_that_of_drawn_means(rng):
-    values, resampling = rng.normal(size=6), draw_resampling(6, seed=3, resamples=200)
-    drawn = [np.repeat(values, counts).mean() for counts in resampling]
-    assert bootstrap_interval(values, resampling) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
-    assert bootstrap_interval(values[:1], draw_resampling(1, 0)) is None

@@ -31,7 +31,7 @@ def unpacked(picture: dict) -> np.ndarray:
 
 
 def stack(run: Path, case: str, image: str) -> np.ndarray:
-    with np.load(run / "views" / f"{case.replace('<b>', '')}.{CONDITION}.npz") as content:
+    with np.load(run / "views" / f"{case.replace('<b>', '')}.{CONDITION.name}.npz") as content:
         return content[f"stack/{image}"]
 
 
@@ -143,7 +143,7 @@ def test_refuses(run, arguments, words):
         ({"stack_plane": "oblique"}, "stack_plane 'oblique'"),
         ({"spacing_mm": [1, 0, 1]}, "spacing_mm"),
         ({"images": ["lr", "sr"]}, "no image 'hr'"),
-        ({"images": ["hr", "edsr"]}, "has no stack/edsr; evaluate again"),
+        ({"images": ["hr", "edsr"]}, r"\(no plane/edsr/axial\); run `medsr evaluate` again"),
     ],
 )
 def test_pictures_of_another_kind_are_refused(tmp_path, changes, words):

@@ -21,8 +21,8 @@ def test_every_picture_comes_once_and_some_twice(reader):
     again = [item for item in items if item.repeat_of is not None]
     assert sorted((item.case, item.method) for item in first) == sorted(PAIRS)
     assert len(again) == 4 and len({item.repeat_of for item in again}) == 4  # 3.2, rounded up
-    assert len({item.id for item in items}) == len(items)
-    of = {item.id: item for item in items}
+    assert len({item.item for item in items}) == len(items)
+    of = {item.item: item for item in items}
     for item in again:
         assert (of[item.repeat_of].case, of[item.repeat_of].method) == (item.case, item.method)
         assert items.index(item) - items.index(of[item.repeat_of]) >= len(PAIRS) // 3
@@ -37,7 +37,7 @@ def test_no_case_follows_itself():
 def test_readers_and_seeds_differ_and_the_same_seed_does_not():
     orders = [draw_items(PAIRS, 0.1, seed, reader) for seed in (0, 1) for reader in (1, 2, 3)]
     assert len({tuple((item.case, item.method) for item in items) for items in orders}) == 6
-    assert len({item.id for items in orders for item in items}) == sum(map(len, orders))
+    assert len({item.item for items in orders for item in items}) == sum(map(len, orders))
     assert draw_items(PAIRS, 0.1, 1, 2) == orders[4]
 
 
@@ -49,7 +49,7 @@ def test_position_and_identifier_tell_nothing_of_the_method():
         items = draw_items(PAIRS, 0.0, 0, reader)
         for position, item in enumerate(items):
             positions[item.method].append(position / (len(items) - 1))
-            identifiers[item.method].append(int(item.id, 16) / 2 ** (4 * len(item.id)))
+            identifiers[item.method].append(int(item.item, 16) / 2 ** (4 * len(item.item)))
     error = 5 / np.sqrt(12 * 300 * 8)  # five standard errors of a mean of uniform numbers
     for found in (positions, identifiers):
         assert all(abs(np.mean(values) - 0.5) < error for values in found.values())

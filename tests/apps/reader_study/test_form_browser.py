@@ -177,7 +177,7 @@ def test_pictures_slices_and_grey_window(form, study):
 
     press(form, Keys.ENTER)
     meant = items(study)[0]
-    file = study.parent / "views" / f"{meant['case'].replace('<b>', '')}.{CONDITION}.npz"
+    file = study.parent / "views" / f"{meant['case'].replace('<b>', '')}.{CONDITION.name}.npz"
     with np.load(file) as content:
         stack = content[f"stack/{meant['method']}"]
     assert np.array_equal(pixels(form), stack[2])

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from medsr_monai.evaluation.record.views import View
 from medsr_monai.geometry.planes import PLANES
 from medsr_monai.system.errors import InputError
 from medsr_reader_study import create_study, size
-from medsr_reader_study.views import View
 from tests.apps.reader_study.small_run import write_run
 from tests.apps.reader_study.test_creation import content_of, unpacked
-
-AXIAL = next(plane for plane in PLANES if plane.name == "axial")
 
 
 def view_of(rows: slice, columns: slice) -> View:
@@ -22,7 +21,18 @@ def view_of(rows: slice, columns: slice) -> View:
     hr = np.zeros((3, 60, 48), dtype=np.uint8)
     hr[1, rows, columns] = np.arange(60 * 48).reshape(60, 48)[rows, columns] % 200 + 50
     stacks = {"lr": hr[:, ::2, ::2], "hr": hr, "sr": 255 - hr}
-    return View("a", "box_noise0", AXIAL, stacks, dict.fromkeys(stacks, (1.0, 1.0)))
+    return View(
+        case="a",
+        condition="box_noise0",
+        spacing_mm=(1.0, 1.0, 1.0),
+        lr_spacing_mm=(2.0, 2.0, 1.0),
+        window=(0.0, 1.0),
+        planes=(),
+        stack_plane=PLANES[2],
+        stack_positions_mm=(0.0, 1.0, 2.0),
+        cuts={},
+        stacks=stacks,
+    )
 
 
 def test_every_image_is_cropped_to_the_references_foreground_with_a_margin():
@@ -38,7 +48,7 @@ def test_what_cannot_be_cropped_stays_whole():
     dark = view_of(slice(0, 0), slice(0, 0))
     assert size.cropped(dark).stacks["hr"].shape == (3, 60, 48)
     view = view_of(slice(21, 30), slice(0, 5))
-    other = View("a", "b", AXIAL, {**view.stacks, "lr": np.zeros((3, 25, 20), np.uint8)}, view.pixel_mm)
+    other = replace(view, stacks={**view.stacks, "lr": np.zeros((3, 25, 20), np.uint8)})
     assert size.cropped(other).stacks["sr"].shape == (3, 60, 48)
 
 

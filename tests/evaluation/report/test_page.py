@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from medsr_monai.bundle.commands import cli
+from medsr_monai.evaluation.record.tables import CaseTable
 from medsr_monai.evaluation.report import page, write_report
 from medsr_monai.system.errors import InputError
-from tests.evaluation.report.runs import METHODS, Layout, summarise, write_run
+from medsr_reader_study import create_study
+from tests.evaluation.report.runs import METHODS, Layout, write_run, write_summary
 
 SECTIONS = ("summary", "compare", "plane", "cases", "panels", "spectra", "consistency", "matrix", "manifest")
 EVIL = "<script>alert(1)</script>&\"'"
@@ -133,11 +135,9 @@ def test_no_note_of_invention_without_the_dial(tmp_path: Path) -> None:
 
 
 def test_the_dials_settings_are_joined_in_order(whole: Path) -> None:
-    from medsr_monai.evaluation.record.reading import read_run
     from medsr_monai.evaluation.report.charts import dial_curves
 
-    run = read_run(whole.parent)
-    assert dial_curves(run.methods) == [["sr", "sr@0.5", "sr@1"]]
+    assert dial_curves(CaseTable.read(whole.parent).methods) == [["sr", "sr@0.5", "sr@1"]]
     curve = re.search(r'points="([^"]+)" class="dial"', whole.read_text())
     assert curve and len(curve.group(1).split()) == 3
 
@@ -148,7 +148,13 @@ def test_names_from_files_are_harmless(tmp_path: Path) -> None:
     def spoil(content: dict[str, Any]) -> None:
         content["conventions"] = [EVIL]
         content["methods"]["linear"]["label"] = EVIL
-        content["measures"]["psnr"] = {"label": EVIL, "unit": EVIL, "better": "higher", "definition": EVIL}
+        content["measures"]["psnr"] = {
+            "name": "psnr",
+            "label": EVIL,
+            "unit": EVIL,
+            "better": "higher",
+            "definition": EVIL,
+        }
 
     change(run / "cases.json", spoil)
     change(run / "run.json", lambda c: c.update({EVIL: EVIL, "bundle": EVIL}))
@@ -238,13 +244,20 @@ def test_a_run_with_little_in_it(tmp_path: Path) -> None:
         content["rows"][2]["bias"] = float("-inf")
 
     change(run / "cases.json", identical)
-    rows = json.loads((run / "cases.json").read_text())["rows"]
-    change(run / "summary.json", lambda c: c.update(rows=summarise(rows, ["psnr", "ssim", "bias"])))
+    write_summary(run, CaseTable.read(run))
     found = parsed(write_report(run))
     assert not {"compare", "panels", "matrix", "condition"} & set(found.ids())
     assert "no PSNR together with a perceptual distance" in found.text
     assert "no spectra" in found.text and "no residuals" in found.text
     assert "nan" not in found.text.lower().replace("means", "") and "[" not in found.text
+
+
+def test_pictures_of_single_slices_are_shown_in_one_plane(tmp_path: Path) -> None:
+    run = write_run(tmp_path, Layout(shape=(24, 20, 1), pictures=1))
+    html = write_report(run).read_text()
+    assert html.count("axial; frame") == 1 and "sagittal" not in html and "slice" in html
+    study = create_study(run, readers=1)
+    assert (study.n_items, study.n_slices) == (len(METHODS) + 1 + 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +296,7 @@ def test_an_unfinished_run_says_so(tmp_path: Path, status: str, words: str) -> N
         (lambda r: change(r / "spectra.json", lambda c: c["rows"][0].update(power_db=[1])), r"1 values of power"),
         (lambda r: next((r / "views").iterdir()).write_bytes(b"PK\x03\x04"), r"damaged picture file"),
         (lambda r: next((r / "views").iterdir()).write_text("no pictures"), r"damaged picture file"),
-        (lambda r: np.savez(next((r / "views").iterdir()), meta=np.array("{}")), r"damaged picture file \('images'\)"),
+        (lambda r: np.savez(next((r / "views").iterdir()), meta=np.array("{}")), r"damaged picture file \(no images\)"),
     ],
 )  # fmt: skip
 def test_damaged_folders_are_one_line(tmp_path: Path, damage: Any, words: str) -> None:
@@ -303,8 +316,8 @@ def test_pictures_that_do_not_fit_their_table_are_refused(tmp_path: Path) -> Non
     meta = json.loads(str(arrays["meta"]))
     for edit, words in (
         ({"case": "somebody else"}, "pictures of 'somebody else'"),
-        ({"spacing_mm": [1, 0, 1]}, "spacing or grey window"),
-        ({"images": ["hr"]}, "images 'lr' and 'hr'"),
+        ({"spacing_mm": [1, 0, 1]}, r"spacing_mm \[1\.0, 0\.0, 1\.0\]: need three positive numbers"),
+        ({"images": ["hr"]}, "no image 'lr'"),
         ({"stack_positions_mm": [1]}, "stack of 'lr'"),
         ({"planes": ["oblique"]}, "'oblique'"),
     ):

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.image import imread
 
 from medsr_monai.evaluation.report import three_planes
-from medsr_monai.evaluation.report.three_planes import PLANES, save_three_planes
-from medsr_monai.geometry import planes as figures
+from medsr_monai.evaluation.report.three_planes import Scene, save_three_planes
+from medsr_monai.geometry.planes import PLANES, WINDOW_PERCENTILES, Picture, close_up_mm
 from medsr_monai.system.errors import InputError
 
 SPACING = (1.0, 1.5, 3.0)
@@ -64,7 +64,7 @@ def test_all_columns_show_the_same_millimetres_at_the_right_aspect(scene):
 def test_all_columns_share_the_first_images_grey_window(scene):
     images, spacing = scene
     limits = {axes.images[0].get_clim() for row in panels(images, spacing) for cell in row for axes in cell}
-    assert limits == {tuple(np.percentile(images["input"], figures.WINDOW_PERCENTILES))}
+    assert limits == {tuple(np.percentile(images["input"], WINDOW_PERCENTILES))}
 
 
 @pytest.mark.parametrize(("axis", "side"), [(0, "R"), (1, "A"), (2, "S")])
@@ -74,32 +74,39 @@ def test_letters_stand_where_the_body_is(axis, side):
     half = [slice(None)] * 3
     half[axis] = slice(10, None)
     image[tuple(half)] = 1
-    column = three_planes._columns({"image": image}, {"image": (1, 1, 1)})[0]
+    picture = Picture(image, (1, 1, 1))
     for plane in PLANES:
         if axis == plane.normal:
             continue
-        cut = column.cut(plane, 0.0)
-        halves = (cut[:, :10], cut[:, 10:], cut[:10], cut[10:])
+        cut = picture.cut(plane, 0.0)
+        halves = (cut[:, :10], cut[:, 10:], cut[10:], cut[:10])  # left, right, lower, upper
         brightest = plane.letters[int(np.argmax([h.mean() for h in halves]))]
         assert brightest == side
 
 
 def test_planes_go_through_the_foreground_in_every_grid(scene):
-    columns = three_planes._columns(*scene)
-    centre = three_planes._foreground_centre_mm(columns[0], three_planes.grey_window(columns[0].image))
+    shown = Scene.of(three_planes._columns(*scene))
+    centre = shown.centre_mm
     # the box spans voxels 10 to 40, 8 to 30, 4 to 18 of a field of view centred on zero
     expected = (np.array([25, 19, 11]) - np.array([24, 20, 10])) * SPACING
     assert np.abs(centre - expected).max() <= 2 * max(SPACING)
-    for column in columns:
+    for picture in shown.columns.values():
         for plane in PLANES:
-            assert column.cut(plane, centre[plane.normal]).max() > 0.9
+            assert picture.cut(plane, centre[plane.normal]).max() > 0.9
 
 
-def test_detail_stays_inside_a_thin_slab():
-    images, spacing = {"image": np.random.default_rng(0).random((64, 64, 2))}, {"image": (1, 1, 2.5)}
-    column = three_planes._columns(images, spacing)[0]
-    low, high = three_planes._detail_box_mm(column, np.array([31.0, -31.0, 0.0]))
-    assert (low >= column.start_mm).all() and (high <= column.end_mm).all() and (high > low).all()
+@pytest.mark.parametrize("centre", [(63.0, 1.0, 2.5), (0.0, 64.0, 0.0), (32.0, 32.0, 2.5)])
+def test_a_close_up_stays_inside_a_thin_slab(centre):
+    size = np.array([64, 64, 5.0])
+    low, high = close_up_mm(size, np.array(centre), 0.28)
+    assert (low >= 0).all() and (high <= size).all() and (high - low) == pytest.approx([0.28 * 64, 0.28 * 64, 5])
+
+
+def test_a_single_slice_is_shown_in_its_own_plane_only(scene):
+    slices = {name: image[:, :, image.shape[2] // 2 : image.shape[2] // 2 + 1] for name, image in scene[0].items()}
+    spacing = {name: (*mm[:2], 5.0) for name, mm in scene[1].items()}
+    axes = three_planes._draw(three_planes._columns(slices, spacing), None).axes
+    assert len(axes) == 2 * len(slices) and Scene.of(three_planes._columns(slices, spacing)).first.planes == PLANES[2:]
 
 
 def test_odd_images_are_drawn(tmp_path):

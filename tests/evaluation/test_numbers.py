@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medsr_monai.evaluation.report.numbers import Format, scientific
+from medsr_monai.evaluation.numbers import Format, scientific
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,10 @@ def test_signs_and_intervals() -> None:
     assert write.interval(-0.5, 0.25, sign=True) == "[−0.50, +0.25]"
     assert write.interval(None, 1.0) == "" and write.interval(1.0, None) == ""
     assert scientific(-2.04e-7) == "−2.0×10⁻⁷"
+
+
+def test_plain_numbers_have_no_power_of_ten_and_no_negative_zero() -> None:
+    write = Format(2, is_plain=True)
+    assert write(-0.001) == "0.00" and write(1e-9, sign=True) == "0.00" and write(2e7) == "20000000.00"
+    assert write.estimate(1.234, 1.0, 2.0) == "1.23 [1.00, 2.00]" and write.estimate(1.0, None, None) == "1.00"
+    assert write.estimate(None, 1.0, 2.0) == "–" and write.estimate(0.5, -0.5, 1.0, True) == "+0.50 [−0.50, +1.00]"

@@ -20,9 +20,15 @@ def scientific(value: float) -> str:
 
 @dataclass(frozen=True)
 class Format:
-    """How the numbers of one column are written."""
+    """How the numbers of one column are written.
+
+    Args:
+        decimals: of each number.
+        is_plain: never in powers of ten: what is below the last decimal is zero.
+    """
 
     decimals: int
+    is_plain: bool = False
 
     @classmethod
     def of(cls, values: Iterable[float | None], unit: str = "") -> Format:
@@ -38,11 +44,15 @@ class Format:
         """The number; with ``sign`` also a plus."""
         if value is None:
             return MISSING
-        plus = "+" if sign and value > 0 else ""
-        if value and not 5 * 10.0 ** -(self.decimals + 1) <= abs(value) < 1e6:
-            return plus + scientific(value)
-        return plus + f"{value:.{self.decimals}f}".replace("-", "−")
+        if not self.is_plain and value and not 5 * 10.0 ** -(self.decimals + 1) <= abs(value) < 1e6:
+            return ("+" if sign and value > 0 else "") + scientific(value)
+        value = round(value, self.decimals) + 0.0  # no -0.00
+        return ("+" if sign and value > 0 else "") + f"{value:.{self.decimals}f}".replace("-", "−")
 
     def interval(self, low: float | None, high: float | None, sign: bool = False) -> str:
         """``[low, high]``, or nothing where there is no interval."""
         return "" if low is None or high is None else f"[{self(low, sign)}, {self(high, sign)}]"
+
+    def estimate(self, value: float | None, low: float | None, high: float | None, sign: bool = False) -> str:
+        """A number and its interval, if there is one."""
+        return f"{self(value, sign)} {'' if value is None else self.interval(low, high, sign)}".rstrip()
