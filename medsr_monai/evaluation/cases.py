@@ -14,7 +14,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from medsr_monai.acquisition import PROFILES, SeparableAcquisition
+from medsr_monai.acquisition import PROFILES, IntensityRule, SeparableAcquisition
 from medsr_monai.evaluation.methods import Measurement
 from medsr_monai.evaluation.plan import Case, Condition, Plan
 from medsr_monai.geometry import Grid, corner_error_mm
@@ -141,18 +141,28 @@ class LoadedCase:
     hr: MetaTensor
     reference: Reference
 
-    def measured(self, condition: Condition, plan: Plan) -> tuple[Measurement, tuple[float, ...]]:
+    def measured(
+        self, condition: Condition, plan: Plan, intensity: IntensityRule | None = None
+    ) -> tuple[Measurement, tuple[float, ...]]:
         """Simulate the acquisition.
 
         Args:
             condition: of the acquisition.
             plan: whose scale, seed, assumed profile and device count.
+            intensity: rule for the window that the noise is a share of; default is a robust range.
 
         Returns:
             The measurement on the device, and the size of its voxels in mm, (3,).
         """
         seed = noise_seed(plan.seed, self.case.name)
-        acquire = Acquired("hr", scale=plan.scale, profile=condition.degradation, noise=condition.noise, seed=seed)
+        acquire = Acquired(
+            "hr",
+            scale=plan.scale,
+            profile=condition.degradation,
+            noise=condition.noise,
+            seed=seed,
+            intensity=intensity,
+        )
         lr = acquire({"hr": self.hr})["lr"]
         hr_shape = tuple(self.hr.shape[1:])
         measurement = Measurement(
