@@ -101,7 +101,8 @@ def check_cases(cases: Sequence[Case], scale: Sequence[float], shortest: int) ->
         if info.n_times is not None:
             raise InputError(f"{case.file}: a series of {info.n_times} volumes; need a 3D volume, split it")
         grid: Grid = info.grid.canonical()[0]
-        shape = tuple(int(size // factor * factor) for size, factor in zip(grid.shape, scale, strict=True))
+        # A network of two axes is compared on one slice, see `load`.
+        shape = tuple(int(size // factor * factor) for size, factor in zip(grid.shape, scale, strict=False))
         for axis, (size, factor) in enumerate(zip(shape, scale, strict=True)):
             if size < shortest:
                 raise InputError(
