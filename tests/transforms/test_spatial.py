@@ -21,7 +21,7 @@ from medsr_monai.transforms import (
     MiddleSliced,
     RandAxisPermuted,
     RandForegroundCropd,
-    ReorientToCanonicald,
+    ReorientToNetworkd,
     RequireSized,
 )
 
@@ -69,7 +69,7 @@ def check_place_of_every_voxel(sr: MetaTensor, source: MetaTensor) -> None:
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIR"])
 def test_canonical_image_is_closest_to_ras(codes):
     image = as_loaded(oblique_affine(codes))
-    canonical = ReorientToCanonicald("image")({"image": image})["image"]
+    canonical = ReorientToNetworkd("image")({"image": image})["image"]
     assert Grid(tuple(canonical.shape[1:]), canonical.affine.numpy()).axcodes == ("R", "A", "S")
     assert canonical.meta["filename_or_obj"] == "scan.nii.gz"
     np.testing.assert_array_equal(canonical.meta["original_affine"], image.affine)
