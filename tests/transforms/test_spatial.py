@@ -76,6 +76,17 @@ def test_canonical_image_is_closest_to_ras(codes):
     check_place_of_every_voxel(canonical, image)
 
 
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIR", "ASL"])
+@pytest.mark.parametrize(
+    "axes, scale, thick", [("image", (1, 1, 4), 2), ("slice", (1, 1, 4), 2), ("slice", (4, 1, 1), 0)]
+)
+def test_the_slices_of_any_stack_lie_along_the_network_s_odd_axis(codes, axes, scale, thick):
+    image = as_loaded(oblique_affine(codes))  # 2.5 mm along its third axis
+    turned = ReorientToNetworkd("image", scale, axes)({"image": image})["image"]
+    assert Grid(tuple(turned.shape[1:]), turned.affine.numpy()).spacing_mm[thick] == pytest.approx(2.5)
+    check_place_of_every_voxel(turned, image)
+
+
 # ---- cropping to a multiple
 
 
