@@ -44,7 +44,8 @@ ROOMS = {
     "evaluation": "Case Condition Evaluation Method find_cases parse_method",
     "evaluation.report": "save_comparison save_three_planes write_report",
     "geometry": """
-        Grid corner_error_mm cubic_bspline interpolate inverse_orientation parse_orientation reorient wavelet_matrix
+        Grid corner_error_mm cubic_bspline interpolate inverse_orientation network_orientation
+        parse_orientation reorient wavelet_matrix
     """,
     "metrics": """
         HFEN NIQE VIF EdgePreservation FeatureStatistics ForegroundMetric ForegroundPSNR ForegroundSSIM FrechetDistance
@@ -72,7 +73,7 @@ ROOMS = {
     """,
     "transforms": """
         Acquired CropToMultipled DenoiseCurvatureFlowd ForegroundIndexd MiddleSliced NormaliseIntensityd RandAcquired
-        RandAxisPermuted RandForegroundCropd ReorientToCanonicald RequireSized RestoreIntensityd
+        RandAxisPermuted RandForegroundCropd ReorientToNetworkd RequireSized RestoreIntensityd
     """,
     "upscaling": """
         ConsistentInferer OutputNames StreamOrWholeInferer StreamingInferer Upscaled UpscalingSettings VolumeUpscaler
