@@ -14,15 +14,14 @@ from fire.decorators import SetParseFns
 from medsr_monai.system.errors import InputError
 
 if TYPE_CHECKING:
-    from medsr_pacs.configuration import Configuration
     from medsr_pacs.remote import Remote
+    from medsr_pacs.settings import Settings
 
 RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."
 
 
-def _opened(config: str | None, remote: str | None) -> tuple[Configuration, Remote]:
-    from medsr_pacs.archives import open_remote
-    from medsr_pacs.configuration import read_configuration
+def _opened(config: str | None, remote: str | None) -> tuple[Settings, Remote]:
+    from medsr_pacs.configuration import open_remote, read_configuration
     from medsr_pacs.journal import silence_libraries
 
     silence_libraries()
@@ -166,13 +165,13 @@ def upscale(
         remote: name of the archive that has the study, where there are several.
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
-    from medsr_pacs.archives import open_remote
+    from medsr_pacs.configuration import open_remote
     from medsr_pacs.round_trip import upscale_study
     from medsr_pacs.upscaling import UpscaleProcess
 
     configuration, archive = _opened(config, remote)
     target = archive if destination is None else open_remote(configuration, destination)
-    process = UpscaleProcess(configuration.upscale)
+    process = UpscaleProcess(configuration.upscale.model_dump(exclude_none=True))
 
     def upscale_aloud(source: Path, result: Path) -> None:
         print(f"{source.name}  fetched, upscaling (minutes for a CT) ...", file=sys.stderr, flush=True)

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
-from medsr_pacs.archives import open_remote
 from medsr_pacs.arrivals import Arrivals
-from medsr_pacs.configuration import Configuration
+from medsr_pacs.configuration import open_remote
 from medsr_pacs.delivery import deliver, derived_files
 from medsr_pacs.durable import make_folder, move, sync_files
 from medsr_pacs.identifiers import is_loopback
 from medsr_pacs.instances import VOLUMES
 from medsr_pacs.journal import say
-from medsr_pacs.remote import Remote, UnreachableError
+from medsr_pacs.remote import UnreachableError
 from medsr_pacs.spool import QueueFullError, Spool, names_in
 from medsr_pacs.storage import (
     LEFT_ASIDE,
@@ -34,7 +33,7 @@ from medsr_pacs.tls import server_context
 from medsr_pacs.upscaling import InterruptedUpscalingError, Upscale, UpscaleProcess
 
 if TYPE_CHECKING:
-    from medsr_pacs.settings import ListenSettings
+    from medsr_pacs.settings import ListenSettings, Settings
 
 LONGEST_PAUSE = 600.0
 TICK = 0.2
@@ -46,27 +45,24 @@ class Service:
     Args:
         configuration: with a table ``[listen]``.
         upscale: what upscales a folder; None for the bundle in a process of its own.
-        remote: where results go; None for the configured destination.
 
     Raises:
         InputError: there is no ``[listen]``, the folder or the port cannot be had, a certificate is none.
     """
 
-    def __init__(
-        self, configuration: Configuration, upscale: Upscale | None = None, remote: Remote | None = None
-    ) -> None:
+    def __init__(self, configuration: Settings, upscale: Upscale | None = None) -> None:
         require("pynetdicom", "dicom")
         if configuration.listen is None:
             raise InputError(f"{configuration.file}: listen: is missing; describe the listener as [listen]")
         self.settings: ListenSettings = configuration.listen
-        self.remote = remote or open_remote(configuration, self.settings.destination)
-        self._upscale = upscale or UpscaleProcess(configuration.upscale)
+        self.remote = open_remote(configuration, self.settings.destination)
+        self._upscale = upscale or UpscaleProcess(configuration.upscale.model_dump(exclude_none=True))
         tls = server_context(self.settings.tls) if self.settings.tls else None
         self.spool = Spool(self.settings.folder, self.settings)
         self._arrivals = Arrivals(self.settings.quiet_seconds, self.settings.complete_on_release)
         self._retry_at: dict[str, tuple[float, float]] = {}
         self._stop = threading.Event()
-        entity = application(configuration.network, self.settings.calling_ae_titles, self.settings.max_associations)
+        entity = application(configuration, self.settings.calling_ae_titles, self.settings.max_associations)
         self._server = StorageServer(
             entity,
             (self.settings.host, self.settings.port),
