@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from fire.decorators import SetParseFns
 
 from medsr_monai.system.errors import InputError
+from medsr_monai.system.optional import require
+from medsr_pacs.identifiers import checked_uid
 
 if TYPE_CHECKING:
     from medsr_pacs.remote import Remote
@@ -20,13 +22,20 @@ if TYPE_CHECKING:
 RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."
 
 
-def _opened(config: str | None, remote: str | None) -> tuple[Settings, Remote]:
-    from medsr_pacs.configuration import open_remote, read_configuration
+def _configured(config: str | None) -> Settings:
+    for needed in ("pydicom", "pynetdicom", "requests", "dicomweb_client"):
+        require(needed, "dicom")
+    from medsr_pacs.configuration import read_configuration
     from medsr_pacs.journal import silence_libraries
 
     silence_libraries()
-    configuration = read_configuration(config)
-    return configuration, open_remote(configuration, remote)
+    return read_configuration(config)
+
+
+def _opened(config: str | None, remote: str | None) -> Remote:
+    from medsr_pacs.configuration import open_remote
+
+    return open_remote(_configured(config), remote)
 
 
 @SetParseFns(remote=str, config=str)
@@ -37,7 +46,7 @@ def echo(*, remote: str | None = None, config: str | None = None) -> None:
         remote: its name in the configuration, where there are several.
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
-    _, archive = _opened(config, remote)
+    archive = _opened(config, remote)
     archive.echo()
     print(f"{archive.name}  answers")
 
@@ -64,8 +73,6 @@ def find(
         remote: name of the archive in the configuration, where there are several.
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
-    from medsr_pacs.round_trip import checked_uid
-
     if date is not None and not re.fullmatch(r"\d{8}(-(\d{8})?)?|-\d{8}", date):
         raise InputError(f"--date {date}: must be a day or a range, as 20240131 or 20240101-20240131")
     modality = modality and modality.upper()
@@ -84,7 +91,7 @@ def find(
             "StudyDate": date,
             "ModalitiesInStudy": modality,
         }
-    _, archive = _opened(config, remote)
+    archive = _opened(config, remote)
     found = archive.find(level, {keyword: value for keyword, value in query.items() if value is not None})
     for item in sorted(found, key=lambda item: (item.date, item.study, item.series)):
         number = item.n_series if level == "study" else item.n_instances
@@ -108,7 +115,6 @@ def fetch(
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
     from medsr_monai.system.atomic import replacing_folder
-    from medsr_pacs.round_trip import checked_uid
 
     checked_uid("study", study)
     if series is not None:
@@ -116,7 +122,7 @@ def fetch(
     target = Path(out).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{out}: is there already and not an empty folder; name a new one")
-    _, archive = _opened(config, remote)
+    archive = _opened(config, remote)
     with replacing_folder(target) as folder:
         got = archive.fetch(study, series, folder)
         if not got.n_instances:
@@ -137,7 +143,7 @@ def send(source: str, *, remote: str | None = None, config: str | None = None) -
     """
     from medsr_pacs.instances import find_dicom_files
 
-    _, archive = _opened(config, remote)
+    archive = _opened(config, remote)
     files = find_dicom_files(source)
     sent: list[Path] = []
     try:
@@ -169,7 +175,8 @@ def upscale(
     from medsr_pacs.round_trip import upscale_study
     from medsr_pacs.upscaling import UpscaleProcess
 
-    configuration, archive = _opened(config, remote)
+    configuration = _configured(config)
+    archive = open_remote(configuration, remote)
     target = archive if destination is None else open_remote(configuration, destination)
     process = UpscaleProcess(configuration.upscale.model_dump(exclude_none=True))
 
@@ -200,12 +207,11 @@ def listen(*, config: str | None = None) -> None:
     Args:
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
-    from medsr_pacs.configuration import read_configuration
-    from medsr_pacs.journal import say, silence_libraries
+    configuration = _configured(config)
+    from medsr_pacs.journal import say
     from medsr_pacs.service import Service
 
-    silence_libraries()
-    with Service(read_configuration(config)) as service:
+    with Service(configuration) as service:
 
         def stop(number: int, frame: FrameType | None) -> None:
             service.stop()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
-from medsr_pacs.remote import Remote
 
 if TYPE_CHECKING:
+    from medsr_pacs.remote import Remote
     from medsr_pacs.settings import Settings
 
 VARIABLE = "MEDSR_PACS_CONFIG"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from medsr_monai.system.errors import InputError
@@ -27,7 +26,7 @@ def derived_files(folder: Path) -> list[Path]:
     return files
 
 
-def deliver(folder: Path, remote: Remote, ask_first: bool, confirmed: Callable[[], None] = lambda: None) -> int:
+def deliver(folder: Path, remote: Remote, ask_first: bool) -> int:
     """Send what was not sent yet.
 
     Each confirmed image is noted in the folder. After a crash, only the first one that is not noted may have been
@@ -38,7 +37,6 @@ def deliver(folder: Path, remote: Remote, ask_first: bool, confirmed: Callable[[
         folder: of the derived series.
         remote: where it goes.
         ask_first: whether the archive can be asked what it has: not where it may have an older series of these UIDs.
-        confirmed: called after each image that was noted.
 
     Returns:
         How many images the series has.
@@ -59,22 +57,14 @@ def deliver(folder: Path, remote: Remote, ask_first: bool, confirmed: Callable[[
         def note(file: Path) -> None:
             log.write(f"{file.name}\n")
             log.flush()
-            confirmed()
 
-        if was_interrupted and ask_first:
-            left = skip_stored(left, remote, note)
+        while was_interrupted and ask_first and left:
+            instance = read_instance(left[0])
+            if not remote.holds(instance.study, instance.series, instance.sop_instance):
+                break
+            note(left.pop(0))
         if left:
             remote.send(left, note)
         log.flush()
         os.fsync(log.fileno())
     return len(files)
-
-
-def skip_stored(files: list[Path], remote: Remote, note: Callable[[Path], None]) -> list[Path]:
-    """Files without the first ones that the archive has."""
-    for index, file in enumerate(files):
-        instance = read_instance(file)
-        if not remote.holds(instance.study, instance.series, instance.sop_instance):
-            return files[index:]
-        note(file)
-    return []

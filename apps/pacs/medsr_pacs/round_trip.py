@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medsr_monai.system.errors import InputError
 from medsr_pacs.delivery import derived_files
-from medsr_pacs.identifiers import is_uid
+from medsr_pacs.identifiers import checked_uid
 from medsr_pacs.instances import VOLUMES, read_instance
 from medsr_pacs.remote import Remote
 from medsr_pacs.upscaling import Upscale
@@ -26,17 +26,6 @@ class Outcome:
     n_sent: int = 0
     reason: str = ""
     is_error: bool = False
-
-
-def checked_uid(name: str, uid: str) -> str:
-    """A UID from the command line.
-
-    Raises:
-        InputError: none by the standard's grammar.
-    """
-    if not is_uid(uid):
-        raise InputError(f"--{name} {uid}: must be a UID, digits and dots, 64 characters at most")
-    return uid
 
 
 def upscale_study(

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pynetdicom import evt
 
 from medsr_monai.system.errors import InputError
-from medsr_monai.system.optional import require
 from medsr_pacs.arrivals import Arrivals
 from medsr_pacs.configuration import open_remote
 from medsr_pacs.delivery import deliver, derived_files
@@ -20,6 +21,7 @@ from medsr_pacs.identifiers import is_loopback
 from medsr_pacs.instances import VOLUMES
 from medsr_pacs.journal import say
 from medsr_pacs.remote import UnreachableError
+from medsr_pacs.settings import ListenSettings, Settings
 from medsr_pacs.spool import QueueFullError, Spool, names_in
 from medsr_pacs.storage import (
     LEFT_ASIDE,
@@ -31,9 +33,6 @@ from medsr_pacs.storage import (
 )
 from medsr_pacs.tls import server_context
 from medsr_pacs.upscaling import InterruptedUpscalingError, Upscale, UpscaleProcess
-
-if TYPE_CHECKING:
-    from medsr_pacs.settings import ListenSettings, Settings
 
 LONGEST_PAUSE = 600.0
 TICK = 0.2
@@ -51,7 +50,6 @@ class Service:
     """
 
     def __init__(self, configuration: Settings, upscale: Upscale | None = None) -> None:
-        require("pynetdicom", "dicom")
         if configuration.listen is None:
             raise InputError(f"{configuration.file}: listen: is missing; describe the listener as [listen]")
         self.settings: ListenSettings = configuration.listen
@@ -63,33 +61,26 @@ class Service:
         self._retry_at: dict[str, tuple[float, float]] = {}
         self._stop = threading.Event()
         entity = application(configuration, self.settings.calling_ae_titles, self.settings.max_associations)
-        self._server = StorageServer(
-            entity,
-            (self.settings.host, self.settings.port),
-            VOLUMES,
-            self._handlers(),
-            int(self.settings.max_instance_mb * 1e6),
-            tls,
-        )
-        self.port = self._server.port
-
-    def _handlers(self) -> list[tuple]:
-        from pynetdicom import evt
-
-        return [
+        handlers = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_RELEASED, self._closed, [True]),
             (evt.EVT_ABORTED, self._closed, [False]),
             (evt.EVT_CONN_CLOSE, self._closed, [False]),
             (evt.EVT_REJECTED, lambda event: say("refused a connection: AE titles, or too many at once")),
         ]
+        address, longest = (self.settings.host, self.settings.port), int(self.settings.max_instance_mb * 1e6)
+        self._server = StorageServer(entity, address, VOLUMES, handlers, longest, tls)
+        self.port = self._server.port
 
     def __enter__(self) -> Service:
         for key in self.spool.keys("incoming"):
             self._arrivals.arrived(key)
         self._server.__enter__()
         settings = self.settings
-        say(f"listening on {settings.host}:{self.port}{' with TLS' if settings.tls else ''}, {self._waiting()}")
+        waiting = ", ".join(
+            f"{len(self.spool.keys(state))} series {state}" for state in ("incoming", "ready", "failed")
+        )
+        say(f"listening on {settings.host}:{self.port}{' with TLS' if settings.tls else ''}, {waiting}")
         if not is_loopback(settings.host) and settings.tls is None:
             say("warning: other machines can connect, and what they send is not encrypted; see [listen.tls]")
         return self
@@ -100,10 +91,6 @@ class Service:
         self.stop()
         self._server.__exit__(kind, error, trace)
         self.spool.close()
-
-    def _waiting(self) -> str:
-        counts = {state: len(self.spool.keys(state)) for state in ("incoming", "ready", "failed")}
-        return ", ".join(f"{n} series {state}" for state, n in counts.items())
 
     def stop(self) -> None:
         """Let :meth:`run` end soon; a series that is being upscaled is taken up again at the next start."""
@@ -218,9 +205,9 @@ class Service:
         except Exception as error:  # whatever is injected must not end the service
             if log.exists():
                 log.replace(source / "upscaling.log")
-            raise (
-                error if isinstance(error, InputError) else InputError(f"upscaling failed ({type(error).__name__})")
-            ) from error
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"upscaling failed ({type(error).__name__})") from error
         finally:
             log.unlink(missing_ok=True)
             shutil.rmtree(target, ignore_errors=True)

@@ -18,16 +18,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
-from medsr_pacs.durable import discard, in_blocks, make_folder, move, size_on_disk, sync_folder
+from medsr_pacs.durable import discard, in_blocks, make_folder, move, size_on_disk, sync
 from medsr_pacs.identifiers import token
 from medsr_pacs.instances import Instance, write_instance
-
-if TYPE_CHECKING:
-    from medsr_pacs.settings import Limits
+from medsr_pacs.settings import Limits
 
 STATES = ("incoming", "ready", "result", "done", "kept", "failed", "work")
 REASON = "reason.txt"
@@ -119,7 +117,7 @@ class Spool:
                 folder = self.folder("incoming", key)
                 make_folder(folder)
                 os.replace(part, folder / f"{token(instance.sop_instance)}.dcm")
-                sync_folder(folder)
+                sync(folder)
                 self._used += size
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -162,10 +160,8 @@ class Spool:
         """What is known of a series that was done: ``instances`` (names), ``derived`` (number), ``time``."""
         try:
             return dict(json.loads((self.root / "done" / f"{key}.json").read_text()))
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError):
-            return None  # damaged by hand; doing it again is harmless
+            return None  # not done yet, or damaged by hand: doing it again is harmless
 
     def complete(self, key: str) -> str:
         """A series gets no more images: take it to ``ready``.
@@ -196,14 +192,14 @@ class Spool:
         """Images that came before belong to the series too; the new ones win."""
         for name in sorted(names_in(earlier) - names_in(incoming)):
             os.link(earlier / name, incoming / name)
-        sync_folder(incoming)
+        sync(incoming)
 
     def finish(self, key: str, n_derived: int, keep: bool) -> None:
         """A series was sent: record that, keep its images or not, remove the result."""
         instances = sorted(names_in(self.folder("ready", key)))
         with replacing(self.root / "done" / f"{key}.json") as file:
             file.write_text(json.dumps({"instances": instances, DERIVED: n_derived, "time": int(time.time())}))
-        sync_folder(self.root / "done")
+        sync(self.root / "done")
         self.tidy(key, keep)
 
     def tidy(self, key: str, keep: bool) -> None:

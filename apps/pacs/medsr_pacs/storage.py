@@ -2,25 +2,98 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pynetdicom import AE, build_context, evt
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from medsr_monai.system.errors import InputError
-from medsr_monai.system.optional import require
 from medsr_pacs.identifiers import ANYONE, normal_uid
 from medsr_pacs.instances import ENCODINGS, Instance, parse_instance, write_instance
 from medsr_pacs.journal import say
-
-if TYPE_CHECKING:
-    from medsr_pacs.settings import Network
+from medsr_pacs.settings import Network
 
 SUCCESS, LEFT_ASIDE, NO_RESOURCES, MISMATCH, NOT_UNDERSTOOD = 0x0000, 0xB000, 0xA700, 0xA900, 0xC000
+# A P-DATA unit may be as long as we said, others (an association's request) are some kilobytes.
+PDU_SLACK = 65536
+# Connections that have not asked for an association yet.
+SILENT_CONNECTIONS = 64
 NETWORK_LIMIT_MB = 4096.0
 VERIFICATION = "1.2.840.10008.1.1"
+
+
+class Entity(AE):
+    """An entity in which connections without an association do not use up the associations."""
+
+    @property
+    def maximum_associations(self) -> int:
+        """Compared with the number of all connections, of which one is just asking."""
+        others = sum(not association.is_established for association in self.active_associations) - 1
+        return self._maximum_associations + max(others, 0)
+
+    @maximum_associations.setter
+    def maximum_associations(self, value: int) -> None:
+        self._maximum_associations = value
+
+
+class GuardedHandler(RequestHandler):
+    """Refuses a protocol data unit that is longer than agreed before it is held."""
+
+    def _create_association(self) -> Any:
+        association = super()._create_association()
+        connection: Any = association.dul.socket
+        receive, most = connection.recv, self.ae.maximum_pdu_size + PDU_SLACK
+
+        def receive_bounded(n_bytes: int) -> bytearray:
+            if n_bytes > most:  # up to 4 GB may be announced, and would be held
+                raise OSError("a protocol data unit is longer than agreed")
+            return receive(n_bytes)
+
+        connection.recv = receive_bounded
+        return association
+
+
+class GuardedServer(ThreadedAssociationServer):
+    """One silent client, in a TLS handshake or before its request, keeps no other out."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "request_handler": GuardedHandler})
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """No TLS handshake here: one silent client would keep all the others out."""
+        listening: Any = self.socket
+        connection, address = listening.accept()
+        connection.settimeout(self.ae.network_timeout)
+        return connection, address
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Silent connections are closed in time; until then they are bounded too."""
+        return len(self.ae.active_associations) < self.ae.maximum_associations + SILENT_CONNECTIONS
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        if self.ssl_context:
+            try:
+                request.settimeout(self.ae.acse_timeout)
+                request = self.ssl_context.wrap_socket(request, server_side=True)
+                request.settimeout(self.ae.network_timeout)
+            except OSError as error:
+                say(f"refused a connection: no TLS handshake ({type(error).__name__})")
+                request.close()
+                return
+        super().process_request_thread(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """One line instead of a traceback with an address."""
+        say("a connection could not be served")
 
 
 def application(network: Network, calling: Sequence[str] = (), associations: int = 10) -> Any:
@@ -31,9 +104,6 @@ def application(network: Network, calling: Sequence[str] = (), associations: int
         calling: the AE titles that may connect to it; it takes no connections where it is empty.
         associations: the most at once that others open.
     """
-    require("pynetdicom", "dicom")
-    from medsr_pacs.guards import Entity
-
     ae = Entity(ae_title=network.ae_title)
     ae.maximum_associations = associations
     ae.maximum_pdu_size = network.pdu
@@ -111,10 +181,6 @@ class StorageServer:
         instance_bytes: int,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        from pynetdicom import build_context, evt
-
-        from medsr_pacs.guards import GuardedServer
-
         limit = (evt.EVT_PDU_RECV, drop_what_is_too_long, [instance_bytes])
         contexts = [build_context(VERIFICATION)]
         for uid in dict.fromkeys(classes):
@@ -148,8 +214,6 @@ class StorageServer:
 
 def drop_what_is_too_long(event: Any, instance_bytes: int) -> None:
     """Of a data set longer than the limit, keep what is below it; :func:`checked_instance` then refuses it."""
-    from medsr_pacs.guards import PDU_SLACK
-
     association = event.assoc
     for item in getattr(event.pdu, "presentation_data_value_items", ()):
         value = item.presentation_data_value

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
 
 from medsr_monai.system.errors import InputError
-
-if TYPE_CHECKING:
-    from medsr_pacs.settings import ClientTls, ServerTls
+from medsr_pacs.settings import ClientTls, ServerTls
 
 
 def client_context(tls: ClientTls) -> ssl.SSLContext:
