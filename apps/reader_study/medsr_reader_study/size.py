@@ -10,7 +10,7 @@ import numpy as np
 
 from medsr_monai.evaluation.plan import HR, LR
 from medsr_monai.evaluation.record.views import View
-from medsr_reader_study.form import picture
+from medsr_reader_study.form import pack
 
 LARGEST_PICTURES_BYTES = 59_000_000  # of one form; the form itself, with its scripts, stays below 60 MB
 FEWEST_SLICES = 8  # nobody judges a volume by less: a form of very many pictures grows instead
@@ -69,9 +69,13 @@ def pack_pictures(
     most = most if slices is None else min(most, slices)
     while True:
         packed = {
-            (case, image): picture(thinned(view.stacks[image], most), view.pixel_mm(image, view.stack_plane), "")
+            (case, image): {
+                **dict(zip(("slices", "rows", "columns"), stack.shape, strict=True)),
+                "pixel_mm": list(views[case].pixel_mm(image, views[case].stack_plane)),
+                "data": pack(stack),
+            }
             for case, image in wanted
-            for view in [views[case]]
+            for stack in [thinned(views[case].stacks[image], most)]
         }
         size = max(sum(len(packed[shown]["data"]) for shown in form) for form in forms)
         if slices is not None or size <= LARGEST_PICTURES_BYTES or most <= FEWEST_SLICES:
