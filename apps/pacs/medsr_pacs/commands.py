@@ -6,7 +6,6 @@ import re
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from fire.decorators import SetParseFns
@@ -193,11 +192,8 @@ def upscale(
     print(RESEARCH_USE)
     failed = sum(outcome.is_error for outcome in outcomes)
     if failed or not any(outcome.n_sent for outcome in outcomes):
-        raise InputError(
-            f"study {study}: {failed} of {len(outcomes)} series failed"
-            if failed
-            else f"study {study}: no series to upscale"
-        )
+        what = f"{failed} of {len(outcomes)} series failed" if failed else "no series to upscale"
+        raise InputError(f"study {study}: {what}")
 
 
 @SetParseFns(config=str)
@@ -212,12 +208,8 @@ def listen(*, config: str | None = None) -> None:
     from medsr_pacs.service import Service
 
     with Service(configuration) as service:
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            service.stop()
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: service.stop())
         say(RESEARCH_USE)
         service.run()
     say("stopped")

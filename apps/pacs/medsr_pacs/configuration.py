@@ -33,29 +33,17 @@ def read_configuration(file: str | Path | None = None) -> Settings:
     path = Path(os.path.abspath(os.path.expanduser(file or os.environ.get(VARIABLE) or DEFAULT_FILE)))
     if not path.is_file():
         raise InputError(f"{path}: no such file; give --config FILE or set {VARIABLE} (see docs/pacs.example.toml)")
+    parser = require("tomllib", "dicom") if sys.version_info >= (3, 11) else require("tomli", "dicom")
     try:
-        settings = Settings.model_validate(read_toml(path), context={"folder": path.parent})
+        values = parser.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read, or is no valid TOML: {' '.join(str(error).split())}") from None
+    try:
+        settings = Settings.model_validate(values, context={"folder": path.parent})
     except pydantic.ValidationError as error:
         raise InputError(f"{path}: {first_mistake(error.errors(include_input=False))}") from None
     settings._file = path
     return settings
-
-
-def read_toml(file: Path) -> dict[str, Any]:
-    """Parse a TOML file.
-
-    Raises:
-        InputError: it cannot be read, or is no TOML.
-    """
-    parser = require("tomllib", "dicom") if sys.version_info >= (3, 11) else require("tomli", "dicom")
-    try:
-        return dict(parser.loads(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or type(error).__name__})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{file}: is not UTF-8 text") from None
-    except parser.TOMLDecodeError as error:
-        raise InputError(f"{file}: no valid TOML: {error}") from None
 
 
 def first_mistake(errors: list[Any]) -> str:

@@ -13,11 +13,7 @@ SENT = "sent.txt"
 
 
 def derived_files(folder: Path) -> list[Path]:
-    """The files of a derived series, in order.
-
-    Raises:
-        InputError: none, or one that is no DICOM instance.
-    """
+    """The files of a derived series, in order."""
     files = sorted(folder.glob("*.dcm"))
     if not files:
         raise InputError("upscaling wrote no images")
@@ -27,7 +23,7 @@ def derived_files(folder: Path) -> list[Path]:
 
 
 def deliver(folder: Path, remote: Remote, ask_first: bool) -> int:
-    """Send what was not sent yet.
+    """Send what was not sent yet; returns how many images the series has.
 
     Each confirmed image is noted in the folder. After a crash, only the first one that is not noted may have been
     stored all the same (of a batch by DICOMweb: the first ones); the archive is asked for those. Derived UIDs are
@@ -37,9 +33,6 @@ def deliver(folder: Path, remote: Remote, ask_first: bool) -> int:
         folder: of the derived series.
         remote: where it goes.
         ask_first: whether the archive can be asked what it has: not where it may have an older series of these UIDs.
-
-    Returns:
-        How many images the series has.
 
     Raises:
         UnreachableError: try again later; what was confirmed is noted.

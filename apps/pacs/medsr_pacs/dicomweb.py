@@ -27,15 +27,7 @@ PAGE = 500
 
 
 class WebRemote:
-    """One archive.
-
-    Args:
-        name: of it in the configuration.
-        settings: where it is; secrets are read from the environment now.
-
-    Raises:
-        InputError: a secret is not in the environment.
-    """
+    """One archive."""
 
     def __init__(self, name: str, settings: WebSettings) -> None:
         self.name = name
@@ -141,11 +133,7 @@ class WebRemote:
 
 
 def secret(remote: str, variable: str | None) -> str | None:
-    """What the environment variable holds; None where no variable is named.
-
-    Raises:
-        InputError: it is not set.
-    """
+    """What the environment variable holds; None where no variable is named."""
     if variable is None:
         return None
     value = os.environ.get(variable)

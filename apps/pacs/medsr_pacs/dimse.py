@@ -17,15 +17,7 @@ from medsr_pacs.identifiers import is_uid, normal_uid
 from medsr_pacs.instances import ENCODINGS, PLAIN, VOLUMES, SeriesFolders, read_instance
 from medsr_pacs.remote import ASKED, Confirmed, Found, RefusedError, UnreachableError, read_found
 from medsr_pacs.settings import DimseSettings, Network
-from medsr_pacs.storage import (
-    NETWORK_LIMIT_MB,
-    NO_RESOURCES,
-    SUCCESS,
-    VERIFICATION,
-    StorageServer,
-    application,
-    store_event,
-)
+from medsr_pacs.storage import NO_RESOURCES, SUCCESS, VERIFICATION, application, serving, take
 from medsr_pacs.tls import client_context
 
 # Classes with their encodings.
@@ -35,20 +27,12 @@ MOST_CONTEXTS = 128
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"  # study root
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
+LONGEST_BYTES = 4e9  # of an instance that an archive sends
 PENDING = (0xFF00, 0xFF01)
 
 
 class DimseRemote:
-    """One archive.
-
-    Args:
-        name: of it in the configuration.
-        settings: where it is.
-        network: our own title, and the times to wait.
-
-    Raises:
-        InputError: a certificate is none.
-    """
+    """One archive."""
 
     def __init__(self, name: str, settings: DimseSettings, network: Network) -> None:
         self.name = name
@@ -92,7 +76,7 @@ class DimseRemote:
         if series:
             identifier.SeriesInstanceUID = series
         folders = SeriesFolders(folder)
-        handlers = [(evt.EVT_C_STORE, store_event, [folders.place])]
+        handlers = [(evt.EVT_C_STORE, take, [folders.keep])]
         contexts = retrievable()
         classes = [uid for uid, _ in contexts]
         if self._settings.retrieve == "get":
@@ -102,7 +86,7 @@ class DimseRemote:
             return folders
         entity = application(self._network, [self._settings.ae_title])
         address = (self._settings.move_host, self._settings.move_port or 0)
-        server = StorageServer(entity, address, classes, handlers, int(NETWORK_LIMIT_MB * 1e6))
+        server = serving(entity, address, classes, handlers, LONGEST_BYTES)
         with server, self._associated([(MOVE, PLAIN)]) as association, quietly():
             self._refuse_failure("C-MOVE", association.send_c_move(identifier, self._network.ae_title, MOVE))
         return folders

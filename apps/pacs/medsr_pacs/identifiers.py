@@ -31,11 +31,7 @@ def is_uid(text: str) -> bool:
 
 
 def checked_uid(name: str, uid: str) -> str:
-    """A UID from the command line.
-
-    Raises:
-        InputError: none by the standard's grammar.
-    """
+    """A UID from the command line."""
     if not is_uid(uid):
         raise InputError(f"--{name} {uid}: must be a UID, digits and dots, {MAX_UID} characters at most")
     return uid

@@ -94,11 +94,7 @@ def parse_instance(stream: BinaryIO, encoding: str) -> Instance:
 
 
 def identify(dataset: Any, encoding: str) -> Instance:
-    """The UIDs of a data set, checked.
-
-    Raises:
-        InputError: a UID is missing, or none by the standard's grammar.
-    """
+    """The UIDs of a data set, checked."""
     sop_class, sop_instance, study, series = uids = [normal_uid(dataset.get(tag, "")) for tag in IDENTITY]
     for tag, uid in zip(IDENTITY, uids, strict=True):
         if not is_uid(uid):
@@ -123,13 +119,7 @@ def _refuse_short(dataset: Any, encoding: str, rest: int) -> None:
 
 
 def write_instance(path: Path, instance: Instance, data: Any) -> None:
-    """Write a data set that came over the network as a file, and have it on the disk before returning.
-
-    Args:
-        path: a new file.
-        instance: who it is.
-        data: the encoded data set, anything with a buffer.
-    """
+    """Write a data set that came over the network as a file, and have it on the disk before returning."""
     syntax = UID(instance.encoding)
     meta = create_file_meta(
         sop_class_uid=UID(instance.sop_class), sop_instance_uid=UID(instance.sop_instance), transfer_syntax=syntax
@@ -142,11 +132,7 @@ def write_instance(path: Path, instance: Instance, data: Any) -> None:
 
 
 def find_dicom_files(source: str | Path) -> list[Path]:
-    """The DICOM files in a folder and those below, or the one file.
-
-    Raises:
-        InputError: there are none.
-    """
+    """The DICOM files in a folder and those below, or the one file."""
     root = Path(source)
     files = [file for file in (files_below(root) if root.is_dir() else [root]) if is_dicom_file(file)]
     if not files:
@@ -155,11 +141,7 @@ def find_dicom_files(source: str | Path) -> list[Path]:
 
 
 class SeriesFolders:
-    """Instances that are fetched: a folder for each series, named by its checked UID; files are numbered.
-
-    Args:
-        root: where the folders go.
-    """
+    """Instances that are fetched: a folder for each series, named by its checked UID; files are numbered."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -172,6 +154,10 @@ class SeriesFolders:
         file = files.setdefault(instance.sop_instance, folder / f"{len(files) + 1:04d}.dcm")
         file.unlink(missing_ok=True)
         return file
+
+    def keep(self, instance: Instance, data: Any, connection: Any = None) -> None:
+        """Write an instance that came over the network."""
+        write_instance(self.place(instance), instance, data)
 
     @property
     def folders(self) -> dict[str, Path]:

@@ -34,14 +34,7 @@ def upscale_study(
     """Fetch a study or one series of it, upscale, and send; yields the outcome of each series.
 
     What is no image volume, and what this program made itself, is left alone. A series that cannot be upscaled does not
-    keep the others from being sent.
-
-    Args:
-        source: has the study.
-        destination: gets the derived series.
-        study: its UID.
-        upscale: from a folder to a folder.
-        series: its UID; None or ``all`` for all of the study.
+    keep the others from being sent. `series`: None or ``all`` for all of the study.
 
     Raises:
         InputError: a UID is none, the archive has nothing there, or does not answer.

@@ -32,12 +32,7 @@ SECRETS = ("password", "passwd", "token", "secret", "user", "username", "api_key
 
 
 class WrongKey(ValueError):
-    """A key that does not go with the others.
-
-    Args:
-        key: of the table that is checked.
-        what: is wrong.
-    """
+    """A key that does not go with the others."""
 
     def __init__(self, key: str, what: str) -> None:
         super().__init__(what)
@@ -314,11 +309,7 @@ class Settings(Network):
         return self._file
 
     def choose(self, name: str | None) -> str:
-        """The name of an archive: this one; without it the default one, or the only one.
-
-        Raises:
-            InputError: no such archive, or which one is not said.
-        """
+        """The name of an archive: this one; without it the default one, or the only one."""
         known = ", ".join(sorted(self.remotes))
         chosen = name or self.default_remote or (known if len(self.remotes) == 1 else None)
         if chosen is None:

@@ -26,14 +26,18 @@ from medsr_pacs.durable import discard, in_blocks, make_folder, move, size_on_di
 from medsr_pacs.identifiers import token
 from medsr_pacs.instances import Instance, write_instance
 from medsr_pacs.settings import Limits
+from medsr_pacs.storage import NO_RESOURCES, Refusal
 
 STATES = ("incoming", "ready", "result", "done", "kept", "failed", "work")
 REASON = "reason.txt"
 DERIVED = "derived"
 
 
-class QueueFullError(Exception):
+class QueueFullError(Refusal):
     """No room: the sender keeps what it has, and may come again."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(NO_RESOURCES, reason)
 
 
 class Spool:
@@ -95,14 +99,7 @@ class Spool:
             discard(self.folder("result", key), self.root / "work")
 
     def store(self, instance: Instance, data: Any) -> str:
-        """Put an instance into its series; when this returns, it is on the disk.
-
-        Args:
-            instance: who it is. One that is there already is replaced.
-            data: the encoded data set, anything with a buffer.
-
-        Returns:
-            The key of its series.
+        """Put an instance into its series, whose key is returned; then it is on the disk, in place of an earlier one.
 
         Raises:
             QueueFullError: a limit is reached, or the disk is full; nothing is left of it.
