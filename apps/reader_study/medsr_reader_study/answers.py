@@ -30,11 +30,7 @@ class Rating:
 
 
 def read_key(study: str | Path) -> dict[str, Any]:
-    """The key of a study: its folder, or the file itself.
-
-    Raises:
-        InputError: missing, damaged, or of another kind.
-    """
+    """The key of a study: its folder, or the file itself."""
     path = Path(study)
     file = path / KEY_FILE if path.is_dir() else path
     key = read_json(file, "need the key of a study, made by medsr reader-study create")
@@ -77,11 +73,7 @@ def read_answers(file: str | Path, key: Mapping[str, Any]) -> list[Rating]:
 
 
 def read_all_answers(files: Sequence[str | Path], key: Mapping[str, Any]) -> list[Rating]:
-    """The ratings of all files, each of another reader.
-
-    Raises:
-        InputError: no file, two of one reader, or what ``read_answers`` refuses.
-    """
+    """The ratings of all files, each of another reader."""
     if not files:
         raise InputError("no answers: name the files downloaded from the forms, as reader_1.json reader_2.json")
     ratings: list[Rating] = []

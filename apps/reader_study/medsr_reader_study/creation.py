@@ -53,16 +53,10 @@ def create_study(
 
     Args:
         run: the folder that an evaluation wrote, with pictures.
-        readers: how many; each reads every picture.
         out: a folder that does not exist or is empty; default is ``run/reader_study``.
         methods: which; default is all that have pictures.
-        layout: ``single``: the picture alone; ``side-by-side``: with the reference or the input beside it.
-        beside: ``hr`` or ``lr``: what is shown beside it.
-        repeats: share of the pictures that are shown twice.
-        seed: of the orders and identifiers.
-        blind_hr: show the high-resolution image as one more picture to be rated, not named.
-        condition: which acquisition, where the run has pictures of several.
-        slices: the most of an item, evenly spaced; default is as many as keep a form below 60 MB, but not below 8.
+        readers, layout, beside, repeats, seed, blind_hr, condition, slices: the options of
+            ``medsr reader-study create``, whose help describes them.
 
     Raises:
         InputError: a bad argument, a run without pictures, or a folder that holds something.

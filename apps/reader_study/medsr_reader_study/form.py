@@ -40,13 +40,7 @@ def form_html(
 ) -> str:
     """The form's text: pictures in the reader's order, and no name of a case or method.
 
-    Args:
-        study: identifier of the study.
-        reader: number of the reader.
-        items: in the order in which they are read.
-        views: by case, for the letters at the borders of its pictures.
-        packed: the pictures.
-        aid: the image that is shown beside each picture, once a case; None for none.
+    `aid`: the image that is shown beside each picture, once a case; None for none.
     """
     label = "" if aid is None else "Picture"
     numbers: dict[str, int] = {}  # of the cases' aids, as they are first needed
