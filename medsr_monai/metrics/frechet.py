@@ -8,16 +8,16 @@ volume are similar, so a large number of slices suggests more data than there is
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from medsr_monai.metrics.pairs import checked_pair
+from medsr_monai.metrics.perceptual import Features
 from medsr_monai.system.errors import InputError
 
-Features = Callable[[Tensor], Tensor | Sequence[Tensor]]
 IMAGES_AT_ONCE = 16
 
 
@@ -66,10 +66,6 @@ class FeatureStatistics:
         self.features = features
         self.name = str(name or getattr(features, "__name__", type(features).__name__))
         self.slices_along = tuple(slices_along)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all images."""
         self.count = 0
         self.mean = torch.zeros(0, dtype=torch.float64)
         self._scatter = torch.zeros(0, 0, dtype=torch.float64)
@@ -178,38 +174,3 @@ def frechet_distance(sr: FeatureStatistics, hr: FeatureStatistics) -> FrechetRes
             stacklevel=2,
         )
     return result
-
-
-class FrechetDistance:
-    """`frechet_distance` over a whole run; engines use it through ``monai.handlers.IgniteMetricHandler``.
-
-    ``y_pred`` and ``y`` are batches (B, C, *spatial) or lists of (C, *spatial). Use ``save_details=False`` in the
-    handler, because there is no figure per image. Do not use several processes: each would judge only its share.
-
-    Args:
-        features: see `FeatureStatistics`.
-        name: see `FeatureStatistics`.
-        slices_along: see `FeatureStatistics`.
-    """
-
-    def __init__(self, features: Features, name: str | None = None, slices_along: Sequence[int] = ()) -> None:
-        self.sr = FeatureStatistics(features, name, slices_along)
-        self.hr = FeatureStatistics(features, name, slices_along)
-
-    def __call__(self, y_pred: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor]) -> None:
-        for statistics, images in ((self.sr, y_pred), (self.hr, y)):
-            for batch in [images] if isinstance(images, Tensor) else [one[None] for one in images]:
-                statistics.add(batch)
-
-    def reset(self) -> None:
-        """Forget all images."""
-        self.sr.reset()
-        self.hr.reset()
-
-    def result(self) -> FrechetResult:
-        """The distance with the numbers that it depends on."""
-        return frechet_distance(self.sr, self.hr)
-
-    def aggregate(self) -> Tensor:
-        """The distance alone, a scalar, as MONAI expects it."""
-        return torch.tensor(self.result().distance, dtype=torch.float64)

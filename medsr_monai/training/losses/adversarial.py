@@ -46,27 +46,11 @@ class AdversarialLoss(nn.Module):
         self.r1_weight = _weight("r1_weight", r1_weight)
 
     def generator(self, fake: Sequence[Tensor], real: Sequence[Tensor] | None = None) -> Tensor:
-        """Compute the generator's loss.
-
-        Args:
-            fake: verdicts on sr, with their graph.
-            real: verdicts on hr of the same batch; used only if ``needs_real``.
-
-        Returns:
-            A scalar.
-        """
+        """Compute the generator's loss, (), from the verdicts on sr, and on hr of the same batch if ``needs_real``."""
         raise NotImplementedError
 
     def discriminator(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """Compute the discriminator's loss.
-
-        Args:
-            real: verdicts on hr.
-            fake: verdicts on sr, detached from the generator.
-
-        Returns:
-            A scalar.
-        """
+        """Compute the discriminator's loss, (), from the verdicts on hr, and on sr without the generator's graph."""
         raise NotImplementedError
 
     def penalty(
