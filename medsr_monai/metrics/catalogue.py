@@ -152,19 +152,6 @@ class ImageMeasure(Measure):
 
     function: Callable[[Pair], float] = field(repr=False, compare=False)
 
-    def __call__(self, sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> float:
-        """Compute the figure of one image.
-
-        Args:
-            sr: (1, C, *spatial).
-            hr: (1, C, *spatial), in the same unit.
-            mask: the voxels that count; default is the foreground.
-
-        Returns:
-            The figure.
-        """
-        return self.function(Pair(sr, Reference(hr, mask)))
-
 
 def score(pair: Pair, measures: Mapping[str, ImageMeasure]) -> tuple[dict[str, float | None], dict[str, str]]:
     """Compute all figures of one image; a figure that is undefined or infinite is None, with the reason.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from scipy.fft import next_fast_len
@@ -120,14 +121,7 @@ def _box_around(mask: Tensor) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def spectrum_distance(
-    sr: Tensor,
-    hr: Tensor,
-    mask: Tensor | None = None,
-    bands: int = 16,
-    lowest: float = LOWEST,
-    highest: float = HIGHEST,
-) -> Tensor:
+def spectrum_distance(sr: Tensor, hr: Tensor, mask: Tensor | None = None, **bands: Any) -> Tensor:
     """Compute the root mean square over bands of ``10 log10(P_sr / P_hr)`` with `power_spectrum` P.
 
     Equal images have 0 dB. An image whose power is wrong by a factor of two in every band has 3 dB. The unit of
@@ -137,10 +131,8 @@ def spectrum_distance(
     Args:
         sr: (B, C, *spatial), the image to judge.
         hr: (B, C, *spatial), the reference.
-        mask: see `power_spectrum`, also for the other arguments.
-        bands: number of bands.
-        lowest: in cycles/voxel.
-        highest: in cycles/voxel.
+        mask: see `power_spectrum`.
+        bands: ``bands``, ``lowest`` and ``highest`` of `power_spectrum`.
 
     Returns:
         (B,) in dB; infinite if ``sr`` has no power in a band.
@@ -149,7 +141,7 @@ def spectrum_distance(
         InputError: as `power_spectrum`; also, the shapes differ, or the reference has no power in a band.
     """
     sr, hr = checked_pair(sr, hr)
-    ours, theirs = (power_spectrum(image, mask, bands, lowest, highest) for image in (sr, hr))
+    ours, theirs = (power_spectrum(image, mask, **bands) for image in (sr, hr))
     for index, band in (theirs == 0).nonzero().tolist():
         raise InputError(f"hr: image {index} of the batch has no power in band {band}")
     return (10 * torch.log10(ours / theirs)).square().mean(dim=1).sqrt().to(hr.dtype)

@@ -95,13 +95,7 @@ def upsampling_stages(scale: Sequence[int]) -> list[tuple[int, ...]]:
 def sub_pixel_upsampling(
     spatial_dims: int, features: int, scale: Sequence[int], activation: Callable[[], nn.Module] | None = None
 ) -> nn.Sequential:
-    """One convolution and one pixel shuffle per stage (two stages for a factor of 4), as in SRGAN, EDSR and RCAN.
-
-    Args:
-        spatial_dims: 2 or 3.
-        features: channels in and out.
-        scale: factor per spatial axis.
-        activation: after every stage; None for none.
+    """One convolution, pixel shuffle and activation per stage (two for a factor of 4), as in SRGAN, EDSR and RCAN.
 
     Shape:
         (B, features, *spatial) -> (B, features, *(scale * spatial))
@@ -123,11 +117,7 @@ def sub_pixel_upsampling(
 class SubPixelGenerator(Generator):
     """``sr = tail(upsample(f + body(f)))`` with ``f = head(lr)``: residual blocks on the low-resolution grid.
 
-    Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of lr.
-        out_channels: channels of sr.
-        scale: see :class:`Generator`.
+    Args, after those of :class:`Generator`:
         features: channels of the trunk.
         num_blocks: blocks of the body, which a convolution ends.
         block: makes a block, (B, features, *spatial) -> the same.
@@ -165,13 +155,10 @@ class SubPixelGenerator(Generator):
 class InterpolatedResidual(Generator):
     """``sr = interpolate(lr) + body(interpolate(lr))``: a chain of 3-voxel convolutions and ReLUs.
 
-    The residuals are on the first ``out_channels`` channels of lr. The last convolution starts with small weights.
+    The residuals are on the first ``out_channels`` channels of lr, so ``in_channels`` must not be fewer. The last
+    convolution starts with small weights.
 
-    Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of lr.
-        out_channels: channels of sr, at most ``in_channels``.
-        scale: see :class:`Generator`.
+    Args, after those of :class:`Generator`:
         features: channels between the convolutions.
         depth: convolutions, 2 or more.
         batch_norm: normalise between the inner convolutions and their ReLUs.
