@@ -39,6 +39,8 @@ class Discriminator(nn.Module):
 
     Attributes:
         min_size: smallest number of voxels along each axis.
+        batch_dependent: whether an image's verdict depends on the other images of its batch, as with batch
+            normalisation. A penalty per image, as in WGAN-GP, is then undefined.
 
     Shape:
         (B, in_channels, *spatial) -> (verdicts, features). The verdicts are logits (no sigmoid), one tensor (B, ...)
@@ -57,6 +59,7 @@ class Discriminator(nn.Module):
         check_counts(**sizes)
         self.spatial_dims = spatial_dims
         self.min_size = min_size
+        self.batch_dependent = norm == "batch"
 
     def forward(self, image: Tensor) -> Judgement:
         name, shape = type(self).__name__, tuple(image.shape)
