@@ -22,7 +22,7 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from medsr_monai.geometry import N_AXES, Grid, corner_error_mm
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes.volume import VolumeInfo
+from medsr_monai.volumes.volume import VolumeInfo, too_short
 
 # deflate cannot shrink anything further than this, so a header that claims more voxels is wrong.
 MAX_DEFLATE_RATIO = 1032
@@ -46,6 +46,14 @@ _QFORM_TOLERANCE_MM = 5e-3
 _PREFERRED_QFORM_TOLERANCE_MM = 5e-4
 GZIP_LEVEL = 1  # 256^3 noisy float32: 3 s and 55 MB; level 6 takes 5 s for the same size
 
+# What nibabel and zlib raise on a bad file; the first that fits says what it is.
+_CAUSES: dict[tuple[type[Exception], ...], str] = {
+    (EOFError, zlib.error, gzip.BadGzipFile): "truncated or damaged gzip data; copy or download it again",
+    (MemoryError,): "does not fit into memory; crop it or use a machine with more",
+    (ImageFileError, HeaderDataError, HeaderTypeError): "not a valid NIfTI file (bad header); export it again",
+    (OSError,): "cannot be read or is truncated; copy or download it again",
+    (ValueError, OverflowError, KeyError, TypeError): "damaged NIfTI file (inconsistent header); export it again",
+}
 _reading: ContextVar[bool] = ContextVar("reading", default=False)
 # nibabel reports header repairs on standard error; a filter per context is quiet for this thread's reading alone.
 imageglobals.logger.addFilter(lambda record: not _reading.get())
@@ -65,20 +73,12 @@ def errors_named(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (EOFError, zlib.error) as error:
-        raise InputError(f"{path}: truncated or damaged gzip data; copy or download it again") from error
-    except gzip.BadGzipFile as error:
-        if _is_gzip(path):  # a wrong checksum or length, or something else after the compressed data
-            raise InputError(f"{path}: truncated or damaged gzip data; copy or download it again") from error
-        raise InputError(f"{path}: not gzip data; rename it to .nii if it is not compressed") from error
-    except MemoryError as error:
-        raise InputError(f"{path}: does not fit into memory; crop it or use a machine with more") from error
-    except (ImageFileError, HeaderDataError, HeaderTypeError) as error:
-        raise InputError(f"{path}: not a valid NIfTI file (bad header); export or download it again") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read or is truncated; copy or download it again") from error
-    except (ValueError, OverflowError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged NIfTI file (inconsistent header); export or download it again") from error
+    except tuple(kind for kinds in _CAUSES for kind in kinds) as error:
+        cause = next(said for kinds, said in _CAUSES.items() if isinstance(error, kinds))
+        # Of gzip data it is a wrong checksum or length, or something else after them.
+        if isinstance(error, gzip.BadGzipFile) and not _is_gzip(path):
+            cause = "not gzip data; rename it to .nii if it is not compressed"
+        raise InputError(f"{path}: {cause}") from error
     finally:
         _reading.reset(token)
 
@@ -88,39 +88,55 @@ def _check_kind(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise InputError(f"{path}: complex voxels; save magnitude (and phase) as separate real images")
     if dtype.kind not in "iufb":
         raise InputError(f"{path}: colour (RGB) voxels; convert to one grey value per voxel")
-    if len(shape) < N_AXES:
+    if len(shape) not in (N_AXES, N_AXES + 1):
         raise InputError(f"{path}: {len(shape)}D image of shape {shape}; need a 3D or 4D volume")
-    if len(shape) > N_AXES + 1:
-        raise InputError(f"{path}: {len(shape)}D image of shape {shape}; split it into 3D or 4D volumes")
     if min(shape) < 1:
         raise InputError(f"{path}: shape {shape} holds no voxels; export or download it again")
 
 
 def _holds(path: Path, n_bytes: int) -> bool:
     """Count decompressed bytes, keeping none, until there are enough."""
+    return sum(map(len, _decompressed(path, 0, n_bytes))) == n_bytes
+
+
+def _decompressed(path: Path, offset: int, n_bytes: int) -> Iterator[bytes]:
+    """So many bytes of a .gz file, in chunks; fewer where it ends before."""
     with gzip.open(path, "rb") as file:
-        while n_bytes > 0:
-            chunk = file.read(min(n_bytes, _CHUNK_BYTES))
-            if not chunk:
-                return False
+        file.seek(offset)
+        while n_bytes > 0 and (chunk := file.read(min(n_bytes, _CHUNK_BYTES))):
             n_bytes -= len(chunk)
-    return True
+            yield chunk
+        if n_bytes == 0:
+            file.read(1)  # the checksum is compared at the end of the data
+
+
+def unpack(info: VolumeInfo, offset: int) -> Iterator[bytes]:
+    """The voxels of a .nii.gz file as they are stored, from an offset on, in chunks.
+
+    Raises:
+        InputError: damaged or truncated data.
+    """
+    with errors_named(info.path):
+        missing = math.prod(info.shape) * info.dtype.itemsize
+        for chunk in _decompressed(info.path, offset, missing):
+            missing -= len(chunk)
+            yield chunk
+        if missing:
+            raise EOFError
+
+
+def find_voxels(info: VolumeInfo) -> tuple[int, np.dtype]:
+    """Where the voxels begin in a file, unpacked if it is a .nii.gz one, in bytes, and their type in its byte order."""
+    stored = cast(ArrayProxy, open_nifti(info.path)[1].dataobj)
+    return int(stored.offset), stored.dtype
 
 
 def _check_length(path: Path, n_bytes: int) -> None:
     """Refuse a header that claims more than the file holds, before memory is asked for."""
-    on_disk = path.stat().st_size
-    if path.name.lower().endswith(".gz"):
-        possible = n_bytes <= on_disk * MAX_DEFLATE_RATIO
-        if possible and n_bytes > on_disk * _USUAL_DEFLATE_RATIO:
-            possible = _holds(path, n_bytes)
-    else:
-        possible = n_bytes <= on_disk
-    if not possible:
-        raise InputError(
-            f"{path}: truncated, or a wrong header: it claims {n_bytes} bytes, and the file holds fewer; "
-            "copy or download it again"
-        )
+    ratio = n_bytes / path.stat().st_size
+    is_packed = path.name.lower().endswith(".gz")
+    if ratio > (MAX_DEFLATE_RATIO if is_packed else 1) or (ratio > _USUAL_DEFLATE_RATIO and not _holds(path, n_bytes)):
+        raise too_short(path, n_bytes)
 
 
 def grid_of(path: Path, shape: tuple[int, ...], image: nib.Nifti1Image) -> Grid:

@@ -11,11 +11,12 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.geometry import N_AXES, Grid, reorient
 from medsr_monai.system.atomic import Together, replacing, replacing_folder
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
-from medsr_monai.volumes.dicom_series import DicomPlanes, refuse_target
+from medsr_monai.volumes.dicom.derivation import classic_class
+from medsr_monai.volumes.dicom.derived import DerivedSeriesWriter
 from medsr_monai.volumes.gzip_stream import GzipStream
 from medsr_monai.volumes.ome_zarr import OmeZarrPlanes
 from medsr_monai.volumes.volume import (
@@ -78,9 +79,9 @@ def streamable_suffix(path: str | Path) -> str:
 class SlabWriter:
     """A volume that is written plane by plane, in ascending order along the file's last spatial axis.
 
-    A context manager: the name is given when
-    the last plane is written; on any error, or when it is left early, no trace remains. Of a process that is killed, a
-    hidden ".medsr-..." file or folder beside the target remains, which nothing reads.
+    A context manager: the name is given when the last plane is written; on any error, or when it is left early, no
+    trace remains. Of a process that is killed, a hidden ".medsr-..." file or folder beside the target remains, which
+    nothing reads.
 
     Args:
         path: .nii, .nii.gz, .mha, .nrrd, an .ome.zarr folder (see `OmeZarrPlanes`; extra `zarr`), or the new or empty
@@ -129,16 +130,10 @@ class SlabWriter:
             )
         self.algorithm = algorithm
         if self.suffix == DICOM_SUFFIX:
-            refuse_target(self.path, like)
+            _refuse_series(self.path, like)
             self.storage, self.scaling = np.dtype(np.float32), (1.0, 0.0)  # what follows rounds, and counts clipping
-        is_folder = self.suffix in (ZARR_SUFFIX, DICOM_SUFFIX)
-        if (
-            self.suffix != DICOM_SUFFIX
-            and self.path.exists()
-            and (self.path.is_dir() != is_folder or (is_folder and not _is_zarr(self.path)))
-        ):
+        elif self.path.exists() and not (_is_zarr(self.path) if self.suffix == ZARR_SUFFIX else not self.path.is_dir()):
             raise InputError(f"{path}: something that is no {self.suffix} is in the way; choose another name")
-        self._stack = ExitStack()
         self._sink: _Sink | None = None
         self._n_written = 0
 
@@ -153,29 +148,28 @@ class SlabWriter:
 
     def __enter__(self) -> SlabWriter:
         try:
-            self._sink = self._open()
-        except BaseException as error:
-            self._stack.__exit__(type(error), error, error.__traceback__)
-            if isinstance(error, OSError):
-                raise unwritable(self.path, error) from error
-            raise
+            with ExitStack() as stack:
+                self._sink = self._open(stack)
+                self._stack = stack.pop_all()
+        except OSError as error:
+            raise unwritable(self.path, error) from error
         return self
 
-    def _open(self) -> _Sink:
+    def _open(self, stack: ExitStack) -> _Sink:
         time_step = None if self.like is None else self.like.time_step
         if self.suffix == ZARR_SUFFIX:
-            folder = self._stack.enter_context(replacing_folder(self.path, self.suffix, self._together))
+            folder = stack.enter_context(replacing_folder(self.path, self.suffix, self._together))
             name = self.path.name[: -len(self.suffix)]
             return OmeZarrPlanes(
                 folder, self.shape, self.storage, self.grid, time_step, name, {"approximate": self.is_approximate}
             )
         if self.suffix == DICOM_SUFFIX:
             assert self.like is not None and self.like.series is not None
-            folder = self._stack.enter_context(replacing_folder(self.path, ".tmp", self._together))
+            folder = stack.enter_context(replacing_folder(self.path, ".tmp", self._together))
             mark = ", approximate" if self.is_approximate else ""
-            return DicomPlanes(folder, self.grid, self.like.series, f"{self.algorithm}{mark}")
-        temporary = self._stack.enter_context(replacing(self.path, self.suffix, self._together))
-        file = self._stack.enter_context(temporary.open("wb"))
+            return DerivedSeriesWriter(folder, self.like.series, self.grid, f"{self.algorithm}{mark}")
+        temporary = stack.enter_context(replacing(self.path, self.suffix, self._together))
+        file = stack.enter_context(temporary.open("wb"))
         if self.suffix not in NIFTI_SUFFIXES:
             header = itk_image.itk_header(
                 self.suffix, self.shape, self.storage, self.grid, time_step, self.is_approximate
@@ -189,7 +183,7 @@ class SlabWriter:
         if self.suffix == ".nii":
             return _PlanesBehindHeader(file, header, file.flush)
         stream = GzipStream(file, nifti.GZIP_LEVEL)
-        self._stack.callback(stream.close)
+        stack.callback(stream.close)
         return _PlanesBehindHeader(stream, header, stream.finish)
 
     def write(self, planes: np.ndarray) -> None:
@@ -307,3 +301,45 @@ def write_volume(
 def _is_zarr(folder: Path) -> bool:
     """Whether a folder is one that may be replaced: an earlier result, or empty."""
     return (folder / "zarr.json").is_file() or (folder / ".zgroup").is_file() or not any(folder.iterdir())
+
+
+def write_derived_series(folder: str | Path, volume: Volume, source: VolumeInfo, algorithm: str) -> None:
+    """Write a volume as a DICOM series that is derived from another; completely, or not at all.
+
+    Its axes are turned to those of the source. How many voxels had to be clipped is logged.
+
+    Args:
+        folder: a new or empty one.
+        volume: 3D, in the place and the intensities of the source.
+        source: the series.
+        algorithm: what made the volume: bundle, version, settings.
+
+    Raises:
+        InputError: a series of volumes, one in another place than the source or no finer than it, or a folder that
+            cannot take it.
+    """
+    _refuse_series(Path(folder), source)
+    if volume.n_times is not None:
+        raise InputError(f"{volume.path}: a series of {volume.n_times} volumes; need a 3D volume, split it")
+    if math.prod(volume.grid.shape) <= math.prod(source.grid.shape):
+        raise InputError(f"{volume.path}: {volume.grid.shape} is no finer than the reference, {source.grid.shape}")
+    place = np.linalg.solve(source.grid.affine, [*volume.grid.corners_mm.mean(axis=0), 1.0])[:N_AXES]
+    if not all(-0.5 <= x <= n - 0.5 for x, n in zip(place, source.grid.shape, strict=True)):
+        raise InputError(
+            f"{volume.path}: its centre lies outside of the reference; name the scan that it was made from"
+        )
+    turn = volume.grid.orientation_to("".join(source.grid.axcodes))
+    with SlabWriter(folder, volume.grid.reoriented(turn), like=source, algorithm=algorithm) as writer:
+        writer.write(reorient(volume.data, turn))
+
+
+def _refuse_series(folder: Path, source: VolumeInfo | None) -> None:
+    """Refuse a folder that a derived series cannot take: something is in it, or there is nothing to derive it from."""
+    if source is None or source.series is None:
+        raise InputError(
+            f"{folder}: a DICOM series can be derived from another only; write .nii.gz, or `medsr dicom write` it "
+            "with a reference series"
+        )
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder}: not an empty folder; a series needs a new or an empty one")
+    classic_class(source.series)

@@ -11,6 +11,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
 from medsr_monai.geometry import Grid
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.dicom import DicomVolume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -70,15 +71,16 @@ class Volume(VolumeInfo):
     data: np.ndarray
 
 
+def too_short(path: Path, n_bytes: int) -> InputError:
+    """The one line about a header that claims more than its file holds."""
+    return InputError(
+        f"{path}: truncated, or a wrong header: it claims {n_bytes} bytes, and the file holds fewer; "
+        "copy or download it again"
+    )
+
+
 def volume_suffix(path: VolumePath) -> str | None:
-    """Tell the format by the name.
-
-    Args:
-        path: a file name.
-
-    Returns:
-        The lower-case suffix (".nii.gz" counts as one), or None if it is not a volume's.
-    """
+    """The lower-case suffix of a file name (".nii.gz" counts as one), or None if it is not a volume's."""
     name = Path(path).name.lower()
     # ".nii" does not end "x.nii.gz", so the order of the suffixes does not matter.
     return next((suffix for suffix in READABLE_SUFFIXES if name.endswith(suffix)), None)
@@ -88,15 +90,9 @@ def volume_stem(path: VolumePath) -> str:
     """Strip folder and suffix, ".nii.gz" and ".ome.zarr" as one; of an unknown suffix strip the last part.
 
     A DICOM series is called by its UID, which names nobody, and not by its folder, which may.
-
-    Args:
-        path: a file name.
-
-    Returns:
-        The bare name.
     """
     name = Path(path).name
     if UID.fullmatch(name):  # the series of a virtual path, whose dots begin no suffix
         return name
-    suffix = ZARR_SUFFIX if Path(path).name.lower().endswith(ZARR_SUFFIX) else volume_suffix(path)
-    return Path(path).stem if suffix is None else Path(path).name[: -len(suffix)]
+    suffix = ZARR_SUFFIX if name.lower().endswith(ZARR_SUFFIX) else volume_suffix(path)
+    return Path(path).stem if suffix is None else name[: -len(suffix)]

@@ -55,16 +55,13 @@ class Plane:
     """One image plane.
 
     Args:
-        header: of the file it is in.
-        pixels: of that file.
-        frame: which frame of that file.
+        header, pixels, frame: of the file it is in, and which frame of it.
         uid: SOPInstanceUID of the file.
         position: centre of the first pixel, LPS mm, (3,).
         row: unit vector along a row of pixels, (3,).
         column: unit vector along a column, (3,).
         spacing_mm: of the pixels along a row and along a column.
-        slope: intensity = slope * stored + inter.
-        inter: see `slope`.
+        slope, inter: intensity = slope * stored + inter.
         thickness_mm: nominal thickness, None where it is not said.
         traits: what may tell it from another plane at its place, as text by keyword.
         is_localizer: whether it calls itself one.
@@ -92,7 +89,7 @@ class Plane:
     @property
     def name(self) -> str:
         """The file, and which frame of several."""
-        return f"{self.member}, frame {self.frame + 1}" if len(self.pixels.frames) > 1 else str(self.member)
+        return _name(self.pixels, self.frame)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -105,11 +102,12 @@ class Plane:
         return np.cross(self.row, self.column)
 
 
-def find_planes(headers: Sequence[FileHeader]) -> list[Plane]:
-    """Find the planes of a series by what its headers said; the files are looked at for where their pixels are.
+def _name(pixels: Pixels, frame: int) -> str:
+    return f"{pixels.member}, frame {frame + 1}" if len(pixels.frames) > 1 else str(pixels.member)
 
-    Args:
-        headers: of its files.
+
+def find_planes(headers: Sequence[FileHeader]) -> list[Plane]:
+    """Find the planes of a series by the headers of its files, which are looked at for where their pixels are.
 
     Returns:
         Its planes in the order of the files, with the frames of each in order.
@@ -152,18 +150,14 @@ def _planes_of(header: FileHeader, pixels: Pixels) -> list[Plane]:
 
 
 def _plane(header: FileHeader, pixels: Pixels, frame: int, places: Sequence[Header]) -> Plane:
-    position = _first(places, "ImagePositionPatient", 3)
-    orientation = _first(places, "ImageOrientationPatient", 6)
-    spacing = _first(places, "PixelSpacing", 2)
-    name = f"{header.member}, frame {frame + 1}" if len(pixels.frames) > 1 else str(header.member)
-    for keyword, value in (
-        ("ImagePositionPatient", position),
-        ("ImageOrientationPatient", orientation),
-        ("PixelSpacing", spacing),
-    ):
+    name = _name(pixels, frame)
+    found = []
+    for keyword, n in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
+        value = _first(places, keyword, n)
         if value is None:
             raise InputError(f"{name}: no {keyword}, so it has no place in a volume; choose another series")
-    assert position is not None and orientation is not None and spacing is not None
+        found.append(value)
+    position, orientation, spacing = found
     if min(spacing) <= 0:
         raise InputError(f"{name}: PixelSpacing {spacing} is not above 0; repair it")
     row, column = _unit_vectors(name, np.array(orientation))
@@ -195,12 +189,11 @@ def _first(places: Sequence[Header], keyword: str, n: int) -> tuple[float, ...] 
 
 
 def _traits(places: Sequence[Header]) -> dict[str, str]:
-    traits: dict[str, str] = {}
-    for keyword in TRAITS:
-        text = next(filter(None, (place.text(keyword) for place in places if keyword in place.dataset)), "")
-        if text:
-            traits[keyword] = text
-    return traits
+    texts = {
+        keyword: next(filter(None, (place.text(keyword) for place in places if keyword in place.dataset)), "")
+        for keyword in TRAITS
+    }
+    return {keyword: text for keyword, text in texts.items() if text}
 
 
 def _unit_vectors(name: str, cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
