@@ -15,7 +15,7 @@ import numpy as np
 from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.nifti import MAX_DEFLATE_RATIO
-from medsr_monai.volumes.volume import VolumeInfo, too_short
+from medsr_monai.volumes.volume import Place, VolumeInfo, too_short
 
 # As OME-Zarr has it; NIfTI, which has no fields of one's own, begins its description with the word.
 _APPROXIMATE = ("approximate", "true")
@@ -28,21 +28,13 @@ _DTYPES = {"signed integer": "int", "unsigned integer": "uint", "float": "float"
 
 @dataclass(frozen=True)
 class _Layout:
-    """What a header says of its voxels.
+    """What a header says of its voxels."""
 
-    Args:
-        header_bytes: its own length.
-        data_file: where they are; "" for behind it.
-        most: bytes that one byte on disk may be.
-        is_raw: whether they are neither packed nor written as text, and nothing stands before them.
-        is_big: whether their byte order is big-endian.
-    """
-
-    header_bytes: int
-    data_file: str
-    most: int
-    is_raw: bool
-    is_big: bool
+    header_bytes: int  # its own length
+    data_file: str  # where they are; "" for behind it
+    most: int  # bytes that one byte on disk may be
+    is_raw: bool  # whether they are neither packed nor written as text, and nothing stands before them
+    is_big: bool  # whether their byte order is big-endian
 
 
 def _layout(path: Path) -> _Layout:
@@ -125,18 +117,12 @@ def _grid(path: Path, reader: Any) -> Grid:
         raise InputError(f"{path}: {error}; correct direction or spacing") from None
 
 
-def open_itk(path: Path) -> tuple[VolumeInfo, Any]:
-    """Read and check the header of a MetaImage or NRRD file.
+def read_header(path: Path) -> VolumeInfo:
+    """Read and check the header of an existing .mha, .mhd or .nrrd file; raises as `read_info`."""
+    return _opened(path)[0]
 
-    Args:
-        path: an existing .mha, .mhd or .nrrd file.
 
-    Returns:
-        What it says, and the SimpleITK reader, whose voxels are still on disk.
-
-    Raises:
-        InputError: see `read_info`.
-    """
+def _opened(path: Path) -> tuple[VolumeInfo, Any]:
     import SimpleITK as sitk
 
     layout = _layout(path)
@@ -153,7 +139,10 @@ def open_itk(path: Path) -> tuple[VolumeInfo, Any]:
     if len(shape) not in (N_AXES, N_AXES + 1):
         raise InputError(f"{path}: {len(shape)}D image of shape {shape}; need a 3D or 4D volume")
     dtype = _dtype(path, reader)
-    _check_length(path, layout, math.prod(shape) * dtype.itemsize)
+    n_bytes = math.prod(shape) * dtype.itemsize
+    _check_length(path, layout, n_bytes)
+    # Where the arithmetic does not come out, SimpleITK knows better.
+    is_raw = layout.is_raw and not layout.data_file and path.stat().st_size == layout.header_bytes + n_bytes
     is_series = len(shape) > N_AXES and shape[N_AXES] > 1
     info = VolumeInfo(
         path=path,
@@ -161,19 +150,11 @@ def open_itk(path: Path) -> tuple[VolumeInfo, Any]:
         n_times=shape[N_AXES] if is_series else None,
         dtype=dtype,
         time_step=float(reader.GetSpacing()[N_AXES]) if is_series else None,
+        place=Place(False, layout.header_bytes, dtype.newbyteorder(">" if layout.is_big else "<"))
+        if is_raw
+        else Place(True, 0, dtype),
     )
     return info, reader
-
-
-def find_raw_voxels(info: VolumeInfo) -> tuple[int, np.dtype] | None:
-    """Where uncompressed voxels start behind the header in the same file, in bytes, and their type in its byte order;
-    None if they are stored otherwise."""
-    layout = _layout(info.path)
-    # Where the arithmetic does not come out, SimpleITK knows better.
-    n_bytes = layout.header_bytes + math.prod(info.shape) * info.dtype.itemsize
-    if layout.data_file or not layout.is_raw or info.path.stat().st_size != n_bytes:
-        return None
-    return layout.header_bytes, info.dtype.newbyteorder(">" if layout.is_big else "<")
 
 
 def unpack(info: VolumeInfo) -> Iterator[memoryview]:
@@ -184,7 +165,7 @@ def unpack(info: VolumeInfo) -> Iterator[memoryview]:
     """
     import SimpleITK as sitk
 
-    reader = open_itk(info.path)[1]
+    reader = _opened(info.path)[1]
     try:
         image = reader.Execute()  # in another type, perhaps
         yield np.ascontiguousarray(sitk.GetArrayViewFromImage(image), info.dtype).data.cast("B")
@@ -194,53 +175,32 @@ def unpack(info: VolumeInfo) -> Iterator[memoryview]:
         raise InputError(f"{info.path}: does not fit into memory; crop it or use a machine with more") from error
 
 
-def _described(image: Any, grid: Grid, time_step: float | None, is_approximate: bool) -> Any:
-    """Give a SimpleITK image its place in the world, and a field that says what it is."""
-    affine = _LPS_TO_RAS @ grid.affine
-    n_dims = image.GetDimension()
-    direction, spacing, origin = np.eye(n_dims), np.ones(n_dims), np.zeros(n_dims)
-    spacing[:N_AXES] = grid.spacing_mm
-    spacing[N_AXES:] = time_step or 1.0
-    direction[:N_AXES, :N_AXES] = affine[:N_AXES, :N_AXES] / spacing[:N_AXES]
-    origin[:N_AXES] = affine[:N_AXES, N_AXES]
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(origin.tolist())
-    image.SetDirection(direction.ravel().tolist())
-    if is_approximate:
-        image.SetMetaData(*_APPROXIMATE)
-    return image
-
-
-def itk_header(
-    suffix: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    grid: Grid,
-    time_step: float | None,
-    is_approximate: bool = False,
-) -> bytes:
-    """What stands before the voxels of an uncompressed .mha or .nrrd file, with nothing but the grid in it.
+def file_header(info: VolumeInfo, is_approximate: bool) -> bytes:
+    """What stands before the voxels of a new, uncompressed .mha or .nrrd file, with nothing but the grid in it.
 
     Args:
-        suffix: of the file.
-        shape: (X, Y, Z) or (X, Y, Z, T).
-        dtype: of the numbers that will follow, in native byte order.
-        grid: where the voxels lie.
-        time_step: spacing of the fourth axis.
+        info: what to say.
         is_approximate: say so in a field of its own: `approximate`, which is `true`.
     """
     import SimpleITK as sitk
 
-    voxel = sitk.GetImageFromArray(np.zeros((1,) * len(shape), dtype), isVector=False)
-    one = _described(voxel, grid, time_step, is_approximate)
+    n_dims, suffix = len(info.shape), info.path.suffix.lower()
+    affine, spacing_mm = _LPS_TO_RAS @ info.grid.affine, info.grid.spacing_mm
+    direction = np.eye(n_dims)
+    direction[:N_AXES, :N_AXES] = affine[:N_AXES, :N_AXES] / spacing_mm
+    voxel = sitk.GetImageFromArray(np.zeros((1,) * n_dims, info.dtype), isVector=False)
+    voxel.SetSpacing([*spacing_mm, info.time_step or 1.0][:n_dims])
+    voxel.SetOrigin([*affine[:N_AXES, N_AXES].tolist(), 0.0][:n_dims])
+    voxel.SetDirection(direction.ravel().tolist())
+    if is_approximate:
+        voxel.SetMetaData(*_APPROXIMATE)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"one{suffix}"
-        sitk.WriteImage(one, str(path), useCompression=False)
-        header = path.read_bytes()[: -dtype.itemsize]
+        sitk.WriteImage(voxel, str(path), useCompression=False)
+        header = path.read_bytes()[: -info.dtype.itemsize]
     # The library writes the header of an image of one voxel; its size is the one line that differs.
     key = b"sizes: " if suffix == ".nrrd" else b"DimSize = "
     before, found, after = header.partition(b"\n" + key)
     if not found:
         raise RuntimeError(f"SimpleITK wrote a {suffix} header without '{key.decode()}'")
-    size = " ".join(str(n) for n in shape).encode()
-    return before + found + size + after[after.index(b"\n") :]
+    return before + found + " ".join(map(str, info.shape)).encode() + after[after.index(b"\n") :]

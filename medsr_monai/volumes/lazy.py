@@ -7,9 +7,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import fields
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -30,7 +28,7 @@ Planes = Callable[[int, int, int], np.ndarray]
 intensity scaling applied."""
 
 
-class LazyVolume:
+class LazyVolume(ExitStack):
     """A volume that is read slice by slice, turned to an orientation by flips and permutations.
 
     Close it, or use it as a context manager.
@@ -49,23 +47,13 @@ class LazyVolume:
         orientation: np.ndarray | None = None,
         resources: ExitStack | None = None,
     ) -> None:
+        super().__init__()
         self.info = info
         self.orientation = info.grid.canonical()[1] if orientation is None else orientation
         self.grid = info.grid.reoriented(self.orientation)
         self._planes = planes
-        self._resources = ExitStack() if resources is None else resources
-
-    def __enter__(self) -> LazyVolume:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give back the file, and the room of the unpacked voxels."""
-        self._resources.close()
+        if resources is not None:
+            self.enter_context(resources)
 
     @property
     def slow_axis(self) -> int:
@@ -128,7 +116,10 @@ class LazyVolume:
             InputError: voxels that are not finite, or a constant image.
         """
         rule = RobustRange() if intensity is None else intensity
-        scans = [rule.scan(lambda t=time: self._portions(t)) for time in range(self.n_times)]  # type: ignore[misc]
+        scans = [
+            rule.scan(lambda t=time: (self._planes(first, last, t) for first, last in self._ranges()))  # type: ignore[misc]
+            for time in range(self.n_times)
+        ]
         is_constant = min(scan.low for scan in scans) == max(scan.high for scan in scans)
         n_nan, n_inf = sum(scan.n_nan for scan in scans), sum(scan.n_inf for scan in scans)
         counts = " and ".join(f"{n} {what}" for n, what in ((n_nan, "NaN"), (n_inf, "Inf")) if n)
@@ -149,10 +140,7 @@ class LazyVolume:
             data = np.empty(self.info.shape, dtype=np.float32, order="F")
             for time in range(self.n_times):
                 data[..., time] = self._planes(0, n, time)
-        return Volume(data=data, **{field.name: getattr(self.info, field.name) for field in fields(VolumeInfo)})
-
-    def _portions(self, time: int) -> Iterator[np.ndarray]:
-        return (self._planes(first, last, time) for first, last in self._ranges())
+        return self.info.with_voxels(data)
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
         """Ranges of planes along the file's slowest axis that fit a bounded memory."""
@@ -184,23 +172,13 @@ def _stored_planes(info: VolumeInfo, file: BinaryIO, offset: int, dtype: np.dtyp
     return read
 
 
-def _find_voxels(info: VolumeInfo) -> tuple[bool, int, np.dtype]:
-    """Whether voxels have to be unpacked, where they begin, in bytes, and their type in the file's byte order."""
-    if volume_suffix(info.path) in NIFTI_SUFFIXES:
-        return (volume_suffix(info.path) == ".nii.gz", *nifti.find_voxels(info))
-    place = itk_image.find_raw_voxels(info)
-    return (True, 0, info.dtype) if place is None else (False, *place)
-
-
-def _unpacked(
-    info: VolumeInfo, offset: int, folder: str | Path | None, in_memory: bool, resources: ExitStack
-) -> BinaryIO:
+def _unpacked(info: VolumeInfo, folder: str | Path | None, in_memory: bool, resources: ExitStack) -> BinaryIO:
     """Unpack voxels to a temporary file without a name, which vanishes with the process; or to memory."""
-    is_nifti = volume_suffix(info.path) in NIFTI_SUFFIXES
+    kind = nifti if volume_suffix(info.path) in NIFTI_SUFFIXES else itk_image
     try:
         # The stack closes it.
         file = io.BytesIO() if in_memory else resources.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
-        for chunk in nifti.unpack(info, offset) if is_nifti else itk_image.unpack(info):
+        for chunk in kind.unpack(info):
             file.write(chunk)
         file.flush()
     except OSError as error:
@@ -239,10 +217,11 @@ def open_volume(
         if in_memory:  # each slice is decoded once
             return LazyVolume(info, _array_planes(series.read(0, info.grid.shape[-1])), orientation)
         return LazyVolume(info, lambda first, last, time: series.read(first, last), orientation)
-    is_packed, offset, dtype = _find_voxels(info)
+    assert info.place is not None
+    is_packed, offset, dtype = info.place
     with ExitStack() as stack:  # what is opened is closed again where the rest fails
         if is_packed:
-            file, offset = _unpacked(info, offset, scratch_dir, in_memory, stack), 0
+            file, offset = _unpacked(info, scratch_dir, in_memory, stack), 0
         else:
             with nifti.errors_named(info.path):
                 file = stack.enter_context(info.path.open("rb"))
@@ -273,6 +252,5 @@ def read_volume(path: VolumePath, allow_constant: bool = False) -> Volume:
 
 def voxels_to_unpack(info: VolumeInfo) -> int:
     """How many bytes `open_volume` will write to its scratch folder."""
-    if info.series is not None or isinstance(info, Volume) or not _find_voxels(info)[0]:
-        return 0
-    return math.prod(info.shape) * info.dtype.itemsize
+    is_packed = info.place is not None and info.place.is_packed and not isinstance(info, Volume)
+    return math.prod(info.shape) * info.dtype.itemsize if is_packed else 0

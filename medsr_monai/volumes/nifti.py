@@ -22,7 +22,7 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from medsr_monai.geometry import N_AXES, Grid, corner_error_mm
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes.volume import VolumeInfo, too_short
+from medsr_monai.volumes.volume import Place, VolumeInfo, too_short
 
 # deflate cannot shrink anything further than this, so a header that claims more voxels is wrong.
 MAX_DEFLATE_RATIO = 1032
@@ -110,25 +110,20 @@ def _decompressed(path: Path, offset: int, n_bytes: int) -> Iterator[bytes]:
             file.read(1)  # the checksum is compared at the end of the data
 
 
-def unpack(info: VolumeInfo, offset: int) -> Iterator[bytes]:
-    """The voxels of a .nii.gz file as they are stored, from an offset on, in chunks.
+def unpack(info: VolumeInfo) -> Iterator[bytes]:
+    """The voxels of a .nii.gz file as they are stored, in chunks.
 
     Raises:
         InputError: damaged or truncated data.
     """
+    assert info.place is not None
+    missing = math.prod(info.shape) * info.dtype.itemsize
     with errors_named(info.path):
-        missing = math.prod(info.shape) * info.dtype.itemsize
-        for chunk in _decompressed(info.path, offset, missing):
+        for chunk in _decompressed(info.path, info.place.offset, missing):
             missing -= len(chunk)
             yield chunk
         if missing:
             raise EOFError
-
-
-def find_voxels(info: VolumeInfo) -> tuple[int, np.dtype]:
-    """Where the voxels begin in a file, unpacked if it is a .nii.gz one, in bytes, and their type in its byte order."""
-    stored = cast(ArrayProxy, open_nifti(info.path)[1].dataobj)
-    return int(stored.offset), stored.dtype
 
 
 def _check_length(path: Path, n_bytes: int) -> None:
@@ -153,20 +148,11 @@ def grid_of(path: Path, shape: tuple[int, ...], image: nib.Nifti1Image) -> Grid:
         raise InputError(f"{path}: {error}; correct sform or qform (nibabel set_sform)") from None
 
 
-def open_nifti(path: Path) -> tuple[VolumeInfo, nib.Nifti1Image]:
-    """Read and check a NIfTI header.
-
-    Args:
-        path: an existing .nii or .nii.gz file.
-
-    Returns:
-        What it says, and the image, whose voxels are still on disk.
-
-    Raises:
-        InputError: see `read_info`.
-    """
+def read_header(path: Path) -> VolumeInfo:
+    """Read and check the header of an existing .nii or .nii.gz file; raises as `read_info`."""
+    is_packed = path.name.lower().endswith(".gz")
     with errors_named(path):
-        if path.name.lower().endswith(".gz"):
+        if is_packed:
             _holds(path, _SNIFFED_BYTES)  # nibabel would call damaged gzip data a wrong file type
         # No memory map: the file may be replaced while its voxels are in use.
         image = nib.load(path, mmap=False)
@@ -180,7 +166,7 @@ def open_nifti(path: Path) -> tuple[VolumeInfo, nib.Nifti1Image]:
         stored = cast(ArrayProxy, image.dataobj)
         _check_length(path, stored.offset + math.prod(shape) * dtype.itemsize)
         time_step = float(image.header["pixdim"][4])
-        info = VolumeInfo(
+        return VolumeInfo(
             path=path,
             grid=grid_of(path, shape, image),
             n_times=shape[N_AXES] if len(shape) > N_AXES else None,
@@ -189,8 +175,8 @@ def open_nifti(path: Path) -> tuple[VolumeInfo, nib.Nifti1Image]:
             inter=float(stored.inter),
             header=image.header.copy(),
             time_step=time_step if math.isfinite(time_step) and time_step > 0 else None,
+            place=Place(is_packed, int(stored.offset), stored.dtype),
         )
-    return info, image
 
 
 def _xform_codes(like: VolumeInfo | None) -> tuple[int, int]:
@@ -273,48 +259,34 @@ def _copy_true_fields(header: Nifti1Header, grid: Grid, like: VolumeInfo, data_r
             header[name] = source[name]
 
 
-def nifti_header(
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    grid: Grid,
-    like: VolumeInfo | None,
-    scaling: tuple[float, float],
-    data_range: tuple[float, float],
-    is_approximate: bool = False,
-) -> Nifti1Header:
-    """The header of a new file.
+def file_header(
+    info: VolumeInfo, like: VolumeInfo | None, data_range: tuple[float, float], is_approximate: bool
+) -> bytes:
+    """All that stands before the voxels of a new file.
 
     Args:
-        shape: (X, Y, Z) or (X, Y, Z, T); no side past `MAX_SIDE`.
-        dtype: of the numbers to store.
-        grid: where the voxels lie.
+        info: what to say; no side past `MAX_SIDE`.
         like: the source, for the header fields that stay true.
-        scaling: (slope, inter), intensity = slope * stored + inter.
         data_range: least and largest intensity: the source's display range is kept where it overlaps.
         is_approximate: begin the description with that word.
     """
     header = Nifti1Header()
-    header.set_data_shape(shape)
-    header.set_data_dtype(dtype)
+    header.set_data_shape(info.shape)
+    header.set_data_dtype(info.dtype)
     header.set_xyzt_units("mm")
-    _set_forms(header, grid, *_xform_codes(like))
+    _set_forms(header, info.grid, *_xform_codes(like))
     if like is not None:
-        _copy_true_fields(header, grid, like, data_range)
-        if like.time_step is not None:
-            header["pixdim"][4] = like.time_step
+        _copy_true_fields(header, info.grid, like, data_range)
+    if info.time_step is not None:
+        header["pixdim"][4] = info.time_step
     if is_approximate:
         described = bytes(header["descrip"].item())
         header["descrip"] = b"; ".join([b"approximate", *([described] if described else [])])[:_DESCRIPTION_BYTES]
     # The image's own copy of the header, as it will be written, starts without a scaling.
-    image = nib.Nifti1Image(np.broadcast_to(np.zeros((), dtype), shape), None, header)
-    image.header.set_slope_inter(*scaling)
+    image = nib.Nifti1Image(np.broadcast_to(np.zeros((), info.dtype), info.shape), None, header)
+    image.header.set_slope_inter(info.slope, info.inter)
     image.update_header()
     image.header.set_data_offset(image.header.single_vox_offset)
-    return image.header
-
-
-def header_bytes(header: Nifti1Header) -> bytes:
-    """All that stands before the voxels of a single-file image."""
     buffer = io.BytesIO()
-    header.write_to(buffer)
-    return buffer.getvalue().ljust(int(header["vox_offset"]), b"\0")
+    image.header.write_to(buffer)
+    return buffer.getvalue().ljust(image.header.single_vox_offset, b"\0")

@@ -40,8 +40,7 @@ def read_info(path: VolumePath) -> VolumeInfo:
             path=series.path, grid=series.grid, dtype=kept.dtype, slope=kept.slope, inter=kept.inter, series=series
         )
     path = Path(path)
-    read = nifti.open_nifti if _checked_suffix(path) in NIFTI_SUFFIXES else itk_image.open_itk
-    return read(path)[0]
+    return (nifti if _checked_suffix(path) in NIFTI_SUFFIXES else itk_image).read_header(path)
 
 
 def _checked_suffix(path: Path) -> str:

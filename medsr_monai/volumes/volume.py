@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
@@ -28,6 +29,14 @@ VolumePath = str | os.PathLike[str]
 """What names a volume; a `DicomSource` from `find_volumes` knows besides what the headers of its series said."""
 
 
+class Place(NamedTuple):
+    """Where the voxels of a file lie."""
+
+    is_packed: bool
+    offset: int  # in bytes, of the unpacked file
+    dtype: np.dtype  # in the file's byte order
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VolumeInfo:
     """What the header of a volume file says.
@@ -42,6 +51,7 @@ class VolumeInfo:
         header: the NIfTI header (a Nifti2Header is one too), or None for other formats.
         time_step: spacing of the fourth axis in the unit of the header, if it has one.
         series: the DICOM series, or None for other formats.
+        place: where the voxels lie in the file; None for a DICOM series, and in memory.
     """
 
     path: Path
@@ -53,11 +63,16 @@ class VolumeInfo:
     header: Nifti1Header | None = None
     time_step: float | None = None
     series: DicomVolume | None = None
+    place: Place | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(X, Y, Z) or (X, Y, Z, T)."""
         return self.grid.shape if self.n_times is None else (*self.grid.shape, self.n_times)
+
+    def with_voxels(self, data: np.ndarray) -> Volume:
+        """The volume that this is said of."""
+        return Volume(data=data, **{field.name: getattr(self, field.name) for field in fields(VolumeInfo)})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -98,16 +98,10 @@ def series_uid(reference: DicomVolume, grid: Grid, algorithm: str) -> str:
 
 
 def derived_header(reference: DicomVolume, storage: Storage, uid: str, algorithm: str) -> tuple[Any, int]:
-    """Make what all files of the derived series share.
-
-    Args:
-        reference: the source.
-        storage: how the pixels are stored.
-        uid: of the new series.
-        algorithm: bundle, version and settings.
+    """Make what all files of the derived series share: a pydicom dataset.
 
     Returns:
-        A pydicom dataset, and how many damaged elements of the source were left out of it.
+        It, and how many damaged elements of the source were left out of it.
 
     Raises:
         InputError: see `classic_class`.
@@ -163,12 +157,6 @@ def _drop_what_varies(dataset: Any, as_read: Mapping[Any, Any], others: Iterable
     """Remove what holds for some of the source's images only: times, tube currents and table positions of a slice.
 
     Once lossy is lossy: a single image that was compressed so marks the whole.
-
-    Args:
-        dataset: what is kept of the first header; changed.
-        as_read: the first header's elements, as they were read.
-        others: the other headers.
-        sop_class: of the derived series.
     """
     kept = {*_KEPT_THOUGH_VARYING, *_LOSSY, *(("AcquisitionTime",) if sop_class == PET else ())}
     first = {

@@ -137,15 +137,10 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class FileHeader(Header):
-    """The header of a file, read once and carried along.
+    """The header of a file, read once and carried along."""
 
-    Args:
-        end: where it ends in the file and the pixel data begin, in bytes.
-        stamp: of the file when the header was read; see `Opener.open`.
-    """
-
-    end: int
-    stamp: Stamp
+    end: int  # where it ends in the file and the pixel data begin, in bytes
+    stamp: Stamp  # of the file when the header was read; see `Opener.open`
 
 
 def is_list(value: Any) -> bool:
@@ -175,8 +170,10 @@ def read_header(member: Member, file: IO[bytes], stamp: Stamp, keywords: Sequenc
             file.seek(0)
             only = None if keywords is None else list(keywords)
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=only)
-            for tag in [tag for tag in dataset.keys() if _is_unread(tag)]:  # noqa: SIM118  elements, not keys
-                del dataset[tag]
+            # Private elements, curves and overlays may be many times as long as the rest.
+            for tag in list(dataset.keys()):
+                if tag.is_private or tag.group & 0xFF00 in (0x5000, 0x6000):
+                    del dataset[tag]
         return FileHeader(member, dataset, file.tell(), stamp)
     except InputError:
         raise
@@ -184,8 +181,3 @@ def read_header(member: Member, file: IO[bytes], stamp: Stamp, keywords: Sequenc
         raise InputError(
             f"{member}: damaged DICOM file ({type(error).__name__} in its header); export or copy it again"
         ) from None
-
-
-def _is_unread(tag: Any) -> bool:
-    """Private elements, and repeating groups of curves and overlays: they may be many times as long as the rest."""
-    return bool(tag.is_private) or tag.group & 0xFF00 in (0x5000, 0x6000)

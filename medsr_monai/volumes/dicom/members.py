@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import IO
 
 from medsr_monai.system.atomic import TEMPORARY
@@ -40,21 +39,12 @@ class Member:
         return f"{self.path}: {self.inner}" if self.inner else str(self.path)
 
 
-class Opener:
-    """Opens members; a zip's directory is read, and checked, once. A context manager."""
+class Opener(ExitStack):
+    """Opens members; a zip's directory is read, and checked, once. It closes them as a context manager."""
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
+        super().__init__()
         self._zips: dict[Path, zipfile.ZipFile] = {}
-
-    def __enter__(self) -> Opener:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
-        self._zips.clear()
 
     def archive(self, path: Path) -> zipfile.ZipFile:
         """The zip's directory.
@@ -64,7 +54,7 @@ class Opener:
         """
         if path not in self._zips:
             try:
-                opened = self._stack.enter_context(zipfile.ZipFile(path))
+                opened = self.enter_context(zipfile.ZipFile(path))
             except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
                 raise InputError(f"{path}: damaged zip ({type(error).__name__}); copy or download it again") from error
             _check_archive(path, opened.infolist())
@@ -139,13 +129,13 @@ def _begins(path: Path, magic: bytes, offset: int) -> bool:
         return False
 
 
-def files_below(folder: Path, recursive: bool = True) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """The regular files of a folder, in the order of their names; links to folders are not followed.
 
     What a killed process left of a series that it was writing is passed over.
     """
     for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(TEMPORARY)) if recursive else []
+        folders[:] = sorted(name for name in folders if not name.startswith(TEMPORARY))
         for name in sorted(names):
             path = Path(here, name)
             if path.is_file():  # a pipe or a socket would wait for ever

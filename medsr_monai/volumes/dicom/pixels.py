@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -35,31 +35,18 @@ Piece = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Where the frames of a file are, and how they are stored.
+    """Where the frames of a file are, and how they are stored."""
 
-    Args:
-        member: the file.
-        stamp: of the file when its header was read; see `Opener.open`.
-        syntax: its transfer syntax.
-        shape: rows and columns.
-        allocated: bits of a stored value in the file, 8, 16 or 32.
-        stored: bits that count.
-        high_bit: the highest of them.
-        is_signed: two's complement.
-        photometric: MONOCHROME1 or MONOCHROME2.
-        frames: of each frame the pieces of the file that hold it.
-    """
-
-    member: Member
-    stamp: Stamp
-    syntax: str
-    shape: tuple[int, int]
-    allocated: int
-    stored: int
-    high_bit: int
-    is_signed: bool
-    photometric: str
-    frames: tuple[tuple[Piece, ...], ...]
+    member: Member  # the file
+    stamp: Stamp  # of the file when its header was read; see `Opener.open`
+    syntax: str  # its transfer syntax
+    shape: tuple[int, int]  # rows and columns
+    allocated: int  # bits of a stored value in the file, 8, 16 or 32
+    stored: int  # bits that count
+    high_bit: int  # the highest of them
+    is_signed: bool  # two's complement
+    photometric: str  # MONOCHROME1 or MONOCHROME2
+    frames: tuple[tuple[Piece, ...], ...]  # of each frame the pieces of the file that hold it
 
     @property
     def stored_range(self) -> tuple[int, int]:
@@ -80,11 +67,9 @@ class Pixels:
         if self.syntax not in _NATIVE:
             return self._decoded(data)
         kind = np.dtype(f"{_NATIVE[self.syntax]}u{self.allocated // 8}")
-        return self._cleaned(np.frombuffer(data, kind, count=self.shape[0] * self.shape[1]).reshape(self.shape))
-
-    def _cleaned(self, words: np.ndarray) -> np.ndarray:
-        """Without the bits that do not count: old files keep overlays there."""
+        words = np.frombuffer(data, kind, count=self.shape[0] * self.shape[1]).reshape(self.shape)
         signed = words.astype(f"{'i' if self.is_signed else 'u'}{self.allocated // 8}")  # native order, a copy
+        # Without the bits that do not count: old files keep overlays there.
         signed <<= self.allocated - 1 - self.high_bit
         signed >>= self.allocated - self.stored
         return signed
@@ -99,8 +84,16 @@ class Pixels:
                 f"{self.shape[1]}x{self.shape[0]}; export it again"
             )
         name = load_pydicom().uid.UID(self.syntax).name
+        options = {
+            "rows": self.shape[0],
+            "columns": self.shape[1],
+            "bits_allocated": self.allocated,
+            "bits_stored": self.stored,
+            "pixel_representation": int(self.is_signed),
+            "photometric_interpretation": self.photometric,
+        }
         try:
-            decoded = decode_frame(self.syntax, self._options, data)
+            decoded = decode_frame(self.syntax, options, data)
         except Undecodable as error:
             said = {
                 "missing": f"no decoder for {name}: pip install 'medsr-monai[dicom]'",
@@ -111,18 +104,6 @@ class Pixels:
         if decoded.shape != self.shape or decoded.dtype.kind not in "iu":
             raise InputError(f"{self.member}: its compressed image is not what its header says; export it again")
         return decoded
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        """As pydicom's decoders take them."""
-        return {
-            "rows": self.shape[0],
-            "columns": self.shape[1],
-            "bits_allocated": self.allocated,
-            "bits_stored": self.stored,
-            "pixel_representation": int(self.is_signed),
-            "photometric_interpretation": self.photometric,
-        }
 
 
 def find_pixels(header: FileHeader, opener: Opener) -> Pixels:

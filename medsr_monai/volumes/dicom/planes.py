@@ -47,38 +47,26 @@ TRAITS = (
 """What tells images at one place apart, the telling ones first."""
 
 _OWNED_BY = ("StudyInstanceUID", "PatientID")
-"""What all images of a series have in common, whatever a careless export says."""
+"""What all images of a series have in common, whatever a careless export says: a volume of two patients would be filed
+under one of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One image plane.
+    """One image plane."""
 
-    Args:
-        header, pixels, frame: of the file it is in, and which frame of it.
-        uid: SOPInstanceUID of the file.
-        position: centre of the first pixel, LPS mm, (3,).
-        row: unit vector along a row of pixels, (3,).
-        column: unit vector along a column, (3,).
-        spacing_mm: of the pixels along a row and along a column.
-        slope, inter: intensity = slope * stored + inter.
-        thickness_mm: nominal thickness, None where it is not said.
-        traits: what may tell it from another plane at its place, as text by keyword.
-        is_localizer: whether it calls itself one.
-    """
-
-    header: FileHeader
-    pixels: Pixels
-    frame: int
-    uid: str
-    position: np.ndarray
-    row: np.ndarray
-    column: np.ndarray
-    spacing_mm: tuple[float, float]
-    slope: float
+    header: FileHeader  # of the file it is in
+    pixels: Pixels  # of that file
+    frame: int  # of that file
+    uid: str  # SOPInstanceUID of the file
+    position: np.ndarray  # centre of the first pixel, LPS mm, (3,)
+    row: np.ndarray  # unit vector along a row of pixels, (3,)
+    column: np.ndarray  # unit vector along a column, (3,)
+    spacing_mm: tuple[float, float]  # of the pixels along a row and along a column
+    slope: float  # intensity = slope * stored + inter
     inter: float
-    thickness_mm: float | None
-    traits: dict[str, str]
+    thickness_mm: float | None  # nominal thickness, None where it is not said
+    traits: dict[str, str]  # what may tell it from another plane at its place, as text by keyword
     is_localizer: bool
 
     @property
@@ -119,19 +107,14 @@ def find_planes(headers: Sequence[FileHeader]) -> list[Plane]:
     planes: list[Plane] = []
     with Opener() as opener, quietly():
         for header in headers:
-            _check_owner(header, headers[0])
+            for keyword in _OWNED_BY:
+                if header.text(keyword) != headers[0].text(keyword):  # the values are a patient's: they are not named
+                    raise InputError(
+                        f"{header.member} and {headers[0].member} differ in {keyword}, though their series is one; "
+                        "give the images of one patient and study only"
+                    )
             planes.extend(_planes_of(header, find_pixels(header, opener)))
     return planes
-
-
-def _check_owner(header: Header, owner: Header) -> None:
-    """A volume of two patients would be filed under one of them. The values are a patient's, so they are not named."""
-    for keyword in _OWNED_BY:
-        if header.text(keyword) != owner.text(keyword):
-            raise InputError(
-                f"{header.member} and {owner.member} differ in {keyword}, though their series is one; give the images "
-                "of one patient and study only"
-            )
 
 
 def _planes_of(header: FileHeader, pixels: Pixels) -> list[Plane]:

@@ -31,26 +31,16 @@ _FOUND_BY = (
 
 @dataclass(frozen=True)
 class Series:
-    """An image series.
+    """An image series."""
 
-    Args:
-        uid: SeriesInstanceUID.
-        modality: such as "CT".
-        number: SeriesNumber, None where there is none.
-        n_images: slices; of a multi-frame file each frame counts.
-        rows: of its first image, in the order of the names.
-        columns: likewise.
-        is_localizer: whether all its images call themselves localizers.
-        headers: of its files, in the order of their names; () where it was only listed.
-    """
-
-    uid: str
-    modality: str
-    number: int | None
-    n_images: int
-    rows: int
-    columns: int
-    is_localizer: bool
+    uid: str  # SeriesInstanceUID
+    modality: str  # such as "CT"
+    number: int | None  # SeriesNumber, None where there is none
+    n_images: int  # slices; of a multi-frame file each frame counts
+    rows: int  # of its first image, in the order of the names
+    columns: int  # likewise
+    is_localizer: bool  # whether all its images call themselves localizers
+    # Of its files, in the order of their names; () where it was only listed.
     headers: tuple[FileHeader, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:

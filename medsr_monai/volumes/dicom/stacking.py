@@ -40,21 +40,16 @@ def stack_planes(planes: Sequence[Plane], name: Path, uneven: str = "refuse") ->
     Raises:
         InputError: planes that are no one stack.
     """
-    kept, notes = _without_localizers(planes)
+    images = [plane for plane in planes if not plane.is_localizer]
+    kept = images or planes
+    left_out = len(planes) - len(kept)
+    notes = [f"{left_out} localizer image{'s' * (left_out > 1)} left out"] if left_out else []
     _check_alike(kept, name)
     along = np.array([plane.position @ kept[0].normal for plane in kept])
     ordered = [kept[k] for k in np.argsort(along, kind="stable")]
     single, dropped = _without_duplicates(ordered, name)
     stacked = _even(single, name) if uneven == "refuse" or _is_even(single) else _resampled(single, name)
     return replace(stacked, notes=(*notes, *dropped, *_tilt_note(stacked.grid), *stacked.notes))
-
-
-def _without_localizers(planes: Sequence[Plane]) -> tuple[list[Plane], list[str]]:
-    images = [plane for plane in planes if not plane.is_localizer]
-    left_out = len(planes) - len(images)
-    if not images or not left_out:
-        return list(planes), []
-    return images, [f"{left_out} localizer image{'s' * (left_out > 1)} left out"]
 
 
 def _check_alike(planes: Sequence[Plane], name: Path) -> None:
