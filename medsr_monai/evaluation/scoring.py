@@ -115,7 +115,8 @@ class Scorer:
         files = ResultFolder(self.folder)
         with one_thread():
             loaded = self._case(task.case)
-            measured, lr_spacing_mm = loaded.measured(task.condition, self.plan)
+            intensity = getattr(self.networks.normalise, "intensity", None)
+            measured, lr_spacing_mm = loaded.measured(task.condition, self.plan, intensity)
             if self.features is not None and task.digests:
                 self._write_features(files, task, HR, loaded.reference.hr)
         results, shown = [], {}
@@ -165,8 +166,8 @@ class Scorer:
             seconds=round(cost.seconds, 4),
             peak_mib=None if cost.peak_mib is None else round(cost.peak_mib, 2),
             reasons=reasons,
-            power_db=_finite(pair.power_db),
-            hr_power_db=_finite(loaded.reference.power_db),
+            power_db=_finite(pair.power_db.tolist()),
+            hr_power_db=_finite(loaded.reference.power_db.tolist()),
             digest=task.digests[method.name],
         )
         files.write(result)
