@@ -148,7 +148,7 @@ class Execution:
     def _disposable(self, number: int, step: Step, windows: Held) -> Tensor | None:
         """An input that no other layer needs, which the result may overwrite; None if there is none."""
         layer = self.graph.layers[number]
-        if isinstance(layer.operation, Elementwise) and layer.operation.writes_out:
+        if isinstance(layer.operation, Elementwise) and layer.operation.out_function is not None:
             for source in layer.sources:
                 whole = not step[source].held and not step[source].kept
                 alike = self.dtypes[source] == self.dtypes[number] and self.channels[source] == self.channels[number]
