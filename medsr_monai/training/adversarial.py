@@ -11,7 +11,6 @@ import ignite.distributed as idist
 import torch
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
-from monai.utils import CommonKeys as Keys
 from monai.utils.enums import AdversarialIterationEvents as Events
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -20,7 +19,6 @@ from medsr_monai.training.batches import cut_batch
 from medsr_monai.training.fidelity import Fake, FidelityTrainer, Loss, check_clip_norm, check_whole
 from medsr_monai.training.handlers.checkpoint import unwrapped
 from medsr_monai.training.losses import AdversarialLoss, FeatureMatchingLoss, WeightedSum
-
 
 
 class AdversarialTrainer(FidelityTrainer):

@@ -79,7 +79,7 @@ class FidelityTrainer(SupervisedTrainer):
         self.add_event_handler(Events.ITERATION_COMPLETED, self.average_losses)
         if activation_checkpointing:
             checkpoint_activations(self.network)
-        dataset = getattr(self.data_loader, "dataset", None)
+        dataset: Any = getattr(self.data_loader, "dataset", None)
         if hasattr(dataset, "set_epoch"):
             self.add_event_handler(Events.EPOCH_STARTED, lambda engine: dataset.set_epoch(engine.state.epoch))
 
@@ -93,7 +93,7 @@ class FidelityTrainer(SupervisedTrainer):
 
     def run(self) -> None:  # type: ignore[override]
         """Load the images, then train."""
-        dataset = getattr(self.data_loader, "dataset", None)
+        dataset: Any = getattr(self.data_loader, "dataset", None)
         if hasattr(dataset, "prepare"):
             dataset.prepare()
         Workflow.run(self)  # not MONAI's Trainer.run, which makes its own scaler

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def draw_middle_planes(images: Mapping[str, np.ndarray], reference: str, judged:
             axes = figure.add_axes(box)
             axes.set_axis_off()
             # All panels have the same width for any number of voxels, because the field of view is the same.
-            look = {"cmap": colours, "interpolation": "nearest", "origin": "lower", "aspect": "auto"}
+            look: Any = {"cmap": colours, "interpolation": "nearest", "origin": "lower", "aspect": "auto"}
             axes.imshow(middle_slice(image, plane), vmin=limits[0], vmax=limits[1], **look)
             top += panel_height + GAP_PX
     return figure

@@ -121,10 +121,10 @@ class Execution:
             self._room(number, task, windows, begun).copy_(slab)
             return begun.pop(number)
         inputs = []
-        for source, read in zip(layer.sources, task.reads, strict=True):
+        for source, (start, stop) in zip(layer.sources, task.reads, strict=True):
             window = windows[source]
             assert window is not None
-            inputs.append(window.narrow(2, read.start, read.stop - read.start))
+            inputs.append(window[:, :, start:stop])
         kernel = self._kernels[number - 1]
         if task.held or isinstance(layer.operation, Concatenation):
             kernel(inputs, task.margin, self._room(number, task, windows, begun))

@@ -194,7 +194,7 @@ def pixel_shuffle(call: Call) -> Operation:
     return Shuffle((int(call.get(1, "upscale_factor")),) * 2)
 
 
-MODULES: dict[type[nn.Module], Callable[[nn.Module, Call], Any]] = {
+MODULES: dict[type[nn.Module], Callable[[Any, Call], Any]] = {
     nn.Conv2d: convolution,
     nn.Conv3d: convolution,
     nn.LeakyReLU: leaky_relu,
