@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from medsr_monai.acquisition.separable import SeparableAcquisition
 from medsr_monai.geometry.resampling import interpolate
 from medsr_monai.system.errors import InputError
 
 
-class Acquisition(Protocol):
-    """The part of :class:`medsr_monai.acquisition.SeparableAcquisition` that back-projection needs."""
-
-    @property
-    def hr_shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def lr_shape(self) -> tuple[int, ...]: ...
-
-    def forward(self, hr: Tensor) -> Tensor: ...
-
-    def adjoint(self, lr: Tensor) -> Tensor: ...
-
-    def decomposition(self) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]: ...
-
-
 def back_project(
-    lr: Tensor, acquisition: Acquisition, iterations: int = 20, method: str = "cubic", step: float = 1.0
+    lr: Tensor, acquisition: SeparableAcquisition, iterations: int = 20, method: str = "cubic", step: float = 1.0
 ) -> Tensor:
     """Iterate ``sr <- sr + step / |A|^2 A^T (lr - A sr)`` from an interpolated image.
 

@@ -216,9 +216,8 @@ class SlabProjection:
     def _filter_along(self) -> None:
         """Multiply by ``U f(S) U^T`` along the slab axis, with the singular values of all axes in ``f``."""
         shape, basis = self.lr_shape, self._basis[self.axis]
-        across, damping = next(iter(self._others), None), torch.tensor(self.regularisation)
-        ranges = [(0, 1)] if across is None else _blocks(shape, across)
-        for start, stop in ranges:
+        across, damping = self._others[0], torch.tensor(self.regularisation)
+        for start, stop in _blocks(shape, across):
             rows = slice(start, stop)
             block = self._residual.read(0, shape[self.axis], rows)
             block = basis.apply(block, self.axis, transposed=True)

@@ -46,11 +46,9 @@ def said_once() -> Iterator[None]:
     They raise the error again, so the caller that catches it reports it once.
     """
     # MONAI's loggers have their own handlers besides the root's.
-    loggers = [
-        logging.root,
-        *(item for item in logging.root.manager.loggerDict.values() if isinstance(item, logging.Logger)),
-    ]
-    handlers = {handler for logger in loggers for handler in (*logger.handlers, logging.lastResort) if handler}
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
+    handlers |= {logging.lastResort} if logging.lastResort else set()
     for handler in handlers:
         handler.addFilter(not_said_later)
     try:

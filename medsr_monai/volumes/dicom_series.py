@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from medsr_monai.geometry import N_AXES, Grid
-from medsr_monai.system.atomic import replacing_folder
+from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.dicom import (
     DerivedSeriesWriter,
@@ -103,7 +103,7 @@ def write_derived_series(folder: str | Path, volume: Volume, source: VolumeInfo,
         raise InputError(f"{volume.path}: a series of {volume.n_times} volumes; need a 3D volume, split it")
     _refuse_another_scan(volume, source)
     try:
-        with replacing_folder(folder) as temporary:
+        with replacing(folder, folder=True) as temporary:
             return write_derived(temporary, volume.data, volume.grid, source.series, algorithm).n_clipped
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error}); free space") from error

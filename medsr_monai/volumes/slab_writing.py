@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from medsr_monai.geometry import N_AXES, Grid
-from medsr_monai.system.atomic import Together, replacing, replacing_folder
+from medsr_monai.system.atomic import Together, replacing
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
 from medsr_monai.volumes.dicom_series import DicomPlanes, refuse_target
@@ -164,14 +164,14 @@ class SlabWriter:
     def _open(self) -> _Sink:
         time_step = None if self.like is None else self.like.time_step
         if self.suffix == ZARR_SUFFIX:
-            folder = self._stack.enter_context(replacing_folder(self.path, self.suffix, self._together))
+            folder = self._stack.enter_context(replacing(self.path, self.suffix, self._together, folder=True))
             name = self.path.name[: -len(self.suffix)]
             return OmeZarrPlanes(
                 folder, self.shape, self.storage, self.grid, time_step, name, {"approximate": self.is_approximate}
             )
         if self.suffix == DICOM_SUFFIX:
             assert self.like is not None and self.like.series is not None
-            folder = self._stack.enter_context(replacing_folder(self.path, ".tmp", self._together))
+            folder = self._stack.enter_context(replacing(self.path, ".tmp", self._together, folder=True))
             mark = ", approximate" if self.is_approximate else ""
             return DicomPlanes(folder, self.grid, self.like.series, f"{self.algorithm}{mark}")
         temporary = self._stack.enter_context(replacing(self.path, self.suffix, self._together))

@@ -12,7 +12,7 @@ from typing import Any
 from medsr_monai.evaluation.plan import HR, LR
 from medsr_monai.evaluation.record.tables import CaseTable
 from medsr_monai.evaluation.record.views import View
-from medsr_monai.system.atomic import replacing_folder
+from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
 from medsr_reader_study.answers import KEY_FILE, STUDY_FORMAT, VERSION
 from medsr_reader_study.design import Item, draw_items
@@ -114,7 +114,7 @@ def _write(
 ) -> Study:
     sizes = []
     try:
-        with replacing_folder(folder) as temporary:
+        with replacing(folder, folder=True) as temporary:
             (temporary / FORMS).mkdir()
             for reader, items in orders.items():
                 page = _form(key["study"], reader, items, views, packed, key["beside"])
