@@ -14,7 +14,9 @@ from medsr_monai.system.version import __version__
 
 if TYPE_CHECKING:
     from medsr_monai.acquisition import *
+    from medsr_monai.bundle.baselines import *
     from medsr_monai.bundle.configuration import *
+    from medsr_monai.bundle.creation import *
     from medsr_monai.bundle.settings import *
     from medsr_monai.bundle.upscaling import *
     from medsr_monai.evaluation import *
@@ -34,13 +36,16 @@ ROOMS = {
         AcquisitionDraw AcquisitionRange FixedWindow IntensityRule RobustRange SeparableAcquisition SlabProjection
         add_rician_noise apply_matrix back_project box_matrix gaussian_matrix kspace_matrix patch_matrix profile_matrix
     """,
+    "bundle.baselines": "trained_baselines",
     "bundle.configuration": "build check_configuration describe_algorithm merged_config",
+    "bundle.creation": "create_bundle",
     "bundle.settings": "check_judged_patch check_settings check_validation_volumes",
     "bundle.upscaling": "upscale",
     "evaluation": "Case Condition Evaluation Method find_cases parse_method",
     "evaluation.report": "save_comparison save_three_planes write_report",
     "geometry": """
-        Grid corner_error_mm cubic_bspline interpolate inverse_orientation parse_orientation reorient wavelet_matrix
+        Grid corner_error_mm cubic_bspline interpolate inverse_orientation network_orientation
+        parse_orientation reorient wavelet_matrix
     """,
     "metrics": """
         HFEN NIQE VIF EdgePreservation FeatureStatistics ForegroundMetric ForegroundPSNR ForegroundSSIM FrechetDistance
@@ -67,8 +72,8 @@ ROOMS = {
         PerceptualLoss RelativisticAverage WassersteinGradientPenalty WeightedSum
     """,
     "transforms": """
-        Acquired CropToMultipled DenoiseCurvatureFlowd ForegroundIndexd NormaliseIntensityd RandAcquired
-        RandAxisPermuted RandForegroundCropd ReorientToCanonicald RequireSized RestoreIntensityd
+        Acquired CropToMultipled DenoiseCurvatureFlowd ForegroundIndexd MiddleSliced NormaliseIntensityd RandAcquired
+        RandAxisPermuted RandForegroundCropd ReorientToNetworkd RequireSized RestoreIntensityd
     """,
     "upscaling": """
         ConsistentInferer OutputNames StreamOrWholeInferer StreamingInferer Upscaled UpscalingSettings VolumeUpscaler

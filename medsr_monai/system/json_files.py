@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
 
@@ -37,6 +35,8 @@ def save_atomically(objects: Any, path: str | Path) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
+    import torch  # the command reads JSON without it
+
     return _written(Path(path), lambda temporary: torch.save(objects, temporary))
 
 

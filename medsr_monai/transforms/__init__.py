@@ -9,9 +9,10 @@ from medsr_monai.transforms.measurement import Acquired, RandAcquired
 from medsr_monai.transforms.spatial import (
     CropToMultipled,
     ForegroundIndexd,
+    MiddleSliced,
     RandAxisPermuted,
     RandForegroundCropd,
-    ReorientToCanonicald,
+    ReorientToNetworkd,
     RequireSized,
 )
 
@@ -20,11 +21,12 @@ __all__ = [
     "CropToMultipled",
     "DenoiseCurvatureFlowd",
     "ForegroundIndexd",
+    "MiddleSliced",
     "NormaliseIntensityd",
     "RandAcquired",
     "RandAxisPermuted",
     "RandForegroundCropd",
-    "ReorientToCanonicald",
+    "ReorientToNetworkd",
     "RequireSized",
     "RestoreIntensityd",
 ]

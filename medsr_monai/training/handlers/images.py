@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ignite.distributed as idist
+import numpy as np
 from ignite.engine import Engine, Events
 from torch import Tensor
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 class ThreePlaneImages:
     """One picture per case and validation: the input, cubic B-spline, the result, the reference and the error.
 
-    Rows are the middle axial, coronal and sagittal slices; the input has its own voxel size. TensorBoard shows the
-    pictures under ``cases/CASE`` at the trainer's epoch, which the evaluator gets from MONAI's ``ValidationHandler``.
+    Rows are the middle axial, coronal and sagittal slices; an image of two axes has one row. The input has its own
+    voxel size. TensorBoard shows the pictures under ``cases/CASE`` at the trainer's epoch, which the evaluator gets
+    from MONAI's ``ValidationHandler``.
 
     Args:
         log_dir: TensorBoard's folder, which may be that of MONAI's ``TensorBoardStatsHandler``.
@@ -65,13 +67,12 @@ class ThreePlaneImages:
                 return
             lr, sr, hr = (output[key].detach().as_subclass(Tensor).float() for key in ("image", "pred", "label"))
             for name, image in {"image": lr, "pred": sr, "label": hr}.items():
-                if image.ndim != 4:
-                    raise InputError(
-                        f"case {item['case']}: '{name}' has shape {tuple(image.shape)}, but need (C, X, Y, Z)"
-                    )
+                if image.ndim not in (3, 4):
+                    shape = f"'{name}' has shape {tuple(image.shape)}"
+                    raise InputError(f"case {item['case']}: {shape}, but need (C, X, Y) or (C, X, Y, Z)")
             cubic = cubic_bspline(lr[None], hr.shape[1:])[0]
             named = {"low resolution": lr, "cubic B-spline": cubic, "super-resolution": sr, "reference": hr}
-            images = {name: image[0].cpu().numpy() for name, image in named.items()}
+            images = {name: np.atleast_3d(image[0].cpu().numpy()) for name, image in named.items()}
             picture = pixels(draw_middle_planes(images, reference="reference", judged="super-resolution"))
             assert self.writer is not None
             self.writer.add_image(f"cases/{item['case']}", picture, global_step=state.epoch, dataformats="HWC")
