@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medsr_monai.acquisition.separable import SeparableAcquisition
 from medsr_monai.geometry.resampling import interpolate
-from medsr_monai.system.errors import InputError
+from medsr_monai.system.errors import InputError, check_whole
 
 
 def back_project(
@@ -39,8 +39,7 @@ def back_project(
     Reference:
         Irani, Peleg, doi:10.1016/1049-9652(91)90045-L
     """
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
-        raise InputError(f"iterations {iterations}: must be a whole number, 0 or more")
+    check_whole("iterations", iterations, 0)
     if not 0 < step < 2:
         raise InputError(f"step {step}: must be above 0 and below 2, otherwise the iteration diverges")
     if tuple(lr.shape[2:]) != acquisition.lr_shape:

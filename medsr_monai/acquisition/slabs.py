@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from medsr_monai.acquisition.separable import SeparableAcquisition, apply_matrix, spectral_filter
 from medsr_monai.system.errors import InputError
-from medsr_monai.system.scratch import SliceFile, SliceMemory
+from medsr_monai.system.scratch import SliceFile, SliceMemory, cut
 
 # Entries below this share of a matrix's largest entry are rounding errors of its decomposition.
 _NEGLIGIBLE = 1e-12
@@ -48,14 +46,18 @@ class _BandedMatrix:
         """Multiply an axis of (1, 1, *spatial) by the matrix, or by its transpose."""
         if self.is_identity:
             return image
+        if not transposed:
+            parts = [
+                apply_matrix(band.matrix.to(image.device), _part(image, axis, band.columns), axis)
+                for band in self._bands
+            ]
+            return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis + 2)
         size = [*image.shape]
-        size[axis + 2] = self.shape[1 if transposed else 0]
+        size[axis + 2] = self.shape[1]
         total = image.new_zeros(size)
         for band in self._bands:
-            matrix, source, target = band.matrix.to(image.device), band.columns, band.rows
-            if transposed:
-                matrix, source, target = matrix.mT, target, source
-            _part(total, axis, target).add_(apply_matrix(matrix, _part(image, axis, source), axis))
+            product = apply_matrix(band.matrix.mT.to(image.device), _part(image, axis, band.rows), axis)
+            _part(total, axis, band.columns).add_(product)
         return total
 
     def _dense(self, rows: slice, columns: slice) -> Tensor:
@@ -207,7 +209,7 @@ class SlabProjection:
     def _turn_across(self, transposed: bool) -> None:
         """Multiply by U^T, or by U, along all axes but the slab axis."""
         axes = [axis for axis in self._others if not self._basis[axis].is_identity]
-        for start, stop in _blocks(self.lr_shape, self.axis) if axes else ():
+        for start, stop in cut(self.lr_shape, self.axis, _BLOCK_VOXELS) if axes else ():
             slab = self._residual.read(start, stop)
             for axis in axes:
                 slab = self._basis[axis].apply(slab, axis, transposed)
@@ -217,7 +219,7 @@ class SlabProjection:
         """Multiply by ``U f(S) U^T`` along the slab axis, with the singular values of all axes in ``f``."""
         shape, basis = self.lr_shape, self._basis[self.axis]
         across, damping = self._others[0], torch.tensor(self.regularisation)
-        for start, stop in _blocks(shape, across):
+        for start, stop in cut(shape, across, _BLOCK_VOXELS):
             rows = slice(start, stop)
             block = self._residual.read(0, shape[self.axis], rows)
             block = basis.apply(block, self.axis, transposed=True)
@@ -235,10 +237,3 @@ class SlabProjection:
         for axis in self._others:
             image = self._spread[axis].apply(image, axis)
         return image
-
-
-def _blocks(shape: Sequence[int], axis: int) -> list[tuple[int, int]]:
-    """Cut an axis into ranges, so that each part of the image has a bounded size."""
-    n = shape[axis]
-    thick = max(1, n * _BLOCK_VOXELS // math.prod(shape))
-    return [(start, min(start + thick, n)) for start in range(0, n, thick)]

@@ -17,6 +17,12 @@ class InputError(ValueError):
     """Bad input: one line with the file, axis or key, the cause, and the way out."""
 
 
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Refuse what is no whole number, or too small."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} {value}: must be a whole number, {least} or more")
+
+
 def find_input_error(error: BaseException | None) -> InputError | None:
     """Find the InputError behind an error that MONAI or ignite wrapped; None if there is none."""
     while error is not None:

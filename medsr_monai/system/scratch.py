@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,13 @@ import torch
 from torch import Tensor
 
 from medsr_monai.system.errors import InputError
+
+
+def cut(shape: Sequence[int], axis: int, voxels: int) -> list[tuple[int, int]]:
+    """Ranges along an axis that cut an image into slabs of a bounded number of voxels, or single slices."""
+    n = shape[axis]
+    thick = max(1, n * voxels // math.prod(shape))
+    return [(start, min(start + thick, n)) for start in range(0, n, thick)]
 
 
 class SliceFile(ExitStack):

@@ -15,8 +15,9 @@ from monai.utils.enums import AdversarialIterationEvents as Events
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from medsr_monai.system.errors import check_whole
 from medsr_monai.training.batches import cut_batch
-from medsr_monai.training.fidelity import Fake, FidelityTrainer, Loss, check_clip_norm, check_whole
+from medsr_monai.training.fidelity import Fake, FidelityTrainer, Loss, check_clip_norm
 from medsr_monai.training.handlers.checkpoint import unwrapped
 from medsr_monai.training.losses import AdversarialLoss, FeatureMatchingLoss, WeightedSum
 

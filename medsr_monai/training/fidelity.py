@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.networks.blocks import ResidualDenseBlock
-from medsr_monai.system.errors import InputError
+from medsr_monai.system.errors import InputError, check_whole
 from medsr_monai.training.batches import cut_batch, prepare_acquired_batch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -187,11 +187,6 @@ class FidelityTrainer(SupervisedTrainer):
         """Compute the weighted sum of the generator's terms, and each term."""
         terms = {"pixel": self.loss_function(projected, hr), "unprojected": self.loss_function(sr, hr)}
         return terms["pixel"] + self.unprojected_weight * terms["unprojected"], terms
-
-
-def check_whole(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} {value}: must be a whole number, 1 or more")
 
 
 def check_clip_norm(name: str, value: float | None) -> None:

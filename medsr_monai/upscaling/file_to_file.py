@@ -25,10 +25,10 @@ from medsr_monai.geometry import AXES, inverse_orientation, reorient
 from medsr_monai.system.atomic import Together
 from medsr_monai.system.device import free_bytes
 from medsr_monai.system.errors import InputError
-from medsr_monai.system.scratch import SliceFile, SliceMemory
+from medsr_monai.system.scratch import SliceFile, SliceMemory, cut
 from medsr_monai.upscaling.consistent import is_exact, taken_apart
 from medsr_monai.upscaling.convolution.tracing import evaluation_mode
-from medsr_monai.upscaling.low_resolution import LowResolutionImage, cut, slab_of, upscaled_parts
+from medsr_monai.upscaling.low_resolution import LowResolutionImage, slab_of, upscaled_parts
 from medsr_monai.upscaling.network_view import NetworkView, refuse_channels, view_of
 from medsr_monai.upscaling.streaming import Image, Place, StreamingInferer, device_of
 from medsr_monai.volumes import (

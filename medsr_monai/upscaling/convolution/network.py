@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.system.errors import InputError
+from medsr_monai.system.errors import InputError, check_whole
 from medsr_monai.upscaling.convolution.execution import Advance, Execution, Held
 from medsr_monai.upscaling.convolution.memory import held_bytes, peak_bytes
 from medsr_monai.upscaling.convolution.schedule import Graph, Schedule, Step
@@ -60,8 +60,7 @@ class StreamedNetwork:
         self.network = network
         if axis not in range(self.graph.spatial_dims):
             raise InputError(f"axis {axis}: the network has axes 0 to {self.graph.spatial_dims - 1}")
-        if isinstance(slab, bool) or not isinstance(slab, int) or slab < 1:
-            raise InputError(f"slab {slab}: must be a whole number of slices, 1 or more")
+        check_whole("slab", slab)
         self.axis, self.slab, self.autocast = axis, slab, autocast
         self.channels_last, self.compile_backend = channels_last, compile_backend
         self._bound: tuple[Any, Execution] | None = None
