@@ -92,12 +92,7 @@ class UpscalingSettings:
 
 @dataclass(frozen=True)
 class Upscaled:
-    """What came of an upscaling: files by their paths, or volumes.
-
-    Args:
-        image: the upscaled image.
-        deviation: over the network's ensemble, where the inferer gives it.
-    """
+    """The upscaled image, and the deviation over the network's ensemble: files by their paths, or volumes."""
 
     image: Path | Volume
     deviation: Path | Volume | None = None
@@ -302,9 +297,8 @@ class _Upscaling:
     def _projection(self, stack: ExitStack) -> SlabProjection | None:
         if self.acquisition is None or self.regularisation is None:
             return None
-        residual = None
-        if self._residual_on_disk:
-            residual = stack.enter_context(SliceFile(self.lr_shape, self.axis, self.scratch))
+        on_disk = self._residual_on_disk
+        residual = stack.enter_context(SliceFile(self.lr_shape, self.axis, self.scratch)) if on_disk else None
         return SlabProjection(self.acquisition, self.axis, self.regularisation, residual)
 
     def _write(self, slabs: Sequence[Tensor], window: tuple[float, float]) -> None:
@@ -345,12 +339,11 @@ def _waits_on_disk(
 
 def _why_not_streamed(network: nn.Module, inferer: Inferer) -> str | None:
     """The layer that cannot be streamed, or the inferer that does not."""
-    streaming = inferer if isinstance(inferer, StreamingInferer) else StreamingInferer()
-    try:
-        streaming.scale(network)
-    except InputError as error:
-        return str(error)
-    return None if streaming is inferer else f"{type(inferer).__name__} needs the whole image; use StreamingInferer"
+    if isinstance(inferer, StreamingInferer):
+        return inferer.refusal(network)
+    return (
+        StreamingInferer().refusal(network) or f"{type(inferer).__name__} needs the whole image; use StreamingInferer"
+    )
 
 
 def check_free_space(needed: Sequence[tuple[Path, int, str]]) -> None:

@@ -31,9 +31,7 @@ class LowResolutionImage:
     dtype = torch.float32
 
     def __init__(self, volume: LazyVolume, time: int, window: tuple[float, float]) -> None:
-        self.volume = volume
-        self.time = time
-        self.window = window
+        self.volume, self.time, self.window = volume, time, window
         self.shape = (1, 1, *volume.grid.shape)
 
     def __getitem__(self, index: tuple[Any, ...], /) -> Tensor:

@@ -22,7 +22,6 @@ from medsr_monai.system.device import free_bytes
 from medsr_monai.system.errors import InputError, check_whole
 from medsr_monai.upscaling.convolution import StreamedEnsemble, StreamedNetwork, symmetries, trace_generator
 from medsr_monai.upscaling.convolution.schedule import Graph
-from medsr_monai.upscaling.strips import cut_axis
 from medsr_monai.upscaling.transfers import read_ahead, write_behind
 
 log = logging.getLogger(__name__)
@@ -77,6 +76,20 @@ class StreamPlan:
             seen *= sum(view.stop - view.start for view, _ in cuts)
             own *= sum(part.stop - part.start for _, part in cuts)
         return seen / own - 1
+
+
+def cut_axis(size: int, tiles: int, halo: int) -> list[tuple[slice, slice]]:
+    """Cut an axis into equal tiles that see a halo of voxels beyond their own on either side, as far as there are any.
+
+    Returns:
+        For every tile what it sees and what of that is its own.
+    """
+    edges = [round(size * i / tiles) for i in range(tiles + 1)]
+    cuts = []
+    for start, stop in itertools.pairwise(edges):
+        first, last = max(0, start - halo), min(size, stop + halo)
+        cuts.append((slice(first, last), slice(start - first, stop - first)))
+    return cuts
 
 
 def plan_stream(
@@ -223,10 +236,6 @@ class StreamingInferer(Inferer):
     def stream(self, image: Image, network: nn.Module) -> Iterator[tuple[Place, Tensor]]:
         """The parts of the result as they are ready.
 
-        Args:
-            image: (B, C, *spatial), a tensor or what reads one where it is indexed with slices.
-            network: the generator.
-
         Yields:
             The place, one slice per spatial axis of the output, and its voxels (B, C', *there) on the image's device.
         """
@@ -283,6 +292,14 @@ class StreamingInferer(Inferer):
         if self._traced is None or self._traced[0] is not network:
             self._traced, self._streams = (network, trace_generator(network)), {}
         return self._traced[1]
+
+    def refusal(self, network: nn.Module) -> str | None:
+        """Why a network cannot be streamed, naming its layer; None if it can."""
+        try:
+            self.scale(network)
+        except InputError as error:
+            return str(error)
+        return None
 
     def scale(self, network: nn.Module) -> tuple[int, ...]:
         """Output voxels per input voxel, per axis; InputError if the network cannot be streamed."""
