@@ -117,8 +117,7 @@ def plan_stream(
     axes = range(len(spatial)) if axis is None else [axis]
     found = []
     for along in axes:
-        extent = spatial[along]
-        for thickness in [slab] if slab else [s for s in SLABS if s <= extent] or [1]:
+        for thickness in [slab] if slab else [s for s in SLABS if s <= spatial[along]] or [1]:
             needed = networks(along, thickness).window_bytes(shape, dtype)
             if needed <= budget:
                 found.append((-thickness, needed, along))
@@ -126,21 +125,8 @@ def plan_stream(
     if found:
         thickness, _, along = min(found)
         return StreamPlan(along, -thickness, tuple(tuple(cut_axis(size, 1, 0)) for size in spatial))
-    return plan_strips(networks, shape, dtype, budget, axis, slab)
-
-
-def plan_strips(
-    networks: Callable[[int, int], Streamed],
-    shape: Sequence[int],
-    dtype: torch.dtype,
-    budget: float,
-    axis: int | None,
-    slab: int | None,
-) -> StreamPlan:
-    """The strips that compute the fewest voxels twice; arguments as of :func:`plan_stream`, and the same error."""
-    spatial = tuple(shape[2:])
     plans = []
-    for along in range(len(spatial)) if axis is None else [axis]:
+    for along in axes:
         radius = [max(pair) for pair in networks(along, slab or 1).receptive_radius]
         counts = [(1,) if other == along else STRIPS for other in range(len(spatial))]
         for chosen in itertools.product(*counts):
@@ -148,6 +134,7 @@ def plan_strips(
                 strips = tuple(tuple(cut_axis(*arguments)) for arguments in zip(spatial, chosen, radius, strict=True))
                 plans.append(StreamPlan(along, slab or 1, strips))
     smallest = math.inf
+    # The strips that compute the fewest voxels twice come first.
     for plan in sorted(plans, key=lambda plan: plan.recomputed):
         needed = networks(plan.axis, plan.slab).window_bytes((*shape[:2], *plan.widest), dtype)
         if needed <= budget:
