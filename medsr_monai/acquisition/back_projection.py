@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from medsr_monai.acquisition.separable import SeparableAcquisition
 from medsr_monai.geometry.resampling import interpolate
-from medsr_monai.system.errors import InputError
-
-
-class Acquisition(Protocol):
-    """The part of :class:`medsr_monai.acquisition.SeparableAcquisition` that back-projection needs."""
-
-    @property
-    def hr_shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def lr_shape(self) -> tuple[int, ...]: ...
-
-    def forward(self, hr: Tensor) -> Tensor: ...
-
-    def adjoint(self, lr: Tensor) -> Tensor: ...
-
-    def decomposition(self) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]: ...
+from medsr_monai.system.errors import InputError, check_whole
 
 
 def back_project(
-    lr: Tensor, acquisition: Acquisition, iterations: int = 20, method: str = "cubic", step: float = 1.0
+    lr: Tensor, acquisition: SeparableAcquisition, iterations: int = 20, method: str = "cubic", step: float = 1.0
 ) -> Tensor:
     """Iterate ``sr <- sr + step / |A|^2 A^T (lr - A sr)`` from an interpolated image.
 
@@ -56,8 +39,7 @@ def back_project(
     Reference:
         Irani, Peleg, doi:10.1016/1049-9652(91)90045-L
     """
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
-        raise InputError(f"iterations {iterations}: must be a whole number, 0 or more")
+    check_whole("iterations", iterations, 0)
     if not 0 < step < 2:
         raise InputError(f"step {step}: must be above 0 and below 2, otherwise the iteration diverges")
     if tuple(lr.shape[2:]) != acquisition.lr_shape:

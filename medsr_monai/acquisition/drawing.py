@@ -60,15 +60,7 @@ class AcquisitionRange:
             raise InputError(f"profiles {sorted(unknown)}: choose among {', '.join(PROFILES)}")
 
     def draw(self, rng: np.random.RandomState, axes: int) -> AcquisitionDraw:
-        """Draw the parameters of one acquisition.
-
-        Args:
-            rng: the random state, which advances.
-            axes: number of spatial axes.
-
-        Returns:
-            The drawn parameters.
-        """
+        """Draw the parameters of one acquisition of a number of spatial axes; ``rng`` advances."""
         names = sorted(self.profiles)
         weights = np.array([self.profiles[name] for name in names], dtype=float)
         drawn = [str(name) for name in rng.choice(names, size=axes, p=weights / weights.sum())]
@@ -79,8 +71,7 @@ class AcquisitionRange:
             if name == "gaussian":
                 widths.append(rng.uniform(*self.gaussian_width))
             else:
-                other = rng.random_sample() < self.box_width_prob
-                widths.append(rng.uniform(*self.box_width) if other else 1.0)
+                widths.append(rng.uniform(*self.box_width) if rng.random_sample() < self.box_width_prob else 1.0)
         noise = rng.uniform(*self.noise) if rng.random_sample() < self.noise_prob else 0.0
         return AcquisitionDraw(tuple(drawn), tuple(widths), float(noise), int(rng.randint(2**31 - 1)))
 
@@ -89,16 +80,8 @@ def patch_matrix(profile: str, n_hr: int, n_lr: int, width: float) -> np.ndarray
     """Build the acquisition matrix of one axis for a patch.
 
     A patch has no periodic boundary, so its k-space is truncated as if the image were mirrored at its ends. Otherwise
-    the jump between the two ends would ring through the patch.
-
-    Args:
-        profile: ``box``, ``gaussian`` or ``kspace``.
-        n_hr: voxels along the axis at high resolution.
-        n_lr: voxels along the axis at low resolution.
-        width: of the profile, in low-resolution voxels.
-
-    Returns:
-        (n_lr, n_hr) float64 matrix.
+    the jump between the two ends would ring through the patch. The arguments are those of :func:`profile_matrix`, but
+    the width is in low-resolution voxels.
     """
     if profile == "kspace":
         mirrored = kspace_matrix(2 * n_hr, 2 * n_lr)[:n_lr]

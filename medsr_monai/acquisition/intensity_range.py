@@ -19,23 +19,10 @@ Slabs = Callable[[], Iterable[np.ndarray]]
 """A new pass over the image: arrays of any shape, in any order, that hold every voxel once."""
 
 
-def _percentile(order: Callable[[int], float], first: int, n: int, percent: float) -> float:
-    """Interpolate linearly between the two order statistics around a percentile of n ranks from `first`."""
-    position = percent / 100 * (n - 1)
-    below = math.floor(position)
-    low, high = order(first + below), order(first + min(below + 1, n - 1))
-    return low + (high - low) * (position - below)
-
-
 def _as_range(low: float, high: float, ends: tuple[float, float]) -> tuple[float, float]:
     if high <= low:
         low, high = ends
     return low, high if high > low else low + 1.0
-
-
-def _threshold(total: float, n: int) -> np.float32:
-    """The mean, from which foreground is what is brighter. In float32, which no order of summing changes."""
-    return np.float32(total / n)
 
 
 def _keys(values: np.ndarray) -> np.ndarray:
@@ -60,10 +47,8 @@ class _Counts:
     def refine(self, wanted: Iterable[int]) -> None:
         """Count the lower halves below some upper halves: one pass, none where they are known."""
         missing = sorted(set(wanted) - self.lower.keys())
-        if not missing:
-            return
         self.lower |= {upper: np.zeros(_BINS, dtype=np.int64) for upper in missing}
-        for slab in self.slabs():
+        for slab in self.slabs() if missing else ():
             keys = _keys(slab)
             halves = keys >> _HALF_BITS
             for upper in missing:
@@ -81,10 +66,18 @@ class _Counts:
         lower = int(np.searchsorted(np.cumsum(self.lower[upper]), within, side="right"))
         return _value((upper << _HALF_BITS) | lower)
 
-    def up_to(self, key: int) -> int:
-        """How many voxels have a key up to this one, once its bin is refined."""
-        upper, lower = key >> _HALF_BITS, key & (_BINS - 1)
-        return int(self.upper[:upper].sum() + self.lower[upper][: lower + 1].sum())
+    def percentile(self, first: int, percent: float, more: Iterable[int] = ()) -> float:
+        """Interpolate between the two order statistics around a percentile of the ranks from `first` to the end.
+
+        The pass that this takes also refines the bins ``more``.
+        """
+        last = int(self.upper.sum()) - 1
+        position = percent / 100 * (last - first)
+        below = math.floor(position)
+        ranks = first + below, min(first + below + 1, last)
+        self.refine([*more, *(self.bin_of(rank) for rank in ranks)])
+        low, high = map(self.value, ranks)
+        return low + (high - low) * (position - below)
 
 
 @dataclass(frozen=True)
@@ -142,23 +135,18 @@ def scan_slabs(slabs: Slabs, percents: tuple[float, float] | None = None) -> Int
         raise ValueError("no slab, no voxels: an image has at least one")
     if n_nan or n_inf or percents is None:
         return IntensityScan(n_nan, n_inf, low, high, None)
-    return IntensityScan(0, 0, low, high, _window(counts, n, _threshold(total, n), percents, (low, high)))
+    # In float32, the mean is the same for any order of summing.
+    return IntensityScan(0, 0, low, high, _window(counts, np.float32(total / n), percents, (low, high)))
 
 
 def _window(
-    counts: _Counts, n: int, threshold: np.float32, percents: tuple[float, float], ends: tuple[float, float]
+    counts: _Counts, mean: np.float32, percents: tuple[float, float], ends: tuple[float, float]
 ) -> tuple[float, float]:
     # Zero has two signs, and only the positive one is the largest key that is not above zero.
-    key = int(_keys(np.array([threshold + np.float32(0.0)]))[0])
-
-    def bins(first: int, size: int, percent: float) -> list[int]:
-        below = first + math.floor(percent / 100 * (size - 1))
-        return [counts.bin_of(below), counts.bin_of(min(below + 1, first + size - 1))]
-
-    counts.refine([key >> _HALF_BITS, *bins(0, n, percents[0])])
-    low = _percentile(counts.value, 0, n, percents[0])
-    background = counts.up_to(key)
-    if background == n:
-        return _as_range(low, low, ends)
-    counts.refine(bins(background, n - background, percents[1]))
-    return _as_range(low, _percentile(counts.value, background, n - background, percents[1]), ends)
+    key = int(_keys(np.array([mean + np.float32(0.0)]))[0])
+    upper, lower = key >> _HALF_BITS, key & (_BINS - 1)
+    low = high = counts.percentile(0, percents[0], [upper])
+    background = int(counts.upper[:upper].sum() + counts.lower[upper][: lower + 1].sum())
+    if background < counts.upper.sum():
+        high = counts.percentile(background, percents[1])
+    return _as_range(low, high, ends)

@@ -20,23 +20,12 @@ def _check_sizes(n_hr: int, n_lr: int) -> None:
         raise InputError(f"{n_lr} low-resolution voxels, but need 1 to {n_hr}, the number of high-resolution voxels")
 
 
-def _centres(n_hr: int, n_lr: int) -> np.ndarray:
-    """Centres of the low-resolution voxels in high-resolution voxel indices, shape (n_lr,)."""
-    return (np.arange(n_lr) + 0.5) * n_hr / n_lr - 0.5
-
-
 def _by_rows(n_hr: int, n_lr: int, weights: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Build a matrix whose rows sum to one, block by block: for a long axis, a whole step takes tens of MB.
 
-    Args:
-        n_hr: columns.
-        n_lr: rows.
-        weights: maps low-resolution centres (m, 1) to their rows (m, n_hr).
-
-    Returns:
-        (n_lr, n_hr) float64.
+    ``weights`` maps the centres of low-resolution voxels (m, 1), in high-resolution indices, to their rows (m, n_hr).
     """
-    matrix, centres = np.empty((n_lr, n_hr)), _centres(n_hr, n_lr)[:, None]
+    matrix, centres = np.empty((n_lr, n_hr)), (np.arange(n_lr)[:, None] + 0.5) * n_hr / n_lr - 0.5
     for start in range(0, n_lr, _ROWS):
         rows = weights(centres[start : start + _ROWS])
         matrix[start : start + _ROWS] = rows / rows.sum(axis=1, keepdims=True)
@@ -63,50 +52,30 @@ def box_matrix(n_hr: int, n_lr: int, width: float | None = None) -> np.ndarray:
     if not width > 0:
         raise InputError(f"slice thickness {width} voxels: must be above 0")
     edges = np.arange(n_hr + 1)[None, :] - 0.5
-
-    def weights(centres: np.ndarray) -> np.ndarray:
-        return np.diff(np.clip(edges, centres - width / 2, centres + width / 2), axis=1)
-
-    return _by_rows(n_hr, n_lr, weights)
+    return _by_rows(n_hr, n_lr, lambda centres: np.diff(np.clip(edges, centres - width / 2, centres + width / 2)))
 
 
 def gaussian_matrix(n_hr: int, n_lr: int, fwhm: float) -> np.ndarray:
-    """Weight by a Gaussian slice profile, integrated over each high-resolution voxel.
+    """Weight by a Gaussian slice profile, integrated over each high-resolution voxel; otherwise as :func:`box_matrix`.
 
     Args:
         n_hr: voxels along the axis at high resolution.
         n_lr: voxels along the axis at low resolution.
         fwhm: full width at half maximum in high-resolution voxels; 0 samples the voxel at the centre.
-
-    Returns:
-        (n_lr, n_hr) float64 matrix whose rows sum to one.
-
-    Raises:
-        InputError: a size is out of range, or the width is negative.
     """
     _check_sizes(n_hr, n_lr)
     if not fwhm >= 0:
         raise InputError(f"slice profile FWHM {fwhm} voxels: must be 0 or more")
     sigma = max(fwhm * FWHM_TO_SIGMA, 1e-6)
     edges = np.arange(n_hr + 1)[None, :] - 0.5
-    return _by_rows(
-        n_hr, n_lr, lambda centres: np.diff(0.5 * erf((edges - centres) / (sigma * math.sqrt(2.0))), axis=1)
-    )
+    return _by_rows(n_hr, n_lr, lambda centres: np.diff(0.5 * erf((edges - centres) / (sigma * math.sqrt(2.0)))))
 
 
 def kspace_matrix(n_hr: int, n_lr: int) -> np.ndarray:
     """Keep the ``n_lr`` lowest spatial frequencies (periodic boundary), sampled at the low-resolution voxel centres.
 
-    Args:
-        n_hr: voxels along the axis at high resolution.
-        n_lr: voxels along the axis at low resolution. If it is even, the Nyquist frequency counts half on either side,
-            which keeps the matrix real.
-
-    Returns:
-        (n_lr, n_hr) float64 matrix whose rows sum to one.
-
-    Raises:
-        InputError: a size is out of range.
+    If ``n_lr`` is even, the Nyquist frequency counts half on either side, which keeps the matrix real; otherwise as
+    :func:`box_matrix`.
     """
     _check_sizes(n_hr, n_lr)
     if n_lr == n_hr:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -37,22 +38,17 @@ def apply_matrix(matrix: Tensor, image: Tensor, axis: int) -> Tensor:
         raise InputError(f"axis {axis}: {image.shape[dim]} voxels, but the operator was made for {matrix.shape[-1]}")
     if matrix.ndim == 3 and matrix.shape[0] != image.shape[0]:
         raise InputError(f"axis {axis}: {image.shape[0]} images, but the operator has matrices for {matrix.shape[0]}")
-    # Autocast would round the products to half precision, but the physics is a constraint, not a layer.
-    with torch.autocast(image.device.type, enabled=False):
-        return _multiply(matrix, image, dim)
-
-
-def _multiply(matrix: Tensor, image: Tensor, dim: int) -> Tensor:
     shape = image.shape
     after = math.prod(shape[dim + 1 :])
-    if matrix.ndim == 3:
-        # (B, 1, M, N) @ (B, before, N, after): one product per image
-        flat = image.reshape(shape[0], -1, shape[dim], after)
-        product = torch.matmul(matrix[:, None], flat)
-    elif after == 1:
-        product = torch.matmul(image.reshape(-1, shape[dim]), matrix.mT)
-    else:
-        product = torch.matmul(matrix, image.reshape(-1, shape[dim], after))
+    # Autocast would round the products to half precision, but the physics is a constraint, not a layer.
+    with torch.autocast(image.device.type, enabled=False):
+        if matrix.ndim == 3:
+            # (B, 1, M, N) @ (B, before, N, after): one product per image
+            product = matrix[:, None] @ image.reshape(shape[0], -1, shape[dim], after)
+        elif after == 1:
+            product = image.reshape(-1, shape[dim]) @ matrix.mT
+        else:
+            product = matrix @ image.reshape(-1, shape[dim], after)
     return product.reshape(*shape[:dim], matrix.shape[-2], *shape[dim + 1 :])
 
 
@@ -70,6 +66,31 @@ def _decomposed_matrix(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             values = squares.sqrt()
             return torch.eye(len(values), dtype=matrix.dtype, device=matrix.device), values, matrix / values[:, None]
     return tuple(torch.linalg.svd(matrix, full_matrices=False))
+
+
+def _outer_product(singular: list[Tensor]) -> Tensor:
+    """The outer product of the axes' singular values, (1 or B, 1, *shape)."""
+    axes = len(singular)
+    placed = [v.reshape(-1, 1, *[1] * axis, v.shape[-1], *[1] * (axes - axis - 1)) for axis, v in enumerate(singular)]
+    return reduce(torch.mul, placed)
+
+
+def spectral_filter(singular: Sequence[Tensor], parts: Sequence[slice], damping: Tensor) -> Tensor:
+    """The factor ``s / (s^2 + damping)`` of the pseudo-inverse for a part of the spectrum ``U^T lr``.
+
+    Args:
+        singular: singular values of every axis, (n_lr,) or (B, n_lr).
+        parts: the part of the spectrum, one slice per axis.
+        damping: () or (B,), see :meth:`SeparableAcquisition.pseudo_inverse`.
+
+    Returns:
+        (1 or B, 1, *parts).
+    """
+    largest = _outer_product([values.amax(dim=-1, keepdim=True) for values in singular])
+    chosen = [values[..., part] for values, part in zip(singular, parts, strict=True)]
+    relative = _outer_product(chosen) / largest
+    inverse = relative / (relative.square() + damping.reshape(-1, *[1] * (len(singular) + 1))) / largest
+    return torch.where(relative > RELATIVE_CUTOFF, inverse, 0.0)
 
 
 class SeparableAcquisition:
@@ -163,7 +184,8 @@ class SeparableAcquisition:
         key = (image.dtype, image.device)
         if key not in self._on:
             with torch.inference_mode(False):
-                self._on[key] = self._decomposed(image)
+                groups = [self.matrices, *self.decomposition()]
+                self._on[key] = [[m.to(dtype=image.dtype, device=image.device) for m in group] for group in groups]
         return self._on[key]
 
     def decomposition(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
@@ -172,10 +194,6 @@ class SeparableAcquisition:
             u, s, vt = zip(*(_decomposed_matrix(m.double()) for m in self.matrices), strict=True)
             self._decomposition = list(u), list(s), list(vt)
         return self._decomposition
-
-    def _decomposed(self, image: Tensor) -> list[list[Tensor]]:
-        groups = [self.matrices, *self.decomposition()]
-        return [[m.to(dtype=image.dtype, device=image.device) for m in group] for group in groups]
 
     def forward(self, hr: Tensor) -> Tensor:
         """Measure: ``A hr``. Args: hr (B, C, *hr_shape). Returns: (B, C, *lr_shape)."""
@@ -205,64 +223,22 @@ class SeparableAcquisition:
         Raises:
             InputError: the image does not fit, or the regularisation is negative.
         """
-        spectrum, (_, _, _, vt) = self._filtered_spectrum(lr, regularisation)
-        for axis, basis in reversed(list(enumerate(vt))):
-            spectrum = apply_matrix(basis.mT, spectrum, axis)
-        return spectrum
-
-    @classmethod
-    def spectral_filter(cls, singular: Sequence[Tensor], parts: Sequence[slice], regularisation: float = 0.0) -> Tensor:
-        """The factor ``s / (s^2 + damping)`` of the pseudo-inverse for a part of the spectrum ``U^T lr``.
-
-        Args:
-            singular: singular values of every axis.
-            parts: the part of the spectrum, one slice per axis.
-            regularisation: see :meth:`pseudo_inverse`.
-
-        Returns:
-            (1, 1, *parts), float32.
-        """
-        values = [axis.float() for axis in singular]
-        largest = cls._spectral_product([axis.amax(dim=-1, keepdim=True) for axis in values])
-        chosen = [axis[part] for axis, part in zip(values, parts, strict=True)]
-        return cls._spectral_filter(chosen, torch.tensor(regularisation), largest)
-
-    def _filtered_spectrum(self, lr: Tensor, regularisation: float | Tensor) -> tuple[Tensor, list[list[Tensor]]]:
-        """Compute ``f(S) U^T lr``; also return the matrices in the image's type."""
         damping = torch.as_tensor(regularisation, dtype=lr.dtype, device=lr.device)
         if not bool((damping >= 0).all()):
             raise InputError(f"regularisation {regularisation}: must be 0 or more")
-        matrices = self._like(lr)
-        _, u, s, _ = matrices
+        _, u, s, vt = self._like(lr)
         for axis, basis in enumerate(u):
             lr = apply_matrix(basis.mT, lr, axis)
-        largest = self._spectral_product([values.amax(dim=-1, keepdim=True) for values in s])
         # Part by part, because the filter's intermediate results would take the memory of several images.
-        n = lr.shape[2]
-        thick = max(1, n * _FILTER_VOXELS // max(1, lr.numel()))
-        parts = [slice(start, min(start + thick, n)) for start in range(0, n, thick)]
-        filtered = [
-            lr[:, :, part] * self._spectral_filter([s[0][..., part], *s[1:]], damping, largest) for part in parts
-        ]
-        return filtered[0] if len(filtered) == 1 else torch.cat(filtered, dim=2), matrices
-
-    @staticmethod
-    def _spectral_product(singular: list[Tensor]) -> Tensor:
-        """The outer product of the axes' singular values, (1 or B, 1, *shape)."""
-        axes = len(singular)
-        product = torch.ones((), dtype=singular[0].dtype, device=singular[0].device)
-        for axis, values in enumerate(singular):
-            batch = values.shape[0] if values.ndim == 2 else 1
-            product = product * values.reshape(batch, 1, *[1] * axis, -1, *[1] * (axes - axis - 1))
-        return product
-
-    @classmethod
-    def _spectral_filter(cls, singular: list[Tensor], damping: Tensor, largest: Tensor) -> Tensor:
-        """``s / (s^2 + damping)`` on the outer product of the axes' singular values, (1 or B, 1, *shape)."""
-        relative = cls._spectral_product(singular) / largest
-        measured = relative > RELATIVE_CUTOFF
-        inverse = relative / (relative.square() + damping.reshape(-1, *[1] * (len(singular) + 1))) / largest
-        return torch.where(measured, inverse, torch.zeros_like(inverse))
+        thick = max(1, lr.shape[2] * _FILTER_VOXELS // max(1, lr.numel()))
+        rest, parts = [slice(None)] * (len(s) - 1), []
+        for start in range(0, lr.shape[2], thick):
+            part = slice(start, start + thick)
+            parts.append(lr[:, :, part] * spectral_filter(s, [part, *rest], damping))
+        lr = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        for axis, basis in reversed(list(enumerate(vt))):
+            lr = apply_matrix(basis.mT, lr, axis)
+        return lr
 
     def project(self, sr: Tensor, lr: Tensor, regularisation: float | Tensor = 0.0) -> Tensor:
         """Move ``sr`` by the least distance that makes ``forward(sr)`` equal to ``lr``: ``sr + A^+ (lr - A sr)``.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from medsr_monai.acquisition.separable import SeparableAcquisition, apply_matrix
+from medsr_monai.acquisition.separable import SeparableAcquisition, apply_matrix, spectral_filter
 from medsr_monai.system.errors import InputError
-from medsr_monai.system.scratch import SliceFile, SliceMemory
+from medsr_monai.system.scratch import SliceFile, SliceMemory, cut
 
 # Entries below this share of a matrix's largest entry are rounding errors of its decomposition.
 _NEGLIGIBLE = 1e-12
@@ -37,11 +35,9 @@ class _BandedMatrix:
 
     def __init__(self, matrix: Tensor) -> None:
         self.shape = n, m = tuple(matrix.shape)
-        # Block by block, because a copy of the whole matrix would take far more memory than the bands.
-        threshold = _NEGLIGIBLE * max(float(matrix[i : i + _BLOCK_ROWS].abs().max()) for i in range(0, n, _BLOCK_ROWS))
-        bands = [_band(matrix, slice(i, min(i + _BLOCK_ROWS, n)), threshold) for i in range(0, n, _BLOCK_ROWS)]
+        bands = _bands(matrix, _BLOCK_ROWS)
         worth = sum(band.matrix.numel() for band in bands) < 0.5 * n * m
-        self._bands = bands if worth else [_band(matrix, slice(0, n), threshold)]
+        self._bands = bands if worth else _bands(matrix, n)
         self.is_identity = n == m and all(
             torch.equal(band.matrix, torch.eye(n)[band.rows, band.columns]) for band in self._bands
         )
@@ -50,71 +46,64 @@ class _BandedMatrix:
         """Multiply an axis of (1, 1, *spatial) by the matrix, or by its transpose."""
         if self.is_identity:
             return image
-        if transposed:
-            return self._apply_transposed(image, axis)
-        parts = [
-            apply_matrix(band.matrix.to(image.device), image.narrow(axis + 2, *_start_length(band.columns)), axis)
-            for band in self._bands
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis + 2)
-
-    def _apply_transposed(self, image: Tensor, axis: int) -> Tensor:
+        if not transposed:
+            parts = [
+                apply_matrix(band.matrix.to(image.device), _part(image, axis, band.columns), axis)
+                for band in self._bands
+            ]
+            return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis + 2)
         size = [*image.shape]
         size[axis + 2] = self.shape[1]
         total = image.new_zeros(size)
         for band in self._bands:
-            product = apply_matrix(
-                band.matrix.mT.to(image.device), image.narrow(axis + 2, *_start_length(band.rows)), axis
-            )
-            total.narrow(axis + 2, *_start_length(band.columns)).add_(product)
+            product = apply_matrix(band.matrix.mT.to(image.device), _part(image, axis, band.rows), axis)
+            _part(total, axis, band.columns).add_(product)
         return total
+
+    def _dense(self, rows: slice, columns: slice) -> Tensor:
+        part = torch.zeros(rows.stop - rows.start, columns.stop - columns.start)
+        for band in self._bands:
+            own, into = zip(_overlap(band.rows, rows), _overlap(band.columns, columns), strict=True)
+            part[into] = band.matrix[own]
+        return part
 
     def columns(self, columns: slice) -> _Band:
         """Some columns, cut to the rows that are not zero."""
-        found = []
-        for band in self._bands:
-            first, last = max(columns.start, band.columns.start), min(columns.stop, band.columns.stop)
-            if first < last:
-                block = band.matrix.new_zeros(band.matrix.shape[0], columns.stop - columns.start)
-                there = band.matrix[:, first - band.columns.start : last - band.columns.start]
-                block[:, first - columns.start : last - columns.start] = there
-                found.append((band.rows, block))
-        if not found:
-            return _Band(slice(0, 1), columns, torch.zeros(1, columns.stop - columns.start))
-        rows = slice(found[0][0].start, found[-1][0].stop)
-        # A band between two of these bands may be zero in these columns.
-        matrix = torch.zeros(rows.stop - rows.start, columns.stop - columns.start)
-        for own, block in found:
-            matrix[own.start - rows.start : own.stop - rows.start] = block
-        touched = (matrix != 0).any(dim=1).nonzero().flatten().tolist() or [0]
-        matrix = matrix[touched[0] : touched[-1] + 1]
-        return _Band(slice(rows.start + touched[0], rows.start + touched[-1] + 1), columns, matrix)
+        rows, matrix = _cut(self._dense(slice(0, self.shape[0]), columns).mT)
+        return _Band(rows, columns, matrix.mT)
 
     def rows(self, rows: slice) -> _Band:
         """Some rows, cut to the columns that are not zero."""
-        found = [band for band in self._bands if band.rows.start < rows.stop and rows.start < band.rows.stop]
-        columns = slice(min(band.columns.start for band in found), max(band.columns.stop for band in found))
-        matrix = torch.zeros(rows.stop - rows.start, columns.stop - columns.start)
-        for band in found:
-            first, last = max(rows.start, band.rows.start), min(rows.stop, band.rows.stop)
-            where = slice(band.columns.start - columns.start, band.columns.stop - columns.start)
-            matrix[first - rows.start : last - rows.start, where] = band.matrix[
-                first - band.rows.start : last - band.rows.start
-            ]
-        return _Band(rows, columns, matrix)
+        return _Band(rows, *_cut(self._dense(rows, slice(0, self.shape[1]))))
 
 
-def _band(matrix: Tensor, rows: slice, threshold: float) -> _Band:
-    """Some rows of a matrix, cut to the columns with entries above a threshold."""
-    block = matrix[rows]
-    block = torch.where(block.abs() > threshold, block, 0.0)
-    touched = (block != 0).any(dim=0).nonzero().flatten().tolist()
-    columns = slice(touched[0], touched[-1] + 1) if touched else slice(0, 1)
-    return _Band(rows, columns, block[:, columns].float())
+def _bands(matrix: Tensor, thick: int) -> list[_Band]:
+    """Cut a matrix into bands of rows; block by block, because a copy of the whole would take far more memory."""
+    blocks = [slice(start, min(start + thick, len(matrix))) for start in range(0, len(matrix), thick)]
+    threshold = _NEGLIGIBLE * max(float(matrix[rows].abs().max()) for rows in blocks)
+    bands = []
+    for rows in blocks:
+        columns, block = _cut(torch.where(matrix[rows].abs() > threshold, matrix[rows], 0.0))
+        bands.append(_Band(rows, columns, block.float()))
+    return bands
 
 
-def _start_length(part: slice) -> tuple[int, int]:
-    return part.start, part.stop - part.start
+def _cut(block: Tensor) -> tuple[slice, Tensor]:
+    """The columns from the first to the last that is not zero, and the block cut to them."""
+    touched = (block != 0).any(dim=0).nonzero().flatten().tolist() or [0]
+    columns = slice(touched[0], touched[-1] + 1)
+    return columns, block[:, columns]
+
+
+def _overlap(own: slice, other: slice) -> tuple[slice, slice]:
+    """What two ranges have in common, counted from the start of each."""
+    start = max(own.start, other.start)
+    stop = max(start, min(own.stop, other.stop))
+    return slice(start - own.start, stop - own.start), slice(start - other.start, stop - other.start)
+
+
+def _part(image: Tensor, axis: int, part: slice) -> Tensor:
+    return image.narrow(axis + 2, part.start, part.stop - part.start)
 
 
 class SlabProjection:
@@ -153,9 +142,10 @@ class SlabProjection:
             raise InputError(f"regularisation {regularisation}: must be 0 or more")
         # The dense matrices are not kept: for an axis of thousands of slices they would take most of the memory.
         self.hr_shape, self.lr_shape = acquisition.hr_shape, acquisition.lr_shape
-        self.axis = axis
-        self.regularisation = regularisation
-        u, self._singular, vt = acquisition.decomposition()
+        self.axis, self.regularisation = axis, regularisation
+        self._others = [other for other in range(len(acquisition.matrices)) if other != axis]
+        u, singular, vt = acquisition.decomposition()
+        self._singular = [values.float() for values in singular]
         self._forward = [_BandedMatrix(matrix.double()) for matrix in acquisition.matrices]
         self._basis = [_BandedMatrix(basis) for basis in u]
         self._spread = [
@@ -165,9 +155,6 @@ class SlabProjection:
         self._residual = SliceMemory(self.lr_shape, axis) if scratch is None else scratch
         self._seen = {"image": 0, "measurement": 0}
         self._is_solved = False
-
-    def _other_axes(self) -> Iterator[int]:
-        return (axis for axis in range(len(self._forward)) if axis != self.axis)
 
     def _check(self, start: int, slab: Tensor, shape: tuple[int, ...], what: str) -> slice:
         if self._is_solved:
@@ -192,27 +179,16 @@ class SlabProjection:
         Args:
             start: its first slice along the axis.
             slab: (1, 1, *spatial), float32, whole along the other axes.
-
-        Raises:
-            InputError: the slab does not fit the image.
         """
         part = self._check(start, slab, self.hr_shape, "image")
         band = self._forward[self.axis].columns(part)
         measured = apply_matrix(band.matrix.to(slab.device), slab.float(), self.axis)
-        for axis in self._other_axes():
+        for axis in self._others:
             measured = self._forward[axis].apply(measured, axis)
         self._gather(band.rows.start, -measured)
 
     def add(self, start: int, slab: Tensor) -> None:
-        """Add a slab of the measurement to the residual.
-
-        Args:
-            start: its first slice along the axis.
-            slab: (1, 1, *spatial), float32, on the low-resolution grid.
-
-        Raises:
-            InputError: the slab does not fit the measurement.
-        """
+        """Add a slab of the measurement to the residual; the arguments are as for :meth:`subtract`."""
         self._check(start, slab, self.lr_shape, "measurement")
         self._gather(start, slab.float())
 
@@ -220,9 +196,6 @@ class SlabProjection:
         """Turn the residual into the coefficients of the correction, ``U f(S) U^T (lr - A sr)``, block by block.
 
         Slabs transform the axes across. Then blocks of all slices transform the slab axis and apply the filter.
-
-        Raises:
-            ValueError: slices of the image or of the measurement are missing, or were given twice.
         """
         shapes = {"image": self.hr_shape, "measurement": self.lr_shape}
         for what, shape in shapes.items():
@@ -235,8 +208,8 @@ class SlabProjection:
 
     def _turn_across(self, transposed: bool) -> None:
         """Multiply by U^T, or by U, along all axes but the slab axis."""
-        axes = [axis for axis in self._other_axes() if not self._basis[axis].is_identity]
-        for start, stop in _blocks(self.lr_shape, self.axis) if axes else ():
+        axes = [axis for axis in self._others if not self._basis[axis].is_identity]
+        for start, stop in cut(self.lr_shape, self.axis, _BLOCK_VOXELS) if axes else ():
             slab = self._residual.read(start, stop)
             for axis in axes:
                 slab = self._basis[axis].apply(slab, axis, transposed)
@@ -245,44 +218,22 @@ class SlabProjection:
     def _filter_along(self) -> None:
         """Multiply by ``U f(S) U^T`` along the slab axis, with the singular values of all axes in ``f``."""
         shape, basis = self.lr_shape, self._basis[self.axis]
-        across = next(self._other_axes(), None)
-        ranges = [(0, 1)] if across is None else _blocks(shape, across)
-        for start, stop in ranges:
+        across, damping = self._others[0], torch.tensor(self.regularisation)
+        for start, stop in cut(shape, across, _BLOCK_VOXELS):
             rows = slice(start, stop)
             block = self._residual.read(0, shape[self.axis], rows)
             block = basis.apply(block, self.axis, transposed=True)
             parts = [rows if axis == across else slice(None) for axis in range(len(shape))]
-            block = block * self._filter(parts).to(block.device)
+            block = block * spectral_filter(self._singular, parts, damping).to(block.device)
             self._residual.write(0, basis.apply(block, self.axis), rows)
 
-    def _filter(self, parts: Sequence[slice]) -> Tensor:
-        return SeparableAcquisition.spectral_filter(self._singular, parts, self.regularisation)
-
     def correction(self, start: int, stop: int) -> Tensor:
-        """Compute ``A^+ (lr - A sr)`` for some slices.
-
-        Args:
-            start: first slice along the axis, on the high-resolution grid.
-            stop: one past the last.
-
-        Returns:
-            (1, 1, *spatial), float32.
-
-        Raises:
-            ValueError: the residual is not solved yet.
-        """
+        """Compute ``A^+ (lr - A sr)`` for the slices [start, stop) of the high-resolution grid, (1, 1, *spatial)."""
         if not self._is_solved:
             raise ValueError("call solve() first")
         band = self._spread[self.axis].rows(slice(start, stop))
         near = self._residual.read(band.columns.start, band.columns.stop)
         image = apply_matrix(band.matrix.to(near.device), near, self.axis)
-        for axis in self._other_axes():
+        for axis in self._others:
             image = self._spread[axis].apply(image, axis)
         return image
-
-
-def _blocks(shape: Sequence[int], axis: int) -> list[tuple[int, int]]:
-    """Cut an axis into ranges, so that each part of the image has a bounded size."""
-    n = shape[axis]
-    thick = max(1, n * _BLOCK_VOXELS // math.prod(shape))
-    return [(start, min(start + thick, n)) for start in range(0, n, thick)]

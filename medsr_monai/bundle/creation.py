@@ -10,7 +10,7 @@ from typing import Any
 
 from medsr_monai.bundle.generation import OWN, check_scale, generated, own_facts, shared_folder, text_of
 from medsr_monai.bundle.workflows import bundle_root, find_bundles, own_folders
-from medsr_monai.system.atomic import replacing_folder
+from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
 
 __all__ = ["create_bundle"]
@@ -70,7 +70,7 @@ def create_bundle(
     if root.exists():
         raise InputError(f"{root}: is there already; choose another name or another --out")
     try:
-        with replacing_folder(root) as folder:
+        with replacing(root, folder=True) as folder:
             _write(folder, own, model)
     except OSError as error:
         raise InputError(f"{root}: cannot write: {error.strerror or error}") from error

@@ -126,22 +126,10 @@ def reorient(array: Array, ornt: np.ndarray) -> Array:
 
 
 def inverse_orientation(ornt: np.ndarray) -> np.ndarray:
-    """Invert an orientation, so that `reorient(reorient(x, ornt), inverse_orientation(ornt))` is x.
-
-    Args:
-        ornt: (3, 2).
-
-    Returns:
-        The inverse, (3, 2).
-
-    Raises:
-        InputError: the orientation is invalid.
-    """
+    """Invert an orientation (3, 2), so that `reorient(reorient(x, ornt), inverse_orientation(ornt))` is x."""
     ornt = parse_orientation(np.asarray(ornt))
-    inverse = np.empty_like(ornt)
-    for axis, (target, flip) in enumerate(ornt):
-        inverse[int(target)] = (axis, flip)
-    return inverse
+    order = np.argsort(ornt[:, 0])
+    return np.stack([order, ornt[order, 1]], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,12 +190,6 @@ class Grid:
 
         Args:
             shape: the new number of voxels along (X, Y, Z).
-
-        Returns:
-            The new grid.
-
-        Raises:
-            InputError: the shape is not three positive sizes.
         """
         shape = _checked_shape(shape)
         factors = np.array(self.shape, dtype=np.float64) / np.array(shape)
@@ -220,27 +202,11 @@ class Grid:
 
         Args:
             scale: one factor or one per axis, any positive number.
-
-        Returns:
-            The finer grid.
-
-        Raises:
-            InputError: a factor is not a positive number.
         """
         return self.resized([_rounded_size(n * f) for n, f in zip(self.shape, _per_axis(scale), strict=True)])
 
     def downscaled(self, scale: Scale) -> Grid:
-        """Cover the same field of view with `scale` times fewer voxels, rounded (halves up), at least 1.
-
-        Args:
-            scale: one factor or one per axis, any positive number.
-
-        Returns:
-            The coarser grid.
-
-        Raises:
-            InputError: a factor is not a positive number.
-        """
+        """Cover the same field of view with `scale` times fewer voxels, rounded (halves up), at least 1."""
         return self.resized([_rounded_size(n / f) for n, f in zip(self.shape, _per_axis(scale), strict=True)])
 
     def orientation_to(self, target: Orientation) -> np.ndarray:
@@ -251,9 +217,6 @@ class Grid:
 
         Returns:
             An orientation array (3, 2), for `reorient` and `reoriented`.
-
-        Raises:
-            InputError: the orientation is invalid.
         """
         return cast(np.ndarray, orientations.ornt_transform(self.orientation, parse_orientation(target)))
 
@@ -265,9 +228,6 @@ class Grid:
 
         Returns:
             The grid of `reorient(data, ornt)`.
-
-        Raises:
-            InputError: the orientation is invalid.
         """
         is_transform = isinstance(target, np.ndarray) and target.ndim == 2
         ornt = parse_orientation(target) if is_transform else self.orientation_to(target)
@@ -275,23 +235,14 @@ class Grid:
         return Grid(tuple(shape), self.affine @ orientations.inv_ornt_aff(ornt, self.shape))
 
     def canonical(self) -> tuple[Grid, np.ndarray]:
-        """Reorient the grid to the axis order closest to RAS.
-
-        Returns:
-            The reoriented grid, and the orientation (3, 2) that `reorient` applies to the data.
-        """
+        """The grid in the axis order closest to RAS, and the orientation (3, 2) that `reorient` applies to the data."""
         ornt = self.orientation_to("RAS")
         return self.reoriented(ornt), ornt
 
 
 def corner_error_mm(a: Grid, b: Grid) -> float:
-    """Measure the largest distance between corresponding corners of two fields of view.
+    """Measure the largest distance in mm between corresponding corners of two fields of view: 0 for `a.resized(...)`.
 
-    Args:
-        a: a grid.
-        b: a grid with the same order and direction of axes; its number of voxels may differ.
-
-    Returns:
-        The distance in mm, 0 for `b = a.resized(...)`.
+    The axes must have the same order and direction; the numbers of voxels may differ.
     """
     return float(np.linalg.norm(a.corners_mm - b.corners_mm, axis=1).max())

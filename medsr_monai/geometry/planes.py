@@ -36,17 +36,7 @@ PLANES = (
 
 
 def grey_window(image: np.ndarray) -> tuple[float, float]:
-    """Choose the intensities to show as black and white: percentiles of the finite voxels.
-
-    Args:
-        image: any shape, in any unit.
-
-    Returns:
-        Black and white, in the image's unit; white is above black.
-
-    Raises:
-        InputError: no voxel is finite.
-    """
+    """Choose the intensities to show as black and white, in the image's unit: percentiles of the finite voxels."""
     finite = image[np.isfinite(image)]
     if finite.size == 0:
         raise InputError("grey window: the image has no finite voxel; choose another image")

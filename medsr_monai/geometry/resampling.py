@@ -19,7 +19,6 @@ LANCZOS_LOBES = 3
 BORDER = "nearest"
 
 
-@lru_cache(maxsize=16)
 def _spline_matrix(n_in: int, n_out: int) -> np.ndarray:
     """The matrix of ``scipy.ndimage.zoom`` along one axis, (n_out, n_in) float64.
 
@@ -43,20 +42,14 @@ def _sampled_kernel(n_in: int, n_out: int, kernel: Callable[[np.ndarray], np.nda
     return matrix / matrix.sum(axis=1, keepdims=True)
 
 
-@lru_cache(maxsize=16)
-def _linear_matrix(n_in: int, n_out: int) -> np.ndarray:
-    return _sampled_kernel(n_in, n_out, lambda distance: np.maximum(0, 1 - np.abs(distance)), 1)
+def _triangle(distance: np.ndarray) -> np.ndarray:
+    return np.maximum(0, 1 - np.abs(distance))
 
 
-@lru_cache(maxsize=16)
-def _lanczos_matrix(n_in: int, n_out: int) -> np.ndarray:
-    def kernel(distance: np.ndarray) -> np.ndarray:
-        return np.where(np.abs(distance) < LANCZOS_LOBES, np.sinc(distance) * np.sinc(distance / LANCZOS_LOBES), 0)
-
-    return _sampled_kernel(n_in, n_out, kernel, LANCZOS_LOBES)
+def _lanczos(distance: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(distance) < LANCZOS_LOBES, np.sinc(distance) * np.sinc(distance / LANCZOS_LOBES), 0)
 
 
-@lru_cache(maxsize=16)
 def _nearest_matrix(n_in: int, n_out: int) -> np.ndarray:
     """Select the input voxel that contains the output voxel's centre, (n_out, n_in) float64."""
     holder = ((np.arange(n_out) + 0.5) * n_in / n_out).astype(int)
@@ -77,14 +70,18 @@ def _check(image: Tensor, shape: Sequence[int]) -> None:
         raise InputError("image: has NaN or infinite voxels, and a spline would spread them over the whole image")
 
 
-Matrix = Callable[[int, int], np.ndarray]
-METHODS: dict[str, Matrix] = {
+METHODS: dict[str, Callable[[int, int], np.ndarray]] = {
     "nearest": _nearest_matrix,
-    "linear": _linear_matrix,
+    "linear": lambda n_in, n_out: _sampled_kernel(n_in, n_out, _triangle, 1),
     "cubic": _spline_matrix,
-    "lanczos": _lanczos_matrix,
+    "lanczos": lambda n_in, n_out: _sampled_kernel(n_in, n_out, _lanczos, LANCZOS_LOBES),
     "wavelet": lambda n_in, n_out: wavelet_matrix(n_in, n_out, _spline_matrix),
 }
+
+
+@lru_cache(maxsize=48)
+def _matrix(method: str, n_in: int, n_out: int) -> np.ndarray:
+    return METHODS[method](n_in, n_out)
 
 
 def interpolate(image: Tensor, shape: Sequence[int], method: str = "cubic") -> Tensor:
@@ -119,7 +116,7 @@ def interpolate(image: Tensor, shape: Sequence[int], method: str = "cubic") -> T
     result = image.to(torch.promote_types(image.dtype, torch.float32))
     for n_in, n_out in zip(image.shape[2:], shape, strict=True):
         # Each product removes the first spatial axis and appends the new one, so the final order is the original one.
-        matrix = torch.as_tensor(METHODS[method](n_in, n_out), dtype=result.dtype, device=result.device)
+        matrix = torch.as_tensor(_matrix(method, n_in, n_out), dtype=result.dtype, device=result.device)
         result = torch.tensordot(result, matrix, dims=([2], [1]))
     return result.to(image.dtype)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 
@@ -28,7 +27,6 @@ def _level_matrix(size: int) -> np.ndarray:
     return synthesised[first : first + 2 * size]
 
 
-@lru_cache(maxsize=16)
 def wavelet_matrix(n_in: int, n_out: int, resample: Callable[[int, int], np.ndarray]) -> np.ndarray:
     """Interpolate an axis with as many wavelet levels as ``n_out`` needs.
 

@@ -17,7 +17,7 @@ TEMPORARY = ".medsr-"
 class Together:
     """A context manager for files and folders: all get their names when all are complete, none if one fails.
 
-    Use it around :func:`replacing` and :func:`replacing_folder`. No file system renames two files in one step, so they
+    Use it around :func:`replacing`. No file system renames two files in one step, so they
     are renamed one right after the other. Ctrl-C does not stop this; only a process killed between two renames leaves
     some without the others.
 
@@ -41,7 +41,10 @@ class Together:
         try:
             if error is None:
                 for temporary, target in self._complete:
-                    _refuse_another_kind(temporary, target)
+                    if target.exists() and target.is_dir() != temporary.is_dir():
+                        if target.is_dir():
+                            raise IsADirectoryError(0, "a folder is in the way", str(target))
+                        raise NotADirectoryError(0, "a file is in the way", str(target))
                 with ExitStack() as renames:  # tries every rename, even if Ctrl-C interrupted the one before
                     for temporary, target in self._complete:
                         renames.callback(_put, temporary, target)
@@ -52,14 +55,20 @@ class Together:
 
 
 @contextmanager
-def replacing(path: str | Path, suffix: str = ".tmp", together: Together | None = None) -> Iterator[Path]:
-    """Yield a hidden file name beside `path`; the file replaces `path` at the end, or is removed on any error.
+def replacing(
+    path: str | Path, suffix: str = ".tmp", together: Together | None = None, folder: bool = False
+) -> Iterator[Path]:
+    """Yield a hidden name beside `path`; the file or folder replaces `path` at the end, or is removed on any error.
+
+    A folder cannot be replaced in one step: for an instant, no folder has the name. The name never has an incomplete
+    folder.
 
     Args:
-        path: the file to write. A missing folder is created. If `path` is a link, the link stays and its target is
-            replaced.
+        path: the file or folder to write. A missing parent is created. If `path` is a link, the link stays and its
+            target is replaced.
         suffix: of the temporary name, for writers that choose the format by it.
-        together: renames the file together with others; None renames it at once.
+        together: renames it together with others; None renames it at once.
+        folder: make a new folder of the hidden name.
 
     Yields:
         The temporary name.
@@ -71,44 +80,12 @@ def replacing(path: str | Path, suffix: str = ".tmp", together: Together | None 
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _hidden_beside(target, suffix)
     try:
+        if folder:
+            temporary.mkdir()
         yield temporary
-        _flush(temporary)
-        if together is None:
-            _put(temporary, target)
-        else:
-            together.add(temporary, target)
-    except BaseException:  # KeyboardInterrupt too must leave nothing behind
-        _remove(temporary)
-        raise
-
-
-@contextmanager
-def replacing_folder(path: str | Path, suffix: str = ".tmp", together: Together | None = None) -> Iterator[Path]:
-    """Yield a new hidden folder beside `path`; it replaces `path` at the end, or is removed on any error.
-
-    A folder cannot be replaced in one step: for an instant, no folder has the name. The name never has an incomplete
-    folder.
-
-    Args:
-        path: the folder to write. A missing parent folder is created.
-        suffix: of the temporary name.
-        together: see :func:`replacing`.
-
-    Yields:
-        The temporary folder.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    target = Path(os.path.realpath(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _hidden_beside(target, suffix)
-    try:
-        temporary.mkdir()
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _flush(file)
+        for file in (file for file in temporary.rglob("*") if file.is_file()) if folder else (temporary,):
+            with open(file, "rb+") as opened:
+                os.fsync(opened.fileno())
         if together is None:
             _put(temporary, target)
         else:
@@ -120,18 +97,6 @@ def replacing_folder(path: str | Path, suffix: str = ".tmp", together: Together 
 
 def _hidden_beside(target: Path, suffix: str) -> Path:
     return target.with_name(f"{TEMPORARY}{secrets.token_hex(6)}{suffix}")
-
-
-def _flush(file: Path) -> None:
-    with open(file, "rb+") as opened:
-        os.fsync(opened.fileno())
-
-
-def _refuse_another_kind(temporary: Path, target: Path) -> None:
-    """Refuse to replace a folder with a file, or a file with a folder."""
-    if target.exists() and target.is_dir() != temporary.is_dir():
-        kind = IsADirectoryError if target.is_dir() else NotADirectoryError
-        raise kind(0, "a folder is in the way" if target.is_dir() else "a file is in the way", str(target))
 
 
 def _put(temporary: Path, target: Path) -> None:

@@ -11,17 +11,7 @@ from medsr_monai.system.errors import InputError
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """Return the named device after a test that it can compute.
-
-    Args:
-        name: ``cpu``, ``cuda``, ``cuda:1``, ...
-
-    Returns:
-        The device.
-
-    Raises:
-        InputError: there is no such device, or it holds no numbers, as ``meta``.
-    """
+    """Return the named device, such as ``cuda:1``, after a test that it can compute."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # fails on the device "meta", which computes nothing
@@ -31,17 +21,7 @@ def usable_device(name: str | torch.device) -> torch.device:
 
 
 def free_bytes(device: str | torch.device = "cpu") -> int:
-    """Read the free memory of a device; on the CPU, without swapping and within the container's limit.
-
-    Args:
-        device: ``cpu`` or a CUDA device.
-
-    Returns:
-        Bytes.
-
-    Raises:
-        InputError: the system does not report its free memory.
-    """
+    """Read the free memory of a device; on the CPU, without swapping and within the container's limit."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]

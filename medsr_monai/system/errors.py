@@ -17,6 +17,12 @@ class InputError(ValueError):
     """Bad input: one line with the file, axis or key, the cause, and the way out."""
 
 
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Refuse what is no whole number, or too small."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} {value}: must be a whole number, {least} or more")
+
+
 def find_input_error(error: BaseException | None) -> InputError | None:
     """Find the InputError behind an error that MONAI or ignite wrapped; None if there is none."""
     while error is not None:
@@ -46,11 +52,9 @@ def said_once() -> Iterator[None]:
     They raise the error again, so the caller that catches it reports it once.
     """
     # MONAI's loggers have their own handlers besides the root's.
-    loggers = [
-        logging.root,
-        *(item for item in logging.root.manager.loggerDict.values() if isinstance(item, logging.Logger)),
-    ]
-    handlers = {handler for logger in loggers for handler in (*logger.handlers, logging.lastResort) if handler}
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
+    handlers |= {logging.lastResort} if logging.lastResort else set()
     for handler in handlers:
         handler.addFilter(not_said_later)
     try:

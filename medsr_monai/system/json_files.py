@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from medsr_monai.system.errors import InputError
 def first_line(error: BaseException) -> str:
     """The first line of an error message, without the stack that PyTorch appends."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def reason_of(error: BaseException) -> str:
+    """What the system says went wrong, otherwise the first line of the message."""
+    return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
 def save_atomically(objects: Any, path: str | Path) -> Path:
@@ -31,14 +37,17 @@ def save_atomically(objects: Any, path: str | Path) -> Path:
     """
     import torch  # the command reads JSON without it
 
-    path = Path(path)
+    return _written(Path(path), lambda temporary: torch.save(objects, temporary))
+
+
+def _written(path: Path, write: Callable[[Path], Any]) -> Path:
     try:
         with replacing(path) as temporary:
-            torch.save(objects, temporary)
+            write(temporary)
     except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as a RuntimeError
         # When a write fails, PyTorch reports the position in the file, not the reason.
         has_no_reason = isinstance(error, RuntimeError) and "enforce fail" in str(error)
-        reason = "not all of it could be written; is the disk full?" if has_no_reason else first_line(error)
+        reason = "not all of it could be written; is the disk full?" if has_no_reason else reason_of(error)
         raise InputError(f"{path}: cannot write: {reason}") from error
     return path
 
@@ -53,54 +62,21 @@ def without_infinity(value: Any) -> Any:
 
 
 def write_json(content: Any, path: str | Path) -> Path:
-    """Write JSON under a temporary name, then rename it.
-
-    Args:
-        content: what ``json`` can write; NaN and infinite numbers become strings.
-        path: the file to write.
-
-    Returns:
-        The path.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
+    """As :func:`save_atomically` for JSON; NaN and infinite numbers become strings."""
     return write_text(json.dumps(without_infinity(content), indent=2, allow_nan=False) + "\n", path)
 
 
 def write_text(text: str, path: str | Path) -> Path:
-    """Write a text under a temporary name beside, then rename.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    path = Path(path)
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(text, "utf-8", newline="")
-    except OSError as error:
-        raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
-    return path
+    """As :func:`save_atomically` for a text."""
+    return _written(Path(path), lambda temporary: temporary.write_text(text, "utf-8", newline=""))
 
 
 def read_json(path: Path, way_out: str) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Args:
-        path: the file.
-        way_out: what to do if the file is damaged; the end of the message.
-
-    Returns:
-        The object.
-
-    Raises:
-        InputError: the file cannot be read, or is not a JSON object.
-    """
+    """Read a JSON object; the message of an InputError ends with ``way_out``, what to do about a damaged file."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        raise InputError(f"{path}: cannot read: {reason}; {way_out}") from error
+        raise InputError(f"{path}: cannot read: {reason_of(error)}; {way_out}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: is not a JSON object; {way_out}")
     return content

@@ -21,9 +21,6 @@ def require(module: str, extra: str) -> ModuleType:
         module: dotted name to import, e.g. ``"pydicom"`` or ``"onnxruntime"``.
         extra: the extra of this distribution that installs it, e.g. ``"dicom"``.
 
-    Returns:
-        The imported module.
-
     Raises:
         MissingExtraError: the module is not installed, or its import fails; one line with the way out.
     """
@@ -45,13 +42,7 @@ def load_lazily(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make a package's ``__getattr__`` and ``__dir__``, which load a public name on first use (PEP 562).
 
-    Args:
-        package: the package's ``__name__``.
-        namespace: the package's ``globals()``, which keep the loaded names.
-        homes: for each name, the module within the package that defines it.
-
-    Returns:
-        ``__getattr__`` and ``__dir__``.
+    ``namespace`` is the package's ``globals()``; ``homes`` gives the module within it that defines each name.
     """
 
     def load(name: str) -> Any:

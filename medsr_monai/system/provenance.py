@@ -28,17 +28,7 @@ def canonical_json(content: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Compute the SHA-256 of a file, or of a folder from the digests of its files in the order of their names.
-
-    Args:
-        path: the file or the folder.
-
-    Returns:
-        The digest in hexadecimal.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
+    """Compute the SHA-256 of a file, or of a folder from the digests of its files in the order of their names."""
     digest = hashlib.sha256()
     try:
         if path.is_dir():

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
-from monai.utils import CommonKeys as Keys
 from monai.utils.enums import AdversarialIterationEvents as Events
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medsr_monai.system.errors import InputError
+from medsr_monai.system.errors import check_whole
 from medsr_monai.training.batches import cut_batch
-from medsr_monai.training.fidelity import FidelityTrainer, Loss, check_clip_norm
+from medsr_monai.training.fidelity import Fake, FidelityTrainer, Loss, check_clip_norm
 from medsr_monai.training.handlers.checkpoint import unwrapped
 from medsr_monai.training.losses import AdversarialLoss, FeatureMatchingLoss, WeightedSum
-
-Fake = tuple[Tensor, Tensor]  # the generator's output and its target, both (B, C, *hr), without gradients
 
 
 class AdversarialTrainer(FidelityTrainer):
@@ -77,8 +74,7 @@ class AdversarialTrainer(FidelityTrainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(event_names=[IterationEvents, Events], **kwargs)
-        if isinstance(discriminator_steps, bool) or not isinstance(discriminator_steps, int) or discriminator_steps < 1:
-            raise InputError(f"discriminator_steps {discriminator_steps}: must be a whole number, 1 or more")
+        check_whole("discriminator_steps", discriminator_steps)
         check_clip_norm("discriminator_clip_norm", discriminator_clip_norm)
         self.discriminator = discriminator
         self.discriminator_optimizer = discriminator_optimizer
@@ -96,7 +92,6 @@ class AdversarialTrainer(FidelityTrainer):
         self.rng = torch.Generator(device=self.state.device)
 
     def scalers(self) -> dict[str, torch.amp.GradScaler]:
-        """The gradient scalers of both optimisers."""
         return {**super().scalers(), "discriminator_scaler": self.discriminator_scaler}
 
     def judge(self, discriminator: nn.Module, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -112,13 +107,12 @@ class AdversarialTrainer(FidelityTrainer):
         self.rng.manual_seed(sample_seed(self.seed, self.state.iteration, idist.get_rank()))
         parts = cut_batch(batchdata, self.micro_batches * self.discriminator_steps)
         shares = [parts[i : i + self.micro_batches] for i in range(0, len(parts), self.micro_batches)]
-        fakes, terms = self.generator_step(shares[0])
-        output["losses"] = terms
-        output[Keys.LOSS] = terms.pop("loss")
+        fakes = self.generator_step(shares[0])
+        self.fire_event(Events.GENERATOR_MODEL_COMPLETED)
         for index, share in enumerate(shares):
             if index:
                 fakes = [self.fake(part) for part in share]
-            output["losses"] = {**terms, **self.discriminator_step(fakes)}
+            output["losses"] = {**output["losses"], **self.discriminator_step(fakes)}
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
 
@@ -128,59 +122,30 @@ class AdversarialTrainer(FidelityTrainer):
             _, hr, _, projected = self.upscale(part)
         return projected, hr
 
-    def generator_step(self, parts: Sequence[Mapping[str, Any]]) -> tuple[list[Fake], dict[str, Tensor]]:
-        """Make one step of the generator.
-
-        Returns:
-            The fakes for the discriminator, and the value of every term, with their weighted sum as ``loss``.
-        """
-        self.optimizer.zero_grad(set_to_none=True)
-        fakes, losses = [], []
-        for part in parts:
-            lr, hr, sr, projected = self.upscale(part)
-            fakes.append((projected.detach(), hr))
-            self.state.output.update({Keys.IMAGE: lr, Keys.LABEL: hr, Keys.PRED: projected.detach()})
-            self.fire_event(IterationEvents.FORWARD_COMPLETED)
-            self.fire_event(Events.GENERATOR_FORWARD_COMPLETED)
-            total, values = self.generator_loss(sr, projected, hr)
-            losses.append({**values, "loss": total})
-            self.state.output[Keys.LOSS] = total.detach()
-            self.fire_event(IterationEvents.LOSS_COMPLETED)
-            self.fire_event(Events.GENERATOR_LOSS_COMPLETED)
-            self.gradient_scaler.scale(total / len(parts)).backward()
-            self.fire_event(IterationEvents.BACKWARD_COMPLETED)
-            self.fire_event(Events.GENERATOR_BACKWARD_COMPLETED)
-        terms = self.checked_means(losses)
-        self.update(self.network, self.optimizer, self.gradient_scaler, self.clip_norm)
-        self.fire_event(Events.GENERATOR_MODEL_COMPLETED)
-        return fakes, terms
+    def fire_generator_event(self, name: str) -> None:
+        super().fire_generator_event(name)
+        self.fire_event(Events[f"GENERATOR_{name}_COMPLETED"])
 
     def generator_loss(self, sr: Tensor, projected: Tensor, hr: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the weighted sum of the generator's terms, and each term."""
+        # The wrapper for several processes would wait for gradients that the generator's step does not compute.
+        discriminator = unwrapped(self.discriminator)
+
+        @cache
+        def judged(fake: bool) -> tuple[list[Tensor], list[Tensor]]:
+            with torch.set_grad_enabled(fake):
+                return self.judge(discriminator, projected if fake else hr)
+
+        def adversarial() -> Tensor:
+            real = judged(False)[0] if self.adversarial_loss.needs_real else None
+            return self.adversarial_loss.generator(judged(True)[0], real)
+
         terms: dict[str, Callable[[], Tensor]] = {
-            name: partial(loss, projected, hr) for name, loss in self.losses.items()
+            **{name: partial(loss, projected, hr) for name, loss in self.losses.items()},
+            "adversarial": adversarial,
+            "feature_matching": lambda: self.feature_matching(judged(True)[1], judged(False)[1]),
         }
         if "pixel" in self.losses:
             terms["unprojected"] = partial(self.losses["pixel"], sr, hr)
-        # The wrapper for several processes would wait for gradients that the generator's step does not compute.
-        discriminator = unwrapped(self.discriminator)
-        judged: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
-
-        def verdict(name: str) -> tuple[list[Tensor], list[Tensor]]:
-            if name not in judged:
-                with torch.set_grad_enabled(name == "fake"):
-                    judged[name] = self.judge(discriminator, projected if name == "fake" else hr)
-            return judged[name]
-
-        def adversarial() -> Tensor:
-            real = verdict("real")[0] if self.adversarial_loss.needs_real else None
-            return self.adversarial_loss.generator(verdict("fake")[0], real)
-
-        def feature_matching() -> Tensor:
-            return self.feature_matching(verdict("fake")[1], verdict("real")[1])
-
-        terms["adversarial"] = adversarial
-        terms["feature_matching"] = feature_matching
         with frozen(discriminator):
             return self.weighted(terms)
 
@@ -210,7 +175,6 @@ class AdversarialTrainer(FidelityTrainer):
 
 
 def sample_seed(seed: int, iteration: int, rank: int) -> int:
-    """A different seed for every iteration of every process."""
     return (seed * 1_000_003 + iteration) * 4_099 + rank
 
 
@@ -222,11 +186,9 @@ def mean_verdict(verdicts: Sequence[Tensor]) -> Tensor:
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """Compute no gradients for the network's parameters; gradients still flow through the network."""
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
+    trainable = nn.ParameterList(parameter for parameter in network.parameters() if parameter.requires_grad)
+    trainable.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
+        trainable.requires_grad_(True)

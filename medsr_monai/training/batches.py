@@ -36,11 +36,7 @@ def prepare_acquired_batch(
 
 
 def cut_batch(batch: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
-    """Cut a batch along its first axis into equal parts, in order.
-
-    Raises:
-        InputError: the size of the batch is not a multiple of ``parts``.
-    """
+    """Cut a batch along its first axis into equal parts, in order."""
     if parts == 1:
         return [dict(batch)]
     sizes = {len(value) for value in batch.values()}

@@ -44,49 +44,31 @@ def group_by_subject(
         InputError: no file is left; ``subjects`` names a file that does not exist; or several folders have files of the
             same name. In the last case, the folders may be the subjects, and the sets would share subjects.
     """
-    paths = list(paths)
-    given = _checked_subjects(subjects)
-    _refuse_same_names(paths, given)
+    given = {} if subjects is None else subjects
+    if not isinstance(given, Mapping) or not all(isinstance(value, str | None) for value in given.values()):
+        raise InputError(f"subjects '{subjects}': must map each file name to a subject or null")
+    ends = {path: [end for end in given if _ends_with(path, end)] for path in sorted(map(str, paths))}
+    untold = Counter(Path(path).name for path, own in ends.items() if not own and not BIDS_SUBJECT.search(path))
+    for name, count in untold.most_common(1):
+        if count > 1:
+            raise InputError(
+                f"{count} files are named {name}, in different folders: the subjects are unknown; name the folders "
+                "sub-01, sub-02, ... (BIDS), or give the subject of each path in 'subjects'"
+            )
     groups: dict[str, list[str]] = {}
-    matched: set[str] = set()
-    for path in sorted(map(str, paths)):
-        ends = [end for end in given if _ends_with(path, end)]
-        matched.update(ends)
-        subject = given[max(ends, key=len)] if ends else subject_of(path)
+    for path, own in ends.items():
+        subject = given[max(own, key=len)] if own else subject_of(path)
         if subject is not None:
             groups.setdefault(subject, []).append(path)
     # With a misspelt name, the general rule would apply to the file, and one subject might be in two sets. A missing
     # file that is to be left out does no harm.
-    missing = sorted(end for end, subject in given.items() if subject is not None and end not in matched)
+    missing = {end for end, subject in given.items() if subject is not None}.difference(*ends.values())
     if missing:
-        example = Path(min(map(str, paths), default="scan.nii.gz")).name
-        raise InputError(f"subjects: no training image is called '{missing[0]}'; names look like '{example}'")
+        example = Path(next(iter(ends), "scan.nii.gz")).name
+        raise InputError(f"subjects: no training image is called '{min(missing)}'; names look like '{example}'")
     if not groups:
-        raise InputError(f"no training image among {len(paths)} files; check 'dataset_dir' and 'subjects'")
+        raise InputError(f"no training image among {len(ends)} files; check 'dataset_dir' and 'subjects'")
     return dict(sorted(groups.items()))
-
-
-def _checked_subjects(subjects: Mapping[str, str | None] | None) -> Mapping[str, str | None]:
-    subjects = {} if subjects is None else subjects
-    if not isinstance(subjects, Mapping) or not all(
-        value is None or isinstance(value, str) for value in subjects.values()
-    ):
-        raise InputError(f"subjects '{subjects}': must map each file name to a subject or null")
-    return subjects
-
-
-def _refuse_same_names(paths: Sequence[str | Path], given: Mapping[str, str | None]) -> None:
-    untold = [
-        Path(path)
-        for path in map(str, paths)
-        if not BIDS_SUBJECT.search(path) and not any(_ends_with(path, end) for end in given)
-    ]
-    name, count = max(Counter(path.name for path in untold).items(), key=lambda item: item[1], default=("", 0))
-    if count > 1:
-        raise InputError(
-            f"{count} files are named {name}, in different folders: the subjects are unknown; name the folders "
-            "sub-01, sub-02, ... (BIDS), or give the subject of each path in 'subjects'"
-        )
 
 
 def _ends_with(path: str, end: str) -> bool:
@@ -139,17 +121,13 @@ def split_by_subject(
             "add subjects, or name the sets in 'split'; 'subjects' gives the subject of files whose names do not"
         )
     order = [sorted(groups)[i] for i in np.random.default_rng(seed).permutation(len(groups))]
-    counts = _apportion(len(order), fractions)
-    ends = np.cumsum(counts)
-    parts = [order[end - count : end] for end, count in zip(ends, counts, strict=True)]
+    parts = np.split(order, np.cumsum(_apportion(len(order), fractions))[:-1])
     return {name: [f for s in sorted(part) for f in groups[s]] for name, part in zip(names, parts, strict=True)}
 
 
 def _are_shares(values: Any, count: int) -> bool:
-    if not isinstance(values, (list, tuple)) or len(values) != count:
-        return False
-    numbers = all(isinstance(value, (int, float)) and math.isfinite(value) and value >= 0 for value in values)
-    return numbers and sum(values) > 0
+    is_list = isinstance(values, (list, tuple)) and len(values) == count
+    return is_list and all(isinstance(v, (int, float)) and 0 <= v < math.inf for v in values) and sum(values) > 0
 
 
 def _apportion(total: int, fractions: Sequence[float]) -> list[int]:
@@ -192,7 +170,7 @@ class RandomPatchDataset(Dataset):
             raise InputError("no training image; check 'dataset_dir' and the split")
         self.data = data
         self.transform = transform
-        self.images: Sequence[Any] | Dataset | None = data if transform is None else None
+        self.images: Any = data if transform is None else None
         self.augmentation = augmentation
         self.length = length
         self.seed = seed
@@ -203,11 +181,7 @@ class RandomPatchDataset(Dataset):
         return int(self._epoch)
 
     def prepare(self) -> None:
-        """Load and transform all images once, before the first epoch; worker processes share them.
-
-        Raises:
-            InputError: an image cannot be read or is too small; the message names it.
-        """
+        """Load and transform all images once, before the first epoch; worker processes share them."""
         if self.images is None:
             self.images = CacheDataset(self.data, self.transform, num_workers=1, copy_cache=False)
 
@@ -222,7 +196,6 @@ class RandomPatchDataset(Dataset):
         if not 0 <= index < self.length:
             raise IndexError(index)
         self.prepare()
-        assert self.images is not None
         rng = np.random.default_rng((self.seed, self.epoch, index))
         self.augmentation.set_random_state(seed=int(rng.integers(2**31)))
         # Images take turns, so that all of them are equally frequent in every epoch.

@@ -18,10 +18,11 @@ from torch.optim import Optimizer
 
 from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.networks.blocks import ResidualDenseBlock
-from medsr_monai.system.errors import InputError
+from medsr_monai.system.errors import InputError, check_whole
 from medsr_monai.training.batches import cut_batch, prepare_acquired_batch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Fake = tuple[Tensor, Tensor]  # the generator's output and its target, both (B, C, *hr), without gradients
 
 
 class TrainingDiverged(FloatingPointError, InputError):
@@ -68,8 +69,7 @@ class FidelityTrainer(SupervisedTrainer):
         kwargs.setdefault("decollate", False)
         kwargs.setdefault("loss_function", nn.L1Loss() if loss_function is None else loss_function)
         super().__init__(**kwargs)
-        if isinstance(micro_batches, bool) or not isinstance(micro_batches, int) or micro_batches < 1:
-            raise InputError(f"micro_batches {micro_batches}: must be a whole number, 1 or more")
+        check_whole("micro_batches", micro_batches)
         check_clip_norm("clip_norm", clip_norm)
         self.unprojected_weight = unprojected_weight
         self.clip_norm = clip_norm
@@ -79,8 +79,8 @@ class FidelityTrainer(SupervisedTrainer):
         self.add_event_handler(Events.ITERATION_COMPLETED, self.average_losses)
         if activation_checkpointing:
             checkpoint_activations(self.network)
-        dataset = getattr(self.data_loader, "dataset", None)
-        if dataset is not None and hasattr(dataset, "set_epoch"):
+        dataset: Any = getattr(self.data_loader, "dataset", None)
+        if hasattr(dataset, "set_epoch"):
             self.add_event_handler(Events.EPOCH_STARTED, lambda engine: dataset.set_epoch(engine.state.epoch))
 
     def new_scaler(self) -> torch.amp.GradScaler:
@@ -91,29 +91,14 @@ class FidelityTrainer(SupervisedTrainer):
         """The gradient scalers by name."""
         return {"scaler": self.gradient_scaler}
 
-    def state_dict(self) -> Any:
-        """The state of ignite's engine and of the gradient scalers; the checkpoint saves networks and optimisers."""
-        return {**super().state_dict(), **{name: scaler.state_dict() for name, scaler in self.scalers().items()}}
-
-    def load_state_dict(self, state_dict: Mapping) -> None:
-        """Load what :meth:`state_dict` returned."""
-        for name, scaler in self.scalers().items():
-            scaler.load_state_dict(state_dict[name])
-        super().load_state_dict({key: value for key, value in state_dict.items() if key not in self.scalers()})
-
     def run(self) -> None:  # type: ignore[override]
-        """Load the images, then train.
-
-        Raises:
-            InputError: an image cannot be read or is too small; the message names it.
-        """
-        dataset = getattr(self.data_loader, "dataset", None)
-        if dataset is not None and hasattr(dataset, "prepare"):
+        """Load the images, then train."""
+        dataset: Any = getattr(self.data_loader, "dataset", None)
+        if hasattr(dataset, "prepare"):
             dataset.prepare()
         Workflow.run(self)  # not MONAI's Trainer.run, which makes its own scaler
 
     def autocast(self) -> torch.autocast:
-        """The autocast context of this training."""
         return torch.autocast(self.state.device.type, dtype=self.amp_dtype, enabled=self.amp)
 
     def upscale(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -132,11 +117,7 @@ class FidelityTrainer(SupervisedTrainer):
     def update(
         self, network: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler, clip_norm: float | None
     ) -> None:
-        """Clip the gradients and make the optimiser's step.
-
-        Raises:
-            TrainingDiverged: a gradient is not finite, and no scaler skips the step.
-        """
+        """Clip the gradients and make the optimiser's step; stop if one is not finite and no scaler skips the step."""
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(network.parameters(), float("inf") if clip_norm is None else clip_norm)
         if not scaler.is_enabled():
@@ -153,11 +134,7 @@ class FidelityTrainer(SupervisedTrainer):
             )
 
     def checked_means(self, parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Average every term over the parts of the batch and over all processes.
-
-        Raises:
-            TrainingDiverged: a mean is not finite.
-        """
+        """Average every term over the parts of the batch and over all processes, and stop unless it is finite."""
         means = torch.stack([torch.stack([part[name].detach().float() for part in parts]).mean() for name in parts[0]])
         if idist.get_world_size() > 1:
             means = torch.as_tensor(idist.all_reduce(means)) / idist.get_world_size()
@@ -175,51 +152,56 @@ class FidelityTrainer(SupervisedTrainer):
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict:
         # Return the dictionary in the state, because MONAI's decollation replaces it there.
-        output = self.state.output = {}
+        self.state.output = {}
         self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = []
-        for part in cut_batch(batchdata, self.micro_batches):
-            lr, hr, sr, projected = self.upscale(part)
-            output.update({Keys.IMAGE: lr, Keys.LABEL: hr, Keys.PRED: projected.detach()})
-            self.fire_event(IterationEvents.FORWARD_COMPLETED)
-            terms = {"pixel": self.loss_function(projected, hr), "unprojected": self.loss_function(sr, hr)}
-            total = terms["pixel"] + self.unprojected_weight * terms["unprojected"]
-            losses.append({**terms, "loss": total})
-            output[Keys.LOSS] = total.detach()
-            self.fire_event(IterationEvents.LOSS_COMPLETED)
-            self.gradient_scaler.scale(total / self.micro_batches).backward()
-            self.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        output["losses"] = self.checked_means(losses)
-        output[Keys.LOSS] = output["losses"].pop("loss")
-        self.update(self.network, self.optimizer, self.gradient_scaler, self.clip_norm)
+        self.generator_step(cut_batch(batchdata, self.micro_batches))
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
 
+    def fire_generator_event(self, name: str) -> None:
+        """Tell that a stage of the generator's step is over: ``FORWARD``, ``LOSS`` or ``BACKWARD``."""
+        self.fire_event(IterationEvents[f"{name}_COMPLETED"])
+
+    def generator_step(self, parts: Sequence[Mapping[str, Any]]) -> list[Fake]:
+        """Make one step of the generator, and store the value of every term; the results are the fakes of a GAN."""
+        output = self.state.output
+        self.optimizer.zero_grad(set_to_none=True)
+        fakes, losses = [], []
+        for part in parts:
+            lr, hr, sr, projected = self.upscale(part)
+            fakes.append((projected.detach(), hr))
+            output.update({Keys.IMAGE: lr, Keys.LABEL: hr, Keys.PRED: projected.detach()})
+            self.fire_generator_event("FORWARD")
+            total, terms = self.generator_loss(sr, projected, hr)
+            losses.append({**terms, "loss": total})
+            output[Keys.LOSS] = total.detach()
+            self.fire_generator_event("LOSS")
+            self.gradient_scaler.scale(total / len(parts)).backward()
+            self.fire_generator_event("BACKWARD")
+        output["losses"] = self.checked_means(losses)
+        output[Keys.LOSS] = output["losses"].pop("loss")
+        self.update(self.network, self.optimizer, self.gradient_scaler, self.clip_norm)
+        return fakes
+
+    def generator_loss(self, sr: Tensor, projected: Tensor, hr: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the weighted sum of the generator's terms, and each term."""
+        terms = {"pixel": self.loss_function(projected, hr), "unprojected": self.loss_function(sr, hr)}
+        return terms["pixel"] + self.unprojected_weight * terms["unprojected"], terms
+
 
 def check_clip_norm(name: str, value: float | None) -> None:
-    """Check a clipping norm.
-
-    Raises:
-        InputError: the value is neither None nor a positive number.
-    """
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
         raise InputError(f"{name} '{value}': must be a number above 0, or null for no clipping")
 
 
 def default_amp_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 if the device supports it, otherwise float16."""
     if device.type == "cuda" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         return torch.float16
     return torch.bfloat16
 
 
 def checkpoint_activations(network: nn.Module) -> None:
-    """Turn on activation checkpointing in every block of the network that supports it.
-
-    Raises:
-        InputError: no block supports it.
-    """
+    """Turn on activation checkpointing in every block of the network that supports it."""
     blocks = [module for module in network.modules() if isinstance(module, ResidualDenseBlock)]
     if not blocks:
         raise InputError("activation_checkpointing: no block of this network supports it; set it to false")

@@ -16,11 +16,7 @@ from medsr_monai.system.errors import InputError
 
 
 def process_device() -> torch.device:
-    """The GPU of this process, or the CPU if there is no GPU.
-
-    Raises:
-        InputError: ``torchrun`` did not start this process, or there are more processes than GPUs.
-    """
+    """The GPU of this process that ``torchrun`` started, or the CPU if there is no GPU."""
     if "LOCAL_RANK" not in os.environ:
         raise InputError(
             "multi_gpu_train.json: start it with torchrun --standalone --nproc_per_node=N -m monai.bundle run ..."
@@ -34,11 +30,7 @@ def process_device() -> torch.device:
 
 
 def join_processes(device: torch.device) -> None:
-    """Join the process group: with nccl on GPUs, with gloo on CPUs.
-
-    Raises:
-        InputError: ``torchrun`` did not start this process.
-    """
+    """Join the process group: with nccl on GPUs, with gloo on CPUs."""
     process_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -47,7 +39,6 @@ def join_processes(device: torch.device) -> None:
 
 
 def leave_processes() -> None:
-    """Leave the process group, if this process joined it."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 

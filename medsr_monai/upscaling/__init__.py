@@ -4,8 +4,7 @@ from medsr_monai.upscaling.consistent import ConsistentInferer, consistency_regu
 from medsr_monai.upscaling.file_to_file import Upscaled, UpscalingSettings, upscale_volume
 from medsr_monai.upscaling.outputs import OutputNames
 from medsr_monai.upscaling.stream_or_whole import StreamOrWholeInferer
-from medsr_monai.upscaling.streaming import StreamingInferer
-from medsr_monai.upscaling.strips import cut_axis
+from medsr_monai.upscaling.streaming import StreamingInferer, cut_axis
 from medsr_monai.upscaling.volume_upscaler import VolumeUpscaler
 
 __all__ = [

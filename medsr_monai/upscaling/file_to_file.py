@@ -25,10 +25,10 @@ from medsr_monai.geometry import AXES, inverse_orientation, reorient
 from medsr_monai.system.atomic import Together
 from medsr_monai.system.device import free_bytes
 from medsr_monai.system.errors import InputError
-from medsr_monai.system.scratch import SliceFile, SliceMemory
+from medsr_monai.system.scratch import SliceFile, SliceMemory, cut
 from medsr_monai.upscaling.consistent import is_exact, taken_apart
 from medsr_monai.upscaling.convolution.tracing import evaluation_mode
-from medsr_monai.upscaling.low_resolution import LowResolutionImage, cut, slab_of, upscaled_parts
+from medsr_monai.upscaling.low_resolution import LowResolutionImage, slab_of, upscaled_parts
 from medsr_monai.upscaling.network_view import NetworkView, refuse_channels, view_of
 from medsr_monai.upscaling.streaming import Image, Place, StreamingInferer, device_of
 from medsr_monai.volumes import (
@@ -92,12 +92,7 @@ class UpscalingSettings:
 
 @dataclass(frozen=True)
 class Upscaled:
-    """What came of an upscaling: files by their paths, or volumes.
-
-    Args:
-        image: the upscaled image.
-        deviation: over the network's ensemble, where the inferer gives it.
-    """
+    """The upscaled image, and the deviation over the network's ensemble: files by their paths, or volumes."""
 
     image: Path | Volume
     deviation: Path | Volume | None = None
@@ -302,9 +297,8 @@ class _Upscaling:
     def _projection(self, stack: ExitStack) -> SlabProjection | None:
         if self.acquisition is None or self.regularisation is None:
             return None
-        residual = None
-        if self._residual_on_disk:
-            residual = stack.enter_context(SliceFile(self.lr_shape, self.axis, self.scratch))
+        on_disk = self._residual_on_disk
+        residual = stack.enter_context(SliceFile(self.lr_shape, self.axis, self.scratch)) if on_disk else None
         return SlabProjection(self.acquisition, self.axis, self.regularisation, residual)
 
     def _write(self, slabs: Sequence[Tensor], window: tuple[float, float]) -> None:
@@ -345,12 +339,11 @@ def _waits_on_disk(
 
 def _why_not_streamed(network: nn.Module, inferer: Inferer) -> str | None:
     """The layer that cannot be streamed, or the inferer that does not."""
-    streaming = inferer if isinstance(inferer, StreamingInferer) else StreamingInferer()
-    try:
-        streaming.scale(network)
-    except InputError as error:
-        return str(error)
-    return None if streaming is inferer else f"{type(inferer).__name__} needs the whole image; use StreamingInferer"
+    if isinstance(inferer, StreamingInferer):
+        return inferer.refusal(network)
+    return (
+        StreamingInferer().refusal(network) or f"{type(inferer).__name__} needs the whole image; use StreamingInferer"
+    )
 
 
 def check_free_space(needed: Sequence[tuple[Path, int, str]]) -> None:

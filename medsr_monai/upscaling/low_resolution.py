@@ -11,6 +11,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from medsr_monai.system.scratch import cut
 from medsr_monai.upscaling.network_view import NetworkView
 from medsr_monai.upscaling.streaming import Image, Place, StreamingInferer
 from medsr_monai.volumes import LazyVolume
@@ -30,9 +31,7 @@ class LowResolutionImage:
     dtype = torch.float32
 
     def __init__(self, volume: LazyVolume, time: int, window: tuple[float, float]) -> None:
-        self.volume = volume
-        self.time = time
-        self.window = window
+        self.volume, self.time, self.window = volume, time, window
         self.shape = (1, 1, *volume.grid.shape)
 
     def __getitem__(self, index: tuple[Any, ...], /) -> Tensor:
@@ -48,13 +47,6 @@ class LowResolutionImage:
         image = torch.from_numpy(np.array(read[others], order="C"))
         low, high = torch.tensor(self.window)
         return image.sub_(low).div_(high - low)[None, None]
-
-
-def cut(shape: tuple[int, ...], axis: int, voxels: int) -> list[tuple[int, int]]:
-    """Ranges along an axis that cut an image into slabs of a bounded number of voxels, or single slices."""
-    n, across = shape[axis], int(np.prod(shape)) // shape[axis]
-    thick = max(1, voxels // across)
-    return [(start, min(start + thick, n)) for start in range(0, n, thick)]
 
 
 def slab_of(image: Image, axis: int, start: int, stop: int) -> Tensor:

@@ -66,11 +66,7 @@ def view_of(network: nn.Module, inferer: Inferer) -> NetworkView:
 
 
 def refuse_channels(network: nn.Module, made: int, expected: int = 1) -> None:
-    """Refuse what is no image of one value per voxel (and its deviation).
-
-    Raises:
-        InputError: it has other channels.
-    """
+    """Refuse what is no image of one value per voxel (and its deviation)."""
     if made != expected:
         raise InputError(
             f"{type(network).__name__}: gives {made} channels, and a volume has one value per voxel; need {expected}"

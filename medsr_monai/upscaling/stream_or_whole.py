@@ -9,7 +9,6 @@ from typing import Any, cast
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
-from medsr_monai.system.errors import InputError
 from medsr_monai.upscaling.streaming import StreamingInferer
 
 log = logging.getLogger(__name__)
@@ -35,18 +34,13 @@ class StreamOrWholeInferer(Inferer):
     def chosen(self, network: nn.Module) -> Inferer:
         """What will run a network."""
         if network is not self._whole:
-            try:
-                self.streaming.scale(network)
+            refusal = self.streaming.refusal(network)
+            if refusal is None:
                 return self.streaming
-            except InputError as error:
-                log.warning("the network is run on whole images, in whatever memory that takes: %s", error)
-                self._whole = network
+            log.warning("the network is run on whole images, in whatever memory that takes: %s", refusal)
+            self._whole = network
         return SimpleInferer()
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
-        """Upscale (B, C, *spatial) to (B, C', *(scale * spatial)).
-
-        Raises:
-            InputError: the memory does not suffice to stream.
-        """
+        """Upscale (B, C, *spatial) to (B, C', *(scale * spatial))."""
         return self.chosen(cast(nn.Module, network))(inputs, network, *args, **kwargs)

@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -18,10 +19,9 @@ from tqdm import tqdm
 
 from medsr_monai.system.allocation import keeping_freed_memory
 from medsr_monai.system.device import free_bytes
-from medsr_monai.system.errors import InputError
+from medsr_monai.system.errors import InputError, check_whole
 from medsr_monai.upscaling.convolution import StreamedEnsemble, StreamedNetwork, symmetries, trace_generator
 from medsr_monai.upscaling.convolution.schedule import Graph
-from medsr_monai.upscaling.strips import cut_axis
 from medsr_monai.upscaling.transfers import read_ahead, write_behind
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,20 @@ class StreamPlan:
         return seen / own - 1
 
 
+def cut_axis(size: int, tiles: int, halo: int) -> list[tuple[slice, slice]]:
+    """Cut an axis into equal tiles that see a halo of voxels beyond their own on either side, as far as there are any.
+
+    Returns:
+        For every tile what it sees and what of that is its own.
+    """
+    edges = [round(size * i / tiles) for i in range(tiles + 1)]
+    cuts = []
+    for start, stop in itertools.pairwise(edges):
+        first, last = max(0, start - halo), min(size, stop + halo)
+        cuts.append((slice(first, last), slice(start - first, stop - first)))
+    return cuts
+
+
 def plan_stream(
     networks: Callable[[int, int], Streamed],
     shape: Sequence[int],
@@ -103,8 +117,7 @@ def plan_stream(
     axes = range(len(spatial)) if axis is None else [axis]
     found = []
     for along in axes:
-        extent = spatial[along]
-        for thickness in [slab] if slab else [s for s in SLABS if s <= extent] or [1]:
+        for thickness in [slab] if slab else [s for s in SLABS if s <= spatial[along]] or [1]:
             needed = networks(along, thickness).window_bytes(shape, dtype)
             if needed <= budget:
                 found.append((-thickness, needed, along))
@@ -112,21 +125,8 @@ def plan_stream(
     if found:
         thickness, _, along = min(found)
         return StreamPlan(along, -thickness, tuple(tuple(cut_axis(size, 1, 0)) for size in spatial))
-    return plan_strips(networks, shape, dtype, budget, axis, slab)
-
-
-def plan_strips(
-    networks: Callable[[int, int], Streamed],
-    shape: Sequence[int],
-    dtype: torch.dtype,
-    budget: float,
-    axis: int | None,
-    slab: int | None,
-) -> StreamPlan:
-    """The strips that compute the fewest voxels twice; arguments as of :func:`plan_stream`, and the same error."""
-    spatial = tuple(shape[2:])
     plans = []
-    for along in range(len(spatial)) if axis is None else [axis]:
+    for along in axes:
         radius = [max(pair) for pair in networks(along, slab or 1).receptive_radius]
         counts = [(1,) if other == along else STRIPS for other in range(len(spatial))]
         for chosen in itertools.product(*counts):
@@ -134,6 +134,7 @@ def plan_strips(
                 strips = tuple(tuple(cut_axis(*arguments)) for arguments in zip(spatial, chosen, radius, strict=True))
                 plans.append(StreamPlan(along, slab or 1, strips))
     smallest = math.inf
+    # The strips that compute the fewest voxels twice come first.
     for plan in sorted(plans, key=lambda plan: plan.recomputed):
         needed = networks(plan.axis, plan.slab).window_bytes((*shape[:2], *plan.widest), dtype)
         if needed <= budget:
@@ -186,17 +187,13 @@ class StreamingInferer(Inferer):
             raise InputError(f"autocast '{autocast}': must be bfloat16, float16 or None")
         if memory_gb is not None and not 0 < memory_gb < math.inf:
             raise InputError(f"memory_gb {memory_gb}: must be more than 0")
-        if slab is not None and (isinstance(slab, bool) or not isinstance(slab, int) or slab < 1):
-            raise InputError(f"slab {slab}: must be a whole number of slices, 1 or more")
-        self.axis, self.slab, self.memory_gb = axis, slab, memory_gb
-        self.autocast = autocast
-        self.compile = compile
-        self.progress = progress
-        self.output = output
-        if isinstance(ensemble, bool) or not isinstance(ensemble, int) or ensemble < 1:
-            raise InputError(f"ensemble {ensemble}: must be a whole number, 1 or more")
+        if slab is not None:
+            check_whole("slab", slab)
+        check_whole("ensemble", ensemble)
         if deviation and ensemble == 1:
             raise InputError("uncertainty: needs an ensemble of 2 or more, e.g. ensemble 8")
+        self.axis, self.slab, self.memory_gb, self.autocast = axis, slab, memory_gb, autocast
+        self.compile, self.progress, self.output = compile, progress, output
         self.ensemble, self.deviation = ensemble, deviation
         self._traced: tuple[nn.Module, Graph] | None = None
         self._streams: dict[tuple[int, int], Streamed] = {}
@@ -226,10 +223,6 @@ class StreamingInferer(Inferer):
     def stream(self, image: Image, network: nn.Module) -> Iterator[tuple[Place, Tensor]]:
         """The parts of the result as they are ready.
 
-        Args:
-            image: (B, C, *spatial), a tensor or what reads one where it is indexed with slices.
-            network: the generator.
-
         Yields:
             The place, one slice per spatial axis of the output, and its voxels (B, C', *there) on the image's device.
         """
@@ -239,9 +232,8 @@ class StreamingInferer(Inferer):
         plan = self.plan(image, network)
         streamed = self._stream(network, plan.axis, plan.slab)
         voxels = image.shape[0] * math.prod(n * f for n, f in zip(image.shape[2:], streamed.scale, strict=True))
-        bar = tqdm(
-            total=voxels, unit="voxel", unit_scale=True, desc="upscaling", disable=not self.progress, leave=False
-        )
+        is_quiet = not self.progress
+        bar = tqdm(total=voxels, unit="voxel", unit_scale=True, desc="upscaling", disable=is_quiet, leave=False)
         needed = streamed.window_bytes((*image.shape[:2], *plan.widest), image.dtype)
         is_roomy = needed * KEPT_OVER_NEEDED <= self._budget(image, network)
         with bar, keeping_freed_memory() if is_roomy else contextlib.nullcontext():
@@ -263,20 +255,13 @@ class StreamingInferer(Inferer):
         if self.axis is not None and self.axis not in range(axes):
             raise InputError(f"axis {self.axis}: the network has axes 0 to {axes - 1}")
 
-        def streams(axis: int, slab: int) -> Streamed:
-            return self._stream(network, axis, slab)
-
         budget = self._budget(image, network)
-        plan = plan_stream(streams, image.shape, image.dtype, budget, self.axis, self.slab)
+        plan = plan_stream(partial(self._stream, network), image.shape, image.dtype, budget, self.axis, self.slab)
         if plan.recomputed and plan not in self._told:
             self._told.append(plan)
             strips = " x ".join(str(len(cuts)) for cuts in plan.strips)
-            log.warning(
-                "one slice takes over %.3g GB: %s strips, %.0f %% more voxels to compute; memory_gb is the limit",
-                budget / GIGA,
-                strips,
-                100 * plan.recomputed,
-            )
+            message = "one slice takes over %.3g GB: %s strips, %.0f %% more voxels to compute; memory_gb is the limit"
+            log.warning(message, budget / GIGA, strips, 100 * plan.recomputed)
         return plan
 
     def _budget(self, image: Image, network: nn.Module) -> float:
@@ -295,48 +280,35 @@ class StreamingInferer(Inferer):
             self._traced, self._streams = (network, trace_generator(network)), {}
         return self._traced[1]
 
-    def scale(self, network: nn.Module) -> tuple[int, ...]:
-        """Output voxels per input voxel, per axis.
+    def refusal(self, network: nn.Module) -> str | None:
+        """Why a network cannot be streamed, naming its layer; None if it can."""
+        try:
+            self.scale(network)
+        except InputError as error:
+            return str(error)
+        return None
 
-        Raises:
-            InputError: the network cannot be streamed.
-        """
+    def scale(self, network: nn.Module) -> tuple[int, ...]:
+        """Output voxels per input voxel, per axis; InputError if the network cannot be streamed."""
         return self._stream(network, 0, 1).scale
 
     def _stream(self, network: nn.Module, axis: int, slab: int) -> Streamed:
         """The network, or its ensemble, streamed along an axis in slabs; traced, and compiled, once."""
         graph = self._graph(network)
         if (axis, slab) not in self._streams:
-            single = StreamedNetwork(
-                network,
-                axis,
-                slab,
-                autocast=PRECISIONS[self.autocast],
-                compile_backend="inductor" if self.compile else None,
-                graph=graph,
-            )
-            self._streams[axis, slab] = single if self.ensemble == 1 else self._ensemble(single)
+            backend = "inductor" if self.compile else None
+            autocast = PRECISIONS[self.autocast]
+            make = partial(StreamedNetwork, network, axis, slab, autocast, compile_backend=backend, graph=graph)
+            streamed: Streamed = make()
+            if self.ensemble > 1:
+                possible = symmetries(streamed.scale)
+                if self.ensemble > len(possible):
+                    found = f"a network of scale {streamed.scale} has {len(possible)} symmetries"
+                    raise InputError(f"ensemble {self.ensemble}: {found}")
+                members = [make(symmetry=symmetry) for symmetry in possible[: self.ensemble]]
+                streamed = StreamedEnsemble(members, self.deviation)
+            self._streams[axis, slab] = streamed
         return self._streams[axis, slab]
-
-    def _ensemble(self, single: StreamedNetwork) -> StreamedEnsemble:
-        possible = symmetries(single.scale)
-        if self.ensemble > len(possible):
-            raise InputError(
-                f"ensemble {self.ensemble}: a network of scale {single.scale} has {len(possible)} symmetries"
-            )
-        members = [
-            StreamedNetwork(
-                single.network,
-                single.axis,
-                single.slab,
-                single.autocast,
-                compile_backend=single.compile_backend,
-                graph=single.graph,
-                symmetry=symmetry,
-            )
-            for symmetry in possible[: self.ensemble]
-        ]
-        return StreamedEnsemble(members, self.deviation)
 
     def _run_strip(
         self, image: Image, streamed: Streamed, axis: int, strip: Sequence[tuple[slice, slice]]

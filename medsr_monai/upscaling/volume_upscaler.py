@@ -36,11 +36,8 @@ class VolumeUpscaler:
         progress: bool = True,
     ) -> None:
         self.sources = [item["image"] for item in dataset.data]
-        self.network = network
-        self.inferer = inferer
-        self.outputs = outputs
-        self.settings = settings
-        self.progress = progress
+        self.network, self.inferer, self.outputs = network, inferer, outputs
+        self.settings, self.progress = settings, progress
 
     def run(self) -> None:
         """Upscale every volume of the dataset.

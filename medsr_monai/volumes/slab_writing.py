@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from medsr_monai.geometry import N_AXES, Grid, reorient
-from medsr_monai.system.atomic import Together, replacing, replacing_folder
+from medsr_monai.system.atomic import Together, replacing
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
 from medsr_monai.volumes.dicom.derivation import classic_class
@@ -160,11 +160,11 @@ class SlabWriter:
 
     def _open(self, stack: ExitStack) -> _Sink:
         if self.suffix == ZARR_SUFFIX:
-            folder = stack.enter_context(replacing_folder(self.path, self.suffix, self._together))
+            folder = stack.enter_context(replacing(self.path, self.suffix, self._together, folder=True))
             return OmeZarrPlanes(folder, self.info, self.is_approximate)
         if self.suffix == DICOM_SUFFIX:
             assert self.like is not None and self.like.series is not None
-            folder = stack.enter_context(replacing_folder(self.path, ".tmp", self._together))
+            folder = stack.enter_context(replacing(self.path, ".tmp", self._together, folder=True))
             mark = ", approximate" if self.is_approximate else ""
             return DerivedSeriesWriter(folder, self.like.series, self.info.grid, f"{self.algorithm}{mark}")
         temporary = stack.enter_context(replacing(self.path, self.suffix, self._together))

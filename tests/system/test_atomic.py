@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medsr_monai.system import atomic
-from medsr_monai.system.atomic import Together, replacing, replacing_folder
+from medsr_monai.system.atomic import Together, replacing
 
 
 def write_both(folder: Path, together: Together) -> None:
@@ -20,7 +20,7 @@ def write_both(folder: Path, together: Together) -> None:
 def test_nothing_appears_before_all_is_complete(tmp_path: Path) -> None:
     with Together() as together:
         write_both(tmp_path, together)
-        with replacing_folder(tmp_path / "zarr", together=together) as temporary:
+        with replacing(tmp_path / "zarr", together=together, folder=True) as temporary:
             (temporary / "chunk").write_text("new")
         assert all(path.name.startswith(".medsr-") for path in tmp_path.iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deviation", "mean", "zarr"]

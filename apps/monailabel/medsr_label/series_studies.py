@@ -16,7 +16,7 @@ from monailabel.datastore.dicom import DICOMwebClientX
 from requests.adapters import HTTPAdapter
 
 from medsr_label.studies import ReadOnlyStudies
-from medsr_monai.system.atomic import replacing_folder
+from medsr_monai.system.atomic import replacing
 
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 LONGEST_UID = 64
@@ -93,7 +93,7 @@ class SeriesStudies(ReadOnlyStudies):
 
     def _fetch(self, study: str, series: str, folder: Path, n_expected: int | None) -> None:
         n = 0
-        with self._answering(), replacing_folder(folder) as incoming:
+        with self._answering(), replacing(folder, folder=True) as incoming:
             for n, instance in enumerate(self.client.iter_series(study, series), start=1):
                 instance.save_as(incoming / f"{n:06d}.dcm", enforce_file_format=True)
             if n_expected not in (None, n):

@@ -106,7 +106,7 @@ def fetch(
         remote: name of the archive in the configuration, where there are several.
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
-    from medsr_monai.system.atomic import replacing_folder
+    from medsr_monai.system.atomic import replacing
 
     checked_uid("study", study)
     if series is not None:
@@ -115,7 +115,7 @@ def fetch(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{out}: is there already and not an empty folder; name a new one")
     archive = _opened(config, remote)
-    with replacing_folder(target) as folder:
+    with replacing(target, folder=True) as folder:
         got = archive.fetch(study, series, folder)
         if not got.n_instances:
             raise InputError(f"{archive.name}: has no instances of {'this series' if series else 'this study'}")

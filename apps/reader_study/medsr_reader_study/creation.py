@@ -11,7 +11,7 @@ from typing import Any
 
 from medsr_monai.evaluation.plan import HR
 from medsr_monai.evaluation.record.tables import CaseTable
-from medsr_monai.system.atomic import replacing_folder
+from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
 from medsr_reader_study.answers import KEY_FILE, STUDY_FORMAT, VERSION
 from medsr_reader_study.design import draw_items
@@ -103,7 +103,7 @@ def create_study(
 def _write(folder: Path, key: Mapping[str, Any], pages: Iterable[tuple[int, str]]) -> list[int]:
     """Write the forms one after the other, as they are made, and the key; returns the forms' bytes."""
     try:
-        with replacing_folder(folder) as temporary:
+        with replacing(folder, folder=True) as temporary:
             (temporary / FORMS).mkdir()
             sizes = []
             for reader, page in pages:

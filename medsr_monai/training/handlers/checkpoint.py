@@ -27,12 +27,10 @@ def unwrapped(item: Any) -> Any:
 
 
 def scalers_of(trainer: Engine) -> dict[str, torch.amp.GradScaler]:
-    """The trainer's gradient scalers by name; empty if it has no ``scalers()``."""
     return trainer.scalers() if hasattr(trainer, "scalers") else {}
 
 
 def epoch_of(path: Path) -> int:
-    """The epoch in a checkpoint's name."""
     return int(path.stem.split("=")[1])
 
 
@@ -40,14 +38,11 @@ def take_up(item: Any, state: Any) -> None:
     """Load a state, except an optimiser's options and a schedule's learning rate, which come from the settings.
 
     PyTorch restores these too, and a diverged training could not be resumed with a lower learning rate.
-
-    Raises:
-        ValueError: the state belongs to another kind of optimiser; PyTorch would load it and fail at the next step.
     """
     if isinstance(item, Optimizer):
         options = [{key: value for key, value in group.items() if key != "params"} for group in item.param_groups]
         saved = [set(group) - {"params"} for group in state["param_groups"]]
-        if saved != [set(group) for group in options]:
+        if saved != [set(group) for group in options]:  # PyTorch would load it and fail at the next step
             raise ValueError(f"made by another optimiser than {type(item).__name__}")
         item.load_state_dict(state)
         for group, wanted in zip(item.param_groups, options, strict=True):
@@ -56,10 +51,7 @@ def take_up(item: Any, state: Any) -> None:
             is_rescaled = base is not None and base != group["initial_lr"]
             group["lr"] = learning_rate * group["initial_lr"] / base if is_rescaled else learning_rate
     elif isinstance(item, LRScheduler):
-        base_rates = getattr(item, "base_lrs", None)
-        item.load_state_dict(state)
-        if base_rates is not None:
-            item.base_lrs = base_rates
+        item.load_state_dict({key: value for key, value in state.items() if key != "base_lrs"})
     else:
         item.load_state_dict(state)
 
@@ -90,7 +82,6 @@ class ResumableCheckpoint:
         self.weights = weights
 
     def attach(self, trainer: Engine) -> None:
-        """Save after every epoch of the trainer."""
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def checkpoints(self) -> list[Path]:
@@ -113,12 +104,10 @@ class ResumableCheckpoint:
             old.unlink()
 
     def resume(self, trainer: Engine) -> int:
-        """Load the latest checkpoint, if there is one; after the last epoch, the trainer then has nothing to run.
+        """Load the latest checkpoint and return its epoch, 0 without one.
 
-        Learning rates and the optimisers' options come from the settings, not from the checkpoint.
-
-        Returns:
-            The epoch of the checkpoint; 0 without one.
+        After the last epoch, the trainer then has nothing to run. Learning rates and the optimisers' options come from
+        the settings, not from the checkpoint.
 
         Raises:
             InputError: the file is damaged or belongs to another configuration.
@@ -203,17 +192,11 @@ class BestCheckpoint:
         return float(record["best"])
 
     def attach(self, evaluator: Engine) -> None:
-        """Compare after every validation."""
         # EPOCH_COMPLETED computes the metrics in the order of attachment; at COMPLETED, all of them exist.
         evaluator.add_event_handler(Events.COMPLETED, self.compare)
 
     def compare(self, evaluator: Engine) -> None:
-        """Save the network if it is the best so far; in a distributed run, only on rank 0.
-
-        Raises:
-            InputError: the evaluator does not measure the metric; the message lists its metrics.
-            FloatingPointError: the metric is not a number.
-        """
+        """Save the network if it is the best so far; in a distributed run, only on rank 0."""
         if self.metric not in evaluator.state.metrics:
             known = ", ".join(sorted(evaluator.state.metrics)) or "nothing"
             raise InputError(f"best checkpoint: no metric is named '{self.metric}'; the evaluator measures {known}")

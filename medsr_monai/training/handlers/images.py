@@ -46,15 +46,18 @@ class ThreePlaneImages:
 
     def attach(self, evaluator: Engine) -> None:
         """Draw while the evaluator runs; in a distributed run, rank 0 draws the first of its own cases."""
-        if idist.get_rank() != 0:
-            return
-        evaluator.add_event_handler(Events.STARTED, self.start)
-        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self.add)
-        evaluator.add_event_handler(Events.COMPLETED, self.flush)
+        if idist.get_rank() == 0:
+            evaluator.add_event_handler(Events.STARTED, self.start)
+            evaluator.add_event_handler(Events.ITERATION_COMPLETED, self.add)
+            evaluator.add_event_handler(Events.COMPLETED, self.flush)
 
     def start(self, evaluator: Engine) -> None:
-        """Start again with the first case."""
+        """Start again with the first case, and open the writer that is not given."""
         self.drawn = 0
+        if self.writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.log_dir))
 
     def add(self, evaluator: Engine) -> None:
         """Draw the decollated cases of one iteration: ``image`` (the measurement), ``pred`` and ``label``."""
@@ -68,33 +71,14 @@ class ThreePlaneImages:
                     shape = f"'{name}' has shape {tuple(image.shape)}"
                     raise InputError(f"case {item['case']}: {shape}, but need (C, X, Y) or (C, X, Y, Z)")
             cubic = cubic_bspline(lr[None], hr.shape[1:])[0]
-            shown = (image[0].cpu().numpy() for image in (lr, cubic, sr, hr))
-            self.draw(str(item["case"]), state.epoch, *(np.atleast_3d(image) for image in shown))
+            named = {"low resolution": lr, "cubic B-spline": cubic, "super-resolution": sr, "reference": hr}
+            images = {name: np.atleast_3d(image[0].cpu().numpy()) for name, image in named.items()}
+            picture = pixels(draw_middle_planes(images, reference="reference", judged="super-resolution"))
+            assert self.writer is not None
+            self.writer.add_image(f"cases/{item['case']}", picture, global_step=state.epoch, dataformats="HWC")
             self.drawn += 1
 
-    def draw(self, case: str, epoch: int, lr: np.ndarray, cubic: np.ndarray, sr: np.ndarray, hr: np.ndarray) -> None:
-        """Write the picture of one case.
-
-        Args:
-            case: its name.
-            epoch: the global step.
-            lr: (X_lr, Y_lr, Z_lr) in RAS order.
-            cubic: (X, Y, Z).
-            sr: (X, Y, Z).
-            hr: (X, Y, Z).
-        """
-        images = {"low resolution": lr, "cubic B-spline": cubic, "super-resolution": sr, "reference": hr}
-        figure = draw_middle_planes(images, reference="reference", judged="super-resolution")
-        self._writer().add_image(f"cases/{case}", pixels(figure), global_step=epoch, dataformats="HWC")
-
-    def _writer(self) -> SummaryWriter:
-        if self.writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(self.log_dir))
-        return self.writer
-
     def flush(self, evaluator: Engine) -> None:
-        """Flush the writer, so that TensorBoard shows the pictures."""
-        if self.writer is not None:
-            self.writer.flush()
+        """Let TensorBoard show the pictures."""
+        assert self.writer is not None
+        self.writer.flush()

@@ -21,14 +21,7 @@ from medsr_monai.system.provenance import canonical_json, device_name, file_dige
 
 
 def scalars(output: Any) -> dict[str, float]:
-    """Find the numbers in an engine's output by name, also in dictionaries within it.
-
-    Args:
-        output: a dictionary, or a list of dictionaries, of which the first counts.
-
-    Returns:
-        The numbers by name.
-    """
+    """Find the numbers in an engine's output by name: of a dictionary and those within it, or the first of a list."""
     if isinstance(output, Sequence) and not isinstance(output, str):
         output = output[0] if output else {}
     found: dict[str, float] = {}
@@ -43,12 +36,10 @@ def scalars(output: Any) -> dict[str, float]:
 class RunManifest:
     """Write ``run.json``, the record of a training, and update it while the training runs.
 
-    It holds the versions, the device, the configuration with its SHA-256, and the seed. It holds the name and SHA-256
-    of every file by set; the names have no folders, because folders often reveal the origin of data. It holds the
-    sessions with start, end and seconds, the seconds of all sessions, epochs and iterations, the last losses, and the
-    metrics of each validation. ``status`` is ``running``, ``completed``, ``interrupted`` (by the user, or by a handler
-    that ended the run before its last epoch) or ``failed``, with the error's first line. After a kill, it still says
-    ``running``; ``updated`` is the last time of writing. The configuration is kept as given, with its folders.
+    Files are recorded by name and SHA-256, without folders, which often reveal the origin of data; the configuration is
+    kept as given. ``status`` is ``running``, ``completed``, ``interrupted`` (by the user, or by a handler that ended
+    the run before its last epoch) or ``failed``, with the error's first line. After a kill, it still says ``running``;
+    ``updated`` is the last time of writing.
 
     Args:
         path: the JSON file.
@@ -158,15 +149,12 @@ class RunManifest:
             self._write()
 
     def complete(self, trainer: Engine) -> None:
-        """Write the end of a run without an error."""
-        whole = (
-            trainer.state.max_epochs is None or max(trainer.state.epoch, self._resumed[0]) >= trainer.state.max_epochs
-        )
+        last = trainer.state.max_epochs
+        whole = last is None or max(trainer.state.epoch, self._resumed[0]) >= last
         self._end("completed" if whole else "interrupted")
         self.update(trainer)
 
     def fail(self, trainer: Engine, error: BaseException) -> None:
-        """Write the end of a run after an error or Ctrl-C."""
         if not self.content:
             self.start(trainer)
         by_user = isinstance(error, KeyboardInterrupt)

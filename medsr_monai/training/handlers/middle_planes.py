@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from medsr_monai.geometry.planes import BACKGROUND, DPI, PLANES, TEXT, Plane, gr
 from medsr_monai.system.errors import InputError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PANEL_PX, HEAD_PX, GAP_PX = 220, 26, 4
@@ -22,17 +21,6 @@ ERROR_SHARE = 0.2
 def middle_slice(image: np.ndarray, plane: Plane) -> np.ndarray:
     """The middle slice of (X, Y, Z); its rows go upwards, its columns to the right."""
     return np.take(image, image.shape[plane.normal] // 2, axis=plane.normal).T[:, ::-1]
-
-
-def _panel(axes: Axes, cut: np.ndarray, window: tuple[float, float], colours: str) -> None:
-    # All panels have the same width for any number of voxels, because the field of view is the same.
-    axes.imshow(
-        cut, cmap=colours, vmin=window[0], vmax=window[1], interpolation="nearest", origin="lower", aspect="auto"
-    )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
 
 
 def draw_middle_planes(images: Mapping[str, np.ndarray], reference: str, judged: str) -> Figure:
@@ -46,12 +34,6 @@ def draw_middle_planes(images: Mapping[str, np.ndarray], reference: str, judged:
         images: (X, Y, Z) arrays in RAS order by name, from left to right.
         reference: name of the image that sets the grey window and the proportions.
         judged: name of the image whose error is shown.
-
-    Returns:
-        A figure with ``PANEL_PX`` pixels per column.
-
-    Raises:
-        InputError: an image is not 3D, or the judged image and the reference differ in shape.
     """
     from matplotlib.figure import Figure
 
@@ -76,7 +58,11 @@ def draw_middle_planes(images: Mapping[str, np.ndarray], reference: str, judged:
         figure.text(*at, name, color=TEXT, fontsize=9, ha="center", va="center", parse_math=False)
         for plane, panel_height in zip(planes, heights, strict=True):
             box = (left / width, 1 - (top + panel_height) / height, PANEL_PX / width, panel_height / height)
-            _panel(figure.add_axes(box), middle_slice(image, plane), limits, colours)
+            axes = figure.add_axes(box)
+            axes.set_axis_off()
+            # All panels have the same width for any number of voxels, because the field of view is the same.
+            look: Any = {"cmap": colours, "interpolation": "nearest", "origin": "lower", "aspect": "auto"}
+            axes.imshow(middle_slice(image, plane), vmin=limits[0], vmax=limits[1], **look)
             top += panel_height + GAP_PX
     return figure
 
@@ -87,4 +73,4 @@ def pixels(figure: Figure) -> np.ndarray:
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return np.array(canvas.buffer_rgba())[..., :3]

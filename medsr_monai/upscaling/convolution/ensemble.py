@@ -14,21 +14,16 @@ from torch import Tensor
 from medsr_monai.upscaling.convolution.network import Read, StreamedNetwork
 
 
-class _SharedSlabs:
+def _shared(read: Read, readers: int) -> Read:
     """Slabs for several readers; each slab is read once and kept until the last reader has taken it."""
+    waiting: dict[tuple[int, int], list[Tensor]] = {}
 
-    def __init__(self, read: Read, readers: int) -> None:
-        self._read = read
-        self._readers = readers
-        self._waiting: dict[tuple[int, int], tuple[Tensor, int]] = {}
+    def take(start: int, stop: int) -> Tensor:
+        if not waiting.get((start, stop)):
+            waiting[start, stop] = [read(start, stop)] * readers
+        return waiting[start, stop].pop()
 
-    def __call__(self, start: int, stop: int) -> Tensor:
-        if (start, stop) not in self._waiting:
-            self._waiting[start, stop] = self._read(start, stop), self._readers
-        slab, left = self._waiting.pop((start, stop))
-        if left > 1:
-            self._waiting[start, stop] = slab, left - 1
-        return slab
+    return take
 
 
 class StreamedEnsemble:
@@ -49,7 +44,7 @@ class StreamedEnsemble:
 
     def stream(self, read: Read, extent: int) -> Iterator[tuple[slice, Tensor]]:
         """As :meth:`StreamedNetwork.stream`."""
-        shared = _SharedSlabs(read, len(self.members))
+        shared = _shared(read, len(self.members))
         streams = [member.stream(shared, extent) for member in self.members]
         dim, done = 2 + self.axis, 0
         waiting: list[Tensor | None] = [None] * len(streams)

@@ -121,10 +121,10 @@ class Execution:
             self._room(number, task, windows, begun).copy_(slab)
             return begun.pop(number)
         inputs = []
-        for source, read in zip(layer.sources, task.reads, strict=True):
+        for source, (start, stop) in zip(layer.sources, task.reads, strict=True):
             window = windows[source]
             assert window is not None
-            inputs.append(window.narrow(2, read.start, read.stop - read.start))
+            inputs.append(window[:, :, start:stop])
         kernel = self._kernels[number - 1]
         if task.held or isinstance(layer.operation, Concatenation):
             kernel(inputs, task.margin, self._room(number, task, windows, begun))
@@ -148,7 +148,7 @@ class Execution:
     def _disposable(self, number: int, step: Step, windows: Held) -> Tensor | None:
         """An input that no other layer needs, which the result may overwrite; None if there is none."""
         layer = self.graph.layers[number]
-        if isinstance(layer.operation, Elementwise) and layer.operation.writes_out:
+        if isinstance(layer.operation, Elementwise) and layer.operation.out_function is not None:
             for source in layer.sources:
                 whole = not step[source].held and not step[source].kept
                 alike = self.dtypes[source] == self.dtypes[number] and self.channels[source] == self.channels[number]

@@ -9,26 +9,23 @@ from medsr_monai.upscaling.convolution.operations import Convolution, Shuffle, U
 from medsr_monai.upscaling.convolution.schedule import Schedule
 
 
-def slice_bytes(execution: Execution, layer: int) -> int:
-    """Bytes of one slice of a layer."""
-    voxels = execution.batch * execution.channels[layer] * math.prod(execution.across[layer])
-    return voxels * execution.dtypes[layer].itemsize
-
-
-def weight_bytes(execution: Execution) -> int:
-    """Bytes of the convolutions' weights; a stream may copy them in another order or precision."""
-    operations = [layer.operation for layer in execution.graph.layers]
-    weights = [operation.module.weight for operation in operations if isinstance(operation, Convolution)]
-    return sum(weight.numel() * (execution.low or weight.dtype).itemsize for weight in weights)
+def slice_bytes(execution: Execution) -> list[int]:
+    """Bytes of one slice of each layer."""
+    layers = zip(execution.channels, execution.across, execution.dtypes, strict=True)
+    return [execution.batch * channels * math.prod(across) * dtype.itemsize for channels, across, dtype in layers]
 
 
 def held_bytes(execution: Execution, schedule: Schedule) -> int:
     """Bytes held between steps: the kept slices, a copy of the weights, and the input and output slabs."""
     step = schedule.constant_step()
-    extent = [factor * schedule.extent for factor in schedule.factors]
-    size = [slice_bytes(execution, layer) for layer in range(len(step))]
-    kept = sum(min(task.kept, n) * each for task, n, each in zip(step, extent, size, strict=True))
-    return kept + schedule.slab * (size[0] + schedule.factors[-1] * size[-1]) + weight_bytes(execution)
+    size = slice_bytes(execution)
+    layers = zip(step, schedule.factors, size, strict=True)
+    kept = sum(min(task.kept, factor * schedule.extent) * each for task, factor, each in layers)
+    operations = [layer.operation for layer in execution.graph.layers]
+    # A stream may copy the weights in another order or precision.
+    weights = [operation.module.weight for operation in operations if isinstance(operation, Convolution)]
+    copies = sum(weight.numel() * (execution.low or weight.dtype).itemsize for weight in weights)
+    return kept + schedule.slab * (size[0] + schedule.factors[-1] * size[-1]) + copies
 
 
 def peak_bytes(execution: Execution, schedule: Schedule) -> int:
@@ -37,8 +34,7 @@ def peak_bytes(execution: Execution, schedule: Schedule) -> int:
     The sum counts a copy of the weights, the slices kept between steps, the windows of the layers, the working memory
     of operations, a slab that is read ahead, and a result that its reader still holds.
     """
-    layers, step = execution.graph.layers, schedule.constant_step()
-    size = [slice_bytes(execution, layer) for layer in range(len(layers))]
+    layers, step, size = execution.graph.layers, schedule.constant_step(), slice_bytes(execution)
     extent = [factor * schedule.extent for factor in schedule.factors]
 
     def window(layer: int) -> int:
@@ -53,7 +49,8 @@ def peak_bytes(execution: Execution, schedule: Schedule) -> int:
         if isinstance(layers[layer].operation, (Convolution, Upsampling, Shuffle)):
             # A copy of the input, padded or converted, and a result before it is copied to its place.
             source, margin = layers[layer].sources[0], task.margin
-            read = task.reads[0].stop - task.reads[0].start + margin.before + margin.after
+            start, stop = task.reads[0]
+            read = stop - start + margin.before + margin.after
             working = read * size[source] + task.fresh * size[layer]
         if isinstance(operation := layers[layer].operation, Upsampling):
             # Upsampling makes whole groups of slices and leaves some out.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.system.errors import InputError
-from medsr_monai.upscaling.convolution.execution import Execution, Held
+from medsr_monai.system.errors import InputError, check_whole
+from medsr_monai.upscaling.convolution.execution import Advance, Execution, Held
 from medsr_monai.upscaling.convolution.memory import held_bytes, peak_bytes
 from medsr_monai.upscaling.convolution.schedule import Graph, Schedule, Step
 from medsr_monai.upscaling.convolution.symmetries import Symmetry
@@ -59,16 +60,14 @@ class StreamedNetwork:
         self.network = network
         if axis not in range(self.graph.spatial_dims):
             raise InputError(f"axis {axis}: the network has axes 0 to {self.graph.spatial_dims - 1}")
-        if isinstance(slab, bool) or not isinstance(slab, int) or slab < 1:
-            raise InputError(f"slab {slab}: must be a whole number of slices, 1 or more")
+        check_whole("slab", slab)
         self.axis, self.slab, self.autocast = axis, slab, autocast
-        self.channels_last = channels_last
-        self.compile_backend = compile_backend
+        self.channels_last, self.compile_backend = channels_last, compile_backend
         self._bound: tuple[Any, Execution] | None = None
-        axes = range(self.graph.spatial_dims)
+        axes = own = tuple(range(self.graph.spatial_dims))
         if symmetry is not None:
             self.graph = self.graph.mirrored(symmetry.mirrored)
-        own = tuple(axes) if symmetry is None else symmetry.permutation  # the network's axis for each of the image
+            own = symmetry.permutation  # the network's axis for each of the image
         self._image_order = (axis, *(other for other in axes if other != axis))
         self.order = tuple(own[other] for other in self._image_order)
         self.scale = tuple(self.graph.factors(own[axis])[-1] for axis in axes)
@@ -104,7 +103,13 @@ class StreamedNetwork:
             if execution is None:
                 assert slab is not None
                 execution = self._bind(slab)
-            result, held = self._advance(execution, step, held, slab, step == previous)
+            if slab is not None:
+                slab = slab.movedim(2 + self.axis, 2).contiguous(memory_format=execution.memory_format)
+            advance: Advance = partial(execution.advance, step)
+            if self.compile_backend and step == previous:
+                advance = execution.compiled(step, self.compile_backend)
+            with torch.inference_mode(), torch.autocast(execution.device.type, enabled=False):
+                result, held = advance(held, slab)
             previous = step
             if result is not None:
                 where = slice(done, done + result.shape[2])
@@ -132,32 +137,19 @@ class StreamedNetwork:
         # A compiled step is valid for slabs of one shape and unchanged weights.
         weights = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.network.parameters())
         signature = (tuple(slab.shape), slab.dtype, slab.device, low, last, weights)
-        if self._bound is None or self._bound[0] != signature or not self.compile_backend:
-            execution = Execution(self.graph, self.order, slab.movedim(2 + self.axis, 2), low, last)
-            execution.bind()
-            self._bound = (signature, execution) if self.compile_backend else None
-            return execution
-        return self._bound[1]
-
-    def _advance(
-        self, execution: Execution, step: Step, held: Held, slab: Tensor | None, constant: bool
-    ) -> tuple[Tensor | None, Held]:
-        if slab is not None:
-            slab = slab.movedim(2 + self.axis, 2).contiguous(memory_format=execution.memory_format)
-        with torch.inference_mode(), torch.autocast(execution.device.type, enabled=False):
-            if self.compile_backend and constant:
-                return execution.compiled(step, self.compile_backend)(held, slab)
-            return execution.advance(step, held, slab)
+        if self._bound is not None and self._bound[0] == signature:
+            return self._bound[1]
+        execution = Execution(self.graph, self.order, slab.movedim(2 + self.axis, 2), low, last)
+        execution.bind()
+        self._bound = (signature, execution) if self.compile_backend else None
+        return execution
 
     def window_bytes(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
-        """Estimate an upper bound of a stream's memory, including the slab read and the slab returned.
+        """Estimate an upper bound of a stream's memory in bytes, including the slab read and the slab returned.
 
         Args:
             shape: (B, C, *spatial) of the whole input.
             dtype: of the input.
-
-        Returns:
-            Bytes.
         """
         return peak_bytes(self._measured(shape, dtype), self.schedule(shape[2 + self.axis]))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -76,11 +76,6 @@ class Operation:
 
     is_view = False  # whether the result shares the memory of the input
 
-    @property
-    def writes_out(self) -> bool:
-        """Whether the kernel writes its result to ``out`` without a copy."""
-        return False
-
     def factor(self, axis: int) -> int:
         """Output slices per input slice."""
         return 1
@@ -95,10 +90,7 @@ class Operation:
 
     def dtype(self, sources: Sequence[torch.dtype], low: torch.dtype | None) -> torch.dtype:
         """Type of the output; ``low`` is the type in which convolutions compute, None for that of their weights."""
-        result = sources[0]
-        for other in sources[1:]:
-            result = torch.promote_types(result, other)
-        return result
+        return reduce(torch.promote_types, sources)
 
     def mirrored(self, axes: Sequence[int]) -> Operation:
         """The operation for mirrored images: it gives the mirrored result; by default the same operation."""
@@ -140,12 +132,8 @@ class Convolution(Operation):
     def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
         module, mode = self.module, PAD_MODES[self.module.padding_mode]
         dtype = low or module.weight.dtype
-        weight = (
-            module.weight.detach()
-            .flip([2 + axis for axis in self.backwards])
-            .permute(0, 1, *(2 + axis for axis in order))
-        )
-        weight = weight.to(dtype).contiguous(memory_format=memory_format)
+        weight = module.weight.detach().flip([2 + axis for axis in self.backwards])
+        weight = weight.permute(0, 1, *(2 + axis for axis in order)).to(dtype).contiguous(memory_format=memory_format)
         bias = None if module.bias is None else module.bias.detach().to(dtype)
         dilation = [module.dilation[axis] for axis in order]
         pads = [self.pads[axis] for axis in order[1:]]
@@ -185,10 +173,6 @@ class Elementwise(Operation):
     kwargs: dict[str, Any] = field(default_factory=dict)
     out_function: Callable[..., Tensor] | None = None
 
-    @property
-    def writes_out(self) -> bool:
-        return self.out_function is not None
-
     def _constants(self) -> list[Tensor]:
         return [arg for arg in self.args if isinstance(arg, Tensor) and arg.ndim]
 
@@ -209,21 +193,15 @@ class Elementwise(Operation):
         return run
 
 
-@dataclass(frozen=True)
 class Concatenation(Operation):
     """Images side by side along the channels."""
-
-    @property
-    def writes_out(self) -> bool:
-        return True
 
     def channels(self, sources: Sequence[int]) -> int:
         return sum(sources)
 
     def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
         def run(inputs: Sequence[Tensor], margin: Margin, out: Tensor | None) -> Tensor:
-            if out is None:
-                return torch.cat(list(inputs), dim=1)
+            assert out is not None
             for image, part in zip(inputs, out.split([image.shape[1] for image in inputs], dim=1), strict=True):
                 # An image that was already written to its place is that place.
                 if image.data_ptr() != part.data_ptr():
@@ -316,14 +294,10 @@ class Upsampling(Operation):
     def bind(self, order: Sequence[int], memory_format: torch.memory_format, low: torch.dtype | None) -> Kernel:
         scale = [self.scale[axis] for axis in order]
         mode = {2: "bilinear", 3: "trilinear"}[len(order)] if self.order else "nearest"
-        interpolate: Callable[[Tensor], Tensor] = partial(
-            functional.interpolate,
-            scale_factor=[float(factor) for factor in scale],
-            mode=mode,
-            align_corners=False if self.order else None,
-        )
-        if self.order == 3:
-            interpolate = CubicUpsampling(scale)
+        interpolate: Callable[[Tensor], Tensor] = CubicUpsampling(scale)
+        if self.order < 3:
+            factors = [float(factor) for factor in scale]
+            interpolate = partial(functional.interpolate, scale_factor=factors, mode=mode)
 
         def run(inputs: Sequence[Tensor], margin: Margin, out: Tensor | None) -> Tensor:
             pairs = [(margin.before, margin.after), *[(0, 0)] * (len(order) - 1)]

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from medsr_monai.upscaling.convolution.operations import Margin, Operation
+from medsr_monai.upscaling.convolution.operations import Interval, Margin, Operation
 
 
 @dataclass(frozen=True)
@@ -64,36 +64,23 @@ class Graph:
             factors.append(factors[layer.sources[0]] * layer.operation.factor(axis))
         return factors
 
-    def reach(self, axis: int) -> list[tuple[int, int]]:
+    def reach(self, axis: int) -> list[Interval]:
         """The interval of slices that each layer must have for an empty result [0, 0), without clamping."""
-        reach: list[tuple[int, int] | None] = [None] * (len(self.layers) - 1) + [(0, 0)]
+        reach: dict[int, Interval] = {len(self.layers) - 1: (0, 0)}
         for number in range(len(self.layers) - 1, 0, -1):
             layer, own = self.layers[number], reach[number]
-            assert layer.operation is not None and own is not None
+            assert layer.operation is not None
             # An empty interval is between two voxels, so take the needs of the voxel before and the voxel after it.
             low, high = layer.operation.need(axis, own[0], own[0] + 1)[0], layer.operation.need(axis, 0, own[1])[1]
             for source in layer.sources:
-                known = reach[source]
-                reach[source] = (low, high) if known is None else (min(low, known[0]), max(high, known[1]))
-        return [(0, 0) if interval is None else interval for interval in reach]
+                known = reach.get(source, (low, high))
+                reach[source] = min(low, known[0]), max(high, known[1])
+        return [reach[number] for number in range(len(self.layers))]
 
-    def receptive_radius(self, axis: int) -> tuple[int, int]:
+    def receptive_radius(self, axis: int) -> Interval:
         """How many input voxels before and after its own a voxel of the result can depend on."""
         low, high = self.reach(axis)[0]
         return -low, high
-
-    def receptive_length(self, axis: int) -> int:
-        """An upper bound of the number of input voxels that a voxel of the result can depend on."""
-        low, high = self.reach(axis)[0]
-        return high - low + 1
-
-
-@dataclass(frozen=True)
-class Read:
-    """Slices [start, stop) of a source, counted from the first slice that it holds."""
-
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -104,14 +91,15 @@ class Task:
         held: number of slices from earlier steps.
         fresh: number of slices to compute.
         kept: number of last slices to hold for the next step.
-        reads: slices to read from each source; empty if there is nothing to compute.
+        reads: slices [start, stop) of each source, counted from the first that it holds; empty if there is nothing to
+            compute.
         margin: relation of the read slices to the fresh ones.
     """
 
     held: int
     fresh: int
     kept: int
-    reads: tuple[Read, ...]
+    reads: tuple[Interval, ...]
     margin: Margin
 
 
@@ -133,10 +121,7 @@ class Schedule:
     """
 
     def __init__(self, graph: Graph, axis: int, extent: int, slab: int) -> None:
-        self.graph = graph
-        self.axis = axis
-        self.extent = extent
-        self.slab = slab
+        self.graph, self.axis, self.extent, self.slab = graph, axis, extent, slab
         self.factors = graph.factors(axis)
         self._readers = graph.readers()
         ahead = [high for _, high in graph.reach(axis)]
@@ -177,9 +162,8 @@ class Schedule:
         return (self.step(number) for number in range(self.count))
 
     def constant_step(self) -> Step:
-        """The step far from both ends of an image, which repeats; no step near an end does more."""
-        # This step is too far from both ends to depend on them.
-        number = -(-(self.graph.receptive_length(self.axis)) // self.slab) + 2
+        """The step too far from both ends of an image to depend on them, which repeats; no other step does more."""
+        number = -(-(sum(self.graph.receptive_radius(self.axis)) + 1) // self.slab) + 2
         endless = Schedule(self.graph, self.axis, (2 * number + 2) * self.slab, self.slab)
         return endless.step(number)
 
@@ -191,6 +175,6 @@ class Schedule:
         low, high = layer.operation.need(self.axis, start, stop)
         size = self.factors[layer.sources[0]] * self.extent
         within = max(0, low), min(high, size)
-        reads = tuple(Read(within[0] - first[source], within[1] - first[source]) for source in layer.sources)
+        reads = tuple((within[0] - first[source], within[1] - first[source]) for source in layer.sources)
         crop = start - low * layer.operation.factor(self.axis) if layer.operation.factor(self.axis) > 1 else 0
         return Task(held, stop - start, kept, reads, Margin(within[0] - low, high - within[1], crop, stop - start))

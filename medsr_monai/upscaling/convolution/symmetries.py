@@ -6,8 +6,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 
 @dataclass(frozen=True)
 class Symmetry:
@@ -21,28 +19,12 @@ class Symmetry:
     permutation: tuple[int, ...]
     mirrored: tuple[int, ...]
 
-    def apply(self, image: Tensor) -> Tensor:
-        """Transform an image (B, C, *spatial) for the network."""
-        order = sorted(range(len(self.permutation)), key=self.permutation.__getitem__)
-        return image.permute(0, 1, *(2 + axis for axis in order)).flip([2 + axis for axis in self.mirrored])
-
-    def undo(self, result: Tensor) -> Tensor:
-        """Transform the network's result back to the axes of the image."""
-        result = result.flip([2 + axis for axis in self.mirrored])
-        return result.permute(0, 1, *(2 + axis for axis in self.permutation))
-
 
 def symmetries(scale: Sequence[int]) -> list[Symmetry]:
     """List all symmetries that keep the scale: up to 48 in 3D, 8 in 2D.
 
     The mirrorings without exchange of axes come first, each followed by its complement, which balances it. Then come
-    the mirrorings with each exchange of axes.
-
-    Args:
-        scale: scale of the network, per axis.
-
-    Returns:
-        The symmetries; the first is the identity.
+    the mirrorings with each exchange of axes. The first symmetry is the identity.
     """
     axes = range(len(scale))
     halves = [tuple(axis for axis in axes[1:] if chosen >> (axis - 1) & 1) for chosen in range(2 ** (len(scale) - 1))]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch import fx, nn
 from medsr_monai.networks.blocks import PixelShuffle
 from medsr_monai.networks.upsampling import CubicUpsampling
 from medsr_monai.system.errors import InputError
+from medsr_monai.system.json_files import first_line
 from medsr_monai.upscaling.convolution.operations import Elementwise, Source
 from medsr_monai.upscaling.convolution.schedule import Graph, Layer
 from medsr_monai.upscaling.convolution.translation import (
@@ -77,26 +80,18 @@ class GraphBuilder:
         self.spatial_dims = spatial_dims_of(used)
 
     def build(self) -> Graph:
-        result = None
+        translate = {"placeholder": self._argument, "get_attr": self._constant, "output": self._result}
         for node in self.traced.nodes:
-            if node.op == "placeholder":
-                self._placeholder(node)
-            elif node.op == "output":
-                result = self._result(node)
-            elif node.op == "get_attr":
-                self.values[node] = self._constant(node)
-            else:
-                self._call(node)
-        assert result is not None
-        return prune(fuse_scaled_sums(Graph(tuple(self.layers), self.spatial_dims)), result)
+            self.values[node] = translate.get(node.op, self._call)(node)
+        graph = fuse_scaled_sums(Graph(tuple(self.layers), self.spatial_dims))
+        return prune(graph, self.values[node])
 
-    def _placeholder(self, node: fx.Node) -> None:
+    def _argument(self, node: fx.Node) -> Any:
         if not self.layers:
-            self.values[node] = At(self._add(Layer("input", None, ())))
-        elif node.args:
-            self.values[node] = node.args[0]  # the default value of an argument
-        else:
+            return self._add(Layer("input", None, ()))
+        if not node.args:
             raise InputError(f"{type(self.network).__name__}.forward: needs '{node.target}' too; {WAY_OUT}")
+        return node.args[0]  # the default value
 
     def _result(self, node: fx.Node) -> int:
         value = self.values.get(node.args[0]) if isinstance(node.args[0], fx.Node) else None
@@ -105,23 +100,20 @@ class GraphBuilder:
         return value.layer
 
     def _constant(self, node: fx.Node) -> torch.Tensor:
-        value: Any = self.network
-        for part in str(node.target).split("."):
-            value = getattr(value, part)
+        value: Any = attrgetter(str(node.target))(self.network)
         if not isinstance(value, torch.Tensor):
             raise InputError(f"{node.target}: not a tensor; {WAY_OUT}")
-        spatial = value.shape[-self.spatial_dims :] if value.ndim else ()
-        if any(size != 1 for size in spatial):
+        if any(size != 1 for size in value.shape[-self.spatial_dims :]):
             raise InputError(f"{node.target}: a constant that varies over the image; {WAY_OUT}")
         return value
 
-    def _add(self, layer: Layer) -> int:
+    def _add(self, layer: Layer) -> At:
         self.layers.append(layer)
-        return len(self.layers) - 1
+        return At(len(self.layers) - 1)
 
-    def _call(self, node: fx.Node) -> None:
+    def _call(self, node: fx.Node) -> At:
         """Translate one call. After an in-place call, later readers of its input get its result."""
-        name, kind, translate, args, in_place = self._lookup(node)
+        name, kind, translate, in_place = self._lookup(node)
         sources: list[int] = []
 
         def resolve(argument: Any) -> Any:
@@ -133,42 +125,34 @@ class GraphBuilder:
             sources.append(value.layer)
             return Source(len(sources) - 1)
 
-        call = Call(
-            fx.node.map_aggregate(args, resolve), fx.node.map_aggregate(node.kwargs, resolve), self.spatial_dims
-        )
+        args, kwargs = fx.node.map_aggregate((node.args, node.kwargs), resolve)
         try:
-            operation = translate(call)
+            operation = translate(Call(args, kwargs, self.spatial_dims))
         except Refusal as refusal:
             raise InputError(f"{kind} at {name}: {refusal}; {refusal.way_out or WAY_OUT}") from None
         if operation is SAME:
-            self.values[node] = At(sources[0])
-            return
+            return At(sources[0])
         if not sources:
             raise InputError(f"{kind} at {name}: does not depend on the input; {WAY_OUT}")
-        number = self._add(Layer(name, operation, tuple(sources)))
-        self.values[node] = At(number)
+        new, old = self._add(Layer(name, operation, tuple(sources))), sources[0]
         if operation.is_view:
-            self.views[number] = sources[0]
-        if in_place or call.in_place:
-            self._overwrite(node, sources[0], number, f"{kind} at {name}")
+            self.views[new.layer] = old
+        if in_place or kwargs.get("inplace"):
+            if old in self.views or old in self.views.values():
+                raise InputError(f"{kind} at {name}: works in place on a part of an image; {WAY_OUT}")
+            if old == 0:
+                raise InputError(f"{kind} at {name}: overwrites the input of the network; {WAY_OUT}")
+            self.values = {other: new if value == At(old) else value for other, value in self.values.items()}
+        return new
 
-    def _overwrite(self, node: fx.Node, old: int, new: int, where: str) -> None:
-        if old in self.views or old in self.views.values():
-            raise InputError(f"{where}: works in place on a part of an image; {WAY_OUT}")
-        if old == 0:
-            raise InputError(f"{where}: overwrites the input of the network; {WAY_OUT}")
-        for other, value in self.values.items():
-            if value == At(old):
-                self.values[other] = At(new)
-
-    def _lookup(self, node: fx.Node) -> tuple[str, str, Any, tuple[Any, ...], bool]:
-        """Find the name, type, translation and arguments of a call, and whether it works in place."""
+    def _lookup(self, node: fx.Node) -> tuple[str, str, Any, bool]:
+        """Find the name, type and translation of a call, and whether it works in place."""
         if node.op == "call_module":
             name, module = str(node.target), self.modules[str(node.target)]
-            check_hooks(module, name)
-            translate = MODULES.get(type(module))
-            found = None if translate is None else lambda call: translate(module, call)
             kind, in_place = type(module).__name__, bool(getattr(module, "inplace", False))
+            if module._forward_hooks or module._forward_pre_hooks:  # a stream would ignore them silently
+                raise InputError(f"{kind} at {name}: has forward hooks, but a stream does not call them; remove them")
+            found: Any = partial(MODULES[type(module)], module) if type(module) in MODULES else None
         else:
             name, key = owner(node), node.target
             kind = str(key) if isinstance(key, str) else getattr(key, "__name__", str(key))
@@ -177,15 +161,7 @@ class GraphBuilder:
             found = FUNCTIONS.get(bare)
         if found is None:
             raise InputError(f"{kind} at {name}: not a local operation that can be streamed; {WAY_OUT}")
-        return name, kind, found, node.args, in_place
-
-
-def check_hooks(module: nn.Module, name: str) -> None:
-    """Refuse forward hooks, which a stream would ignore silently."""
-    if module._forward_hooks or module._forward_pre_hooks:
-        raise InputError(
-            f"{type(module).__name__} at {name}: has forward hooks, but a stream does not call them; remove them"
-        )
+        return name, kind, found, in_place
 
 
 def fuse_scaled_sums(graph: Graph) -> Graph:
@@ -228,13 +204,7 @@ def prune(graph: Graph, result: int) -> Graph:
 
 
 def trace_generator(network: nn.Module) -> Graph:
-    """Trace a network in evaluation mode.
-
-    Args:
-        network: see :class:`medsr_monai.upscaling.convolution.StreamedNetwork`.
-
-    Returns:
-        Its operations in the order in which a stream runs them.
+    """Trace a network in evaluation mode to its operations, in the order in which a stream runs them.
 
     Raises:
         InputError: a layer cannot be streamed; the message names it, the reason and the way out.
@@ -248,17 +218,12 @@ def trace_generator(network: nn.Module) -> Graph:
         except InputError:
             raise
         except Exception as error:  # fx raises many kinds of exceptions for control flow that depends on the image
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{type(network).__name__}: cannot be traced ({reason}); {WAY_OUT}") from error
+            message = f"{type(network).__name__}: cannot be traced ({first_line(error)}); {WAY_OUT}"
+            raise InputError(message) from error
     graph = GraphBuilder(root, traced).build()
     for axis in range(graph.spatial_dims):
-        check_sizes(graph, axis)
+        factors = graph.factors(axis)
+        for layer in graph.layers:
+            if len({factors[source] for source in layer.sources}) > 1:
+                raise InputError(f"{layer.name}: joins images of different scale along axis {axis}; {WAY_OUT}")
     return graph
-
-
-def check_sizes(graph: Graph, axis: int) -> None:
-    """Refuse operations on images of different sizes."""
-    factors = graph.factors(axis)
-    for layer in graph.layers:
-        if len({factors[source] for source in layer.sources}) > 1:
-            raise InputError(f"{layer.name}: joins images of different scale along axis {axis}; {WAY_OUT}")

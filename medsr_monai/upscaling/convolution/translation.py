@@ -48,21 +48,9 @@ class Call:
     kwargs: dict[str, Any]
     spatial_dims: int
 
-    @property
-    def in_place(self) -> bool:
-        return bool(self.kwargs.get("inplace", False))
-
     def get(self, place: int, name: str, default: Any = None) -> Any:
         """Get an argument by its position or its name."""
         return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
-
-
-def per_axis(value: Any, axes: int) -> tuple[Any, ...]:
-    """Expand one value to one per axis."""
-    values = tuple(value) if isinstance(value, Iterable) else (value,) * axes
-    if len(values) != axes:
-        raise Refusal(f"{len(values)} factors, but {axes} axes")
-    return values
 
 
 def convolution(module: nn.Module, call: Call) -> Operation:
@@ -99,32 +87,30 @@ def elementwise(
         if any(isinstance(value, Source) for value in kwargs.values()):
             raise Refusal("has an image as a keyword argument", "pass it by position")
         for value in call.args:
-            check_argument(value, call.spatial_dims)
+            if isinstance(value, torch.Tensor):
+                if any(size != 1 for size in value.shape[-call.spatial_dims :]):
+                    raise Refusal("has a constant that varies over the image")
+            elif not isinstance(value, (Source, int, float, str, type(None))):
+                raise Refusal(f"has an argument of type {type(value).__name__}")
         return Elementwise(function, tuple(call.args), kwargs, out_function)
 
     return translate
 
 
-def check_argument(value: Any, axes: int) -> None:
-    """Refuse an argument unless it is an image, a number, or a tensor with one value in all or per channel."""
-    if isinstance(value, torch.Tensor):
-        if any(size != 1 for size in value.shape[-axes:]):
-            raise Refusal("has a constant that varies over the image")
-    elif not isinstance(value, (Source, int, float, bool, str, type(None))):
-        raise Refusal(f"has an argument of type {type(value).__name__}")
-
-
 def activation(module: nn.Module, call: Call) -> Operation:
     """Translate an activation without parameters; it never works in place."""
-    function = module
-    if getattr(module, "inplace", False):
-        function = copy.copy(module)
-        function.inplace = False  # type: ignore[assignment]
+    function: Any = copy.copy(module)
+    if hasattr(function, "inplace"):
+        function.inplace = False
     return Elementwise(function, (Source(0),))
 
 
+def always(operation: Any) -> Callable[[nn.Module, Call], Any]:
+    """Make a translation of all modules of a type to one operation."""
+    return lambda module, call: operation
+
+
 def leaky_relu(module: nn.Module, call: Call) -> Operation:
-    """Translate a leaky ReLU, which can write to ``out``."""
     return Elementwise(functional.leaky_relu, (Source(0), module.negative_slope), {}, torch.ops.aten.leaky_relu.out)
 
 
@@ -132,14 +118,6 @@ def prelu(module: nn.Module, call: Call) -> Operation:
     """Translate a PReLU; it uses its weights at the time of the run, in the image's precision."""
     assert isinstance(module, nn.PReLU)
     return Elementwise(lambda image: functional.prelu(image, module.weight.to(image.dtype)), (Source(0),))
-
-
-def relu(module: nn.Module, call: Call) -> Operation:
-    return Elementwise(torch.relu, (Source(0),), {}, torch.ops.aten.relu.out)
-
-
-def silu(module: nn.Module, call: Call) -> Operation:
-    return Elementwise(functional.silu, (Source(0),), {}, torch.ops.aten.silu.out)
 
 
 def batch_norm(module: nn.Module, call: Call) -> Operation:
@@ -159,17 +137,6 @@ def whole_image(module: nn.Module, call: Call) -> Operation:
     raise Refusal(WHOLE_IMAGE, BATCH_NORM_WAY_OUT)
 
 
-def same(module: nn.Module, call: Call) -> Any:
-    return SAME
-
-
-def pixel_shuffle(module: nn.Module, call: Call) -> Operation:
-    if isinstance(module, PixelShuffle):
-        return Shuffle(tuple(module.scale))
-    assert isinstance(module, nn.PixelShuffle)
-    return Shuffle((module.upscale_factor,) * 2)
-
-
 def upsampling(scale: Any, size: Any, mode: str, align_corners: bool | None, axes: int) -> Operation:
     """Translate nearest or linear interpolation by an integer factor."""
     if size is not None or scale is None:
@@ -179,7 +146,9 @@ def upsampling(scale: Any, size: Any, mode: str, align_corners: bool | None, axe
         raise Refusal(f"mode '{mode}', but must be nearest or linear")
     if linear and align_corners:
         raise Refusal("align_corners=True, but must be False")
-    factors = per_axis(scale, axes)
+    factors = tuple(scale) if isinstance(scale, Iterable) else (scale,) * axes
+    if len(factors) != axes:
+        raise Refusal(f"{len(factors)} factors, but {axes} axes")
     if any(not isinstance(factor, (int, float)) or factor < 1 or factor != int(factor) for factor in factors):
         raise Refusal(f"scale_factor {scale}, but must be whole numbers of 1 or more")
     return Upsampling(tuple(int(factor) for factor in factors), 1 if linear else 0)
@@ -188,11 +157,6 @@ def upsampling(scale: Any, size: Any, mode: str, align_corners: bool | None, axe
 def upsample(module: nn.Module, call: Call) -> Operation:
     assert isinstance(module, nn.Upsample)
     return upsampling(module.scale_factor, module.size, module.mode, module.align_corners, call.spatial_dims)
-
-
-def cubic_upsampling(module: nn.Module, call: Call) -> Operation:
-    assert isinstance(module, CubicUpsampling)
-    return Upsampling(tuple(module.scale), 3)
 
 
 def interpolate(call: Call) -> Operation:
@@ -211,16 +175,13 @@ def concatenation(call: Call) -> Operation:
 
 def channel_slice(call: Call) -> Operation:
     index = call.get(1, "index")
-    index = index if isinstance(index, tuple) else (index,)
-    wrong_index = Refusal(f"[{index}], but must be a slice of channels such as [:, :1]")
-    if len(index) < 2 or not isinstance(index[1], slice) or index[1].step not in (None, 1):
-        raise wrong_index
-    rest = (index[0], *index[2:])
-    if not all(part is Ellipsis or part == slice(None) for part in rest) or index[0] is Ellipsis:
-        raise wrong_index
-    if not all(isinstance(edge, (int, type(None))) for edge in (index[1].start, index[1].stop)):
+    first, channels, *others = index if isinstance(index, tuple) and len(index) > 1 else (index, None)
+    is_slice = isinstance(channels, slice) and channels.step in (None, 1) and first == slice(None)
+    if not is_slice or not all(part is Ellipsis or part == slice(None) for part in others):
+        raise Refusal(f"[{index}], but must be a slice of channels such as [:, :1]")
+    if not all(isinstance(edge, (int, type(None))) for edge in (channels.start, channels.stop)):
         raise Refusal("has a slice whose limits depend on the image")
-    return ChannelSlice(index[1])
+    return ChannelSlice(channels)
 
 
 def dropout(call: Call) -> Any:
@@ -229,35 +190,31 @@ def dropout(call: Call) -> Any:
     return SAME
 
 
-def pixel_shuffle_function(call: Call) -> Operation:
+def pixel_shuffle(call: Call) -> Operation:
     return Shuffle((int(call.get(1, "upscale_factor")),) * 2)
 
 
-def unchanged(call: Call) -> Any:
-    return SAME
-
-
-MODULES: dict[type[nn.Module], Callable[[nn.Module, Call], Any]] = {
+MODULES: dict[type[nn.Module], Callable[[Any, Call], Any]] = {
     nn.Conv2d: convolution,
     nn.Conv3d: convolution,
     nn.LeakyReLU: leaky_relu,
-    nn.ReLU: relu,
-    nn.SiLU: silu,
+    nn.ReLU: always(Elementwise(torch.relu, (Source(0),), {}, torch.ops.aten.relu.out)),
+    nn.SiLU: always(Elementwise(functional.silu, (Source(0),), {}, torch.ops.aten.silu.out)),
     nn.PReLU: prelu,
     **dict.fromkeys(
         (nn.GELU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.ReLU6, nn.Hardtanh, nn.Softplus, nn.Mish, nn.Hardswish, nn.CELU),
         activation,
     ),
-    **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout), same),
+    **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout), always(SAME)),
     **dict.fromkeys((nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), batch_norm),
     **dict.fromkeys(
         (nn.InstanceNorm2d, nn.InstanceNorm3d, nn.GroupNorm, nn.LayerNorm, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
         whole_image,
     ),
     **dict.fromkeys((nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.MultiheadAttention), whole_image),
-    PixelShuffle: pixel_shuffle,
-    CubicUpsampling: cubic_upsampling,
-    nn.PixelShuffle: pixel_shuffle,
+    PixelShuffle: lambda module, call: Shuffle(tuple(module.scale)),
+    CubicUpsampling: lambda module, call: Upsampling(tuple(module.scale), 3),
+    nn.PixelShuffle: lambda module, call: Shuffle((module.upscale_factor,) * 2),
     nn.Upsample: upsample,
     nn.UpsamplingNearest2d: upsample,
 }
@@ -280,19 +237,14 @@ FUNCTIONS: dict[Any, Callable[[Call], Any]] = {
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), concatenation),
     operator.getitem: channel_slice,
     functional.interpolate: interpolate,
-    functional.pixel_shuffle: pixel_shuffle_function,
-    torch.pixel_shuffle: pixel_shuffle_function,
+    **dict.fromkeys((functional.pixel_shuffle, torch.pixel_shuffle), pixel_shuffle),
     **dict.fromkeys((functional.dropout, functional.dropout2d, functional.dropout3d), dropout),
-    "contiguous": unchanged,
+    "contiguous": lambda call: SAME,
 }
 
 
 def spatial_dims_of(modules: Sequence[nn.Module]) -> int:
-    """Derive the number of spatial axes, 2 or 3, from the layers.
-
-    Raises:
-        InputError: no layer determines it, or two layers differ.
-    """
+    """Derive the number of spatial axes, 2 or 3, from the layers."""
     found = set()
     for module in modules:
         if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.PixelShuffle)):

@@ -14,7 +14,10 @@ from tests.upscaling.convolution.generators import RandomGenerator, stream_whole
 
 
 def naive(network, image, symmetry):
-    return symmetry.undo(whole_image(network, symmetry.apply(image)))
+    """Exchange and mirror the axes of an image, apply the network, and undo both in the result."""
+    order, mirrored = np.argsort(symmetry.permutation), [2 + axis for axis in symmetry.mirrored]
+    turned = image.permute(0, 1, *(2 + order).tolist()).flip(mirrored)
+    return whole_image(network, turned).flip(mirrored).permute(0, 1, *(2 + axis for axis in symmetry.permutation))
 
 
 @pytest.fixture(scope="module")
