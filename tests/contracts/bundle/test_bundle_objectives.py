@@ -195,7 +195,7 @@ BAD_DATA = {
     "no-argument": (3, SIDE, {"discriminator_def#nrom": "none"}, "unexpected keyword argument 'nrom'"),
     "no-switch": (3, SIDE, {"resume": "no"}, "resume 'no': must be True or False"),
     "clip": (3, SIDE, {"train#trainer#clip_norm": -1}, "clip_norm '-1'"),
-    "penalty": (3, SIDE, {"objective#r1_weight": "a"}, "r1_weight a"),
+    "penalty": (3, SIDE, {"objective#r1_weight": "a"}, "r1_weight is 'a'"),
     "pictures": (3, SIDE, {"pictures": -1}, "pictures '-1'"),
     "one-axis": (3, SIDE, {"scale": [2]}, "scale '[2]'"),
     "two-axes": (3, SIDE, {"scale": [2, 2]}, "scale [2, 2]: must be one integer, or 3"),
