@@ -24,7 +24,6 @@ from medsr_monai.evaluation.report.charts import (
     perception_measure,
 )
 from medsr_monai.evaluation.report.pictures import Album, make_album
-from medsr_monai.evaluation.report.svg import LETTER_PX
 from medsr_monai.evaluation.report.tables import (
     Cell,
     condition_matrix,
@@ -119,7 +118,6 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
         invents=[m for m in run.table.methods.values() if m.perception is not None and m.perception > 0],
         colour=lambda image: colour(run, image),
         colours=colour_table(),
-        letter_px=LETTER_PX,
         missing=Cell(),
         size_mb=size_mb,
         version=__version__,
