@@ -21,7 +21,7 @@ LABEL_PIP := $(LABEL_VENV)/bin/python -m pip install --quiet --disable-pip-versi
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-slow test-label label-server named-studies lint check format train clean distclean
+.PHONY: help venv bundles demo test test-slow test-label label-server named-studies lint check format train clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ check: lint test  ## what CI runs: lint, then the tests with the documentation's
 format: $(DEV)  ## format the code and mend what lint can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+bundles: $(CORE)  ## write configs/ of every bundle from its bundle.json and bundles/shared/
+	@$(BIN)/medsr bundle build
 
 # Keeping freed memory saves the page faults of every step's large tensors.
 train: export MALLOC_MMAP_THRESHOLD_ = 8589934592

@@ -14,7 +14,9 @@ from medsr_monai.system.version import __version__
 
 if TYPE_CHECKING:
     from medsr_monai.acquisition import *
+    from medsr_monai.bundle.baselines import *
     from medsr_monai.bundle.configuration import *
+    from medsr_monai.bundle.creation import *
     from medsr_monai.bundle.settings import *
     from medsr_monai.bundle.upscaling import *
     from medsr_monai.evaluation import *
@@ -34,7 +36,9 @@ ROOMS = {
         AcquisitionDraw AcquisitionRange FixedWindow IntensityRule RobustRange SeparableAcquisition SlabProjection
         add_rician_noise apply_matrix back_project box_matrix gaussian_matrix kspace_matrix patch_matrix profile_matrix
     """,
+    "bundle.baselines": "trained_baselines",
     "bundle.configuration": "build check_configuration describe_algorithm merged_config",
+    "bundle.creation": "create_bundle",
     "bundle.settings": "check_judged_patch check_settings check_validation_volumes",
     "bundle.upscaling": "upscale",
     "evaluation": "Case Condition Evaluation Method find_cases parse_method",
@@ -67,7 +71,7 @@ ROOMS = {
         PerceptualLoss RelativisticAverage WassersteinGradientPenalty WeightedSum
     """,
     "transforms": """
-        Acquired CropToMultipled DenoiseCurvatureFlowd ForegroundIndexd NormaliseIntensityd RandAcquired
+        Acquired CropToMultipled DenoiseCurvatureFlowd ForegroundIndexd MiddleSliced NormaliseIntensityd RandAcquired
         RandAxisPermuted RandForegroundCropd ReorientToCanonicald RequireSized RestoreIntensityd
     """,
     "upscaling": """

@@ -140,8 +140,11 @@ def check_patch(patch_size: int, margin_size: int, scale: Sequence[int]) -> None
         InputError: a scale that is not one whole number per axis; a patch larger than its margin, or no multiple of the
             scale.
     """
-    if not isinstance(scale, (list, tuple)) or len(scale) != N_AXES or not all(type(f) is int and f > 0 for f in scale):
-        raise InputError(f"scale '{scale}': must be {N_AXES} whole numbers of at least 1, one per axis")
+    is_list = isinstance(scale, (list, tuple)) and len(scale) in (2, N_AXES)
+    if not is_list or not all(type(f) is int and f > 0 for f in scale):
+        raise InputError(
+            f"scale '{scale}': must be {N_AXES} whole numbers of at least 1, one per axis, or 2 for slices"
+        )
     if patch_size > margin_size:
         raise InputError(f"patch_size {patch_size}: must not exceed margin_size, which is {margin_size}")
     for axis, factor in enumerate(scale):
@@ -181,7 +184,8 @@ def check_validation_volumes(files: Sequence[str | Path], scale: Sequence[int]) 
         raise InputError("no subject to validate on: name some under 'val' in 'split', or give the set a share")
     for file in files:
         grid: Grid = read_info(file).grid.canonical()[0]
-        for axis, (size, factor) in enumerate(zip(grid.shape, scale, strict=True)):
+        # A network of two axes upscales slice by slice.
+        for axis, (size, factor) in enumerate(zip(grid.shape, scale, strict=False)):
             if size // factor * factor < SSIM_WINDOW:
                 raise InputError(
                     f"{file}: axis {axis} has {size} voxels, but validation (SSIM) needs {SSIM_WINDOW} and a multiple "

@@ -9,7 +9,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from medsr_monai.bundle.configuration import check_configuration
-from medsr_monai.bundle.workflows import bundle_root, plain_errors
+from medsr_monai.bundle.workflows import bundle_root, check_weights, plain_errors
 from medsr_monai.system.errors import InputError
 from medsr_monai.upscaling import OutputNames, upscale_volume
 from medsr_monai.volumes import Volume, VolumeInfo, find_volumes, read_info, volume_of
@@ -72,6 +72,7 @@ def upscale(
     if settings.get("uncertainty") is True and output is None:
         raise InputError("uncertainty: name an output; the deviation is written beside it")
     root = bundle_root(bundle)
+    check_weights(root, settings)
     parser = ConfigParser()
     parser.read_config(str(root / "configs" / "inference.json"))
     with plain_errors():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,32 @@ from typing import Any
 from medsr_monai.system.errors import InputError, find_input_error
 
 
+def shipped_folder(kind: str = "bundles") -> Path:
+    """Where the package's own ``bundles`` or ``configs`` lie: within it where it is installed, else in the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    return package / kind if (package / kind).is_dir() else package.parent / kind
+
+
+def own_folders() -> list[Path]:
+    """Where the user keeps bundles: ``MEDSR_BUNDLES``, several folders as in PATH."""
+    return [Path(part) for part in os.environ.get("MEDSR_BUNDLES", "").split(os.pathsep) if part]
+
+
 def bundle_folders() -> list[Path]:
-    """Where bundles are looked for: ``MEDSR_BUNDLES`` (several folders as in PATH), then the checkout."""
-    named = [Path(part) for part in os.environ.get("MEDSR_BUNDLES", "").split(os.pathsep) if part]
-    return [*named, Path(__file__).resolve().parents[2] / "bundles"]
+    """Where bundles are looked for: the user's folders, then the package's own."""
+    return [*own_folders(), shipped_folder()]
+
+
+def overlay_file(name: str) -> Path:
+    """An overlay: a file, or the name of one of the package's own, such as ``network_edsr``.
+
+    Raises:
+        InputError: there is neither.
+    """
+    for path in (Path(name).expanduser(), shipped_folder("configs") / f"{name.removesuffix('.json')}.json"):
+        if path.is_file():
+            return path
+    raise InputError(f"{name}: no such file, nor an overlay in {shipped_folder('configs')}")
 
 
 def find_bundles() -> dict[str, Path]:
@@ -38,6 +61,29 @@ def bundle_root(bundle: str) -> Path:
     raise InputError(
         f"bundle '{bundle}': not found; known are {', '.join(sorted(known)) or 'none'} (see MEDSR_BUNDLES)"
     )
+
+
+def has_weights(root: Path) -> bool:
+    """Whether a bundle is trained."""
+    return (root / "models" / "model.pt").is_file()
+
+
+def training_commands(root: Path) -> tuple[str, str]:
+    """The lines that train a bundle and give it the weights."""
+    at = shlex.quote(str(root))
+    train = f"python -m monai.bundle run --bundle_root {at} --dataset_dir FOLDER --config_file {at}/configs/train.json"
+    return train, f"cp {at}/runs/fidelity/model.pt {at}/models/model.pt"
+
+
+def check_weights(root: Path, settings: Mapping[str, Any]) -> None:
+    """Look for the weights that inference needs.
+
+    Raises:
+        InputError: the bundle is not trained, and the settings name no other weights.
+    """
+    if "checkpoint" not in settings and not has_weights(root):
+        steps = "; then ".join(training_commands(root))
+        raise InputError(f"bundle '{root.name}': has no weights yet; train it: {steps}")
 
 
 def bundle_identity(root: str | Path) -> str:
@@ -97,7 +143,12 @@ def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrid
 
 
 def run_inference(root: Path, **overrides: Any) -> None:
-    """Run a bundle's inference workflow with some of its top-level keys replaced."""
+    """Run a bundle's inference workflow with some of its top-level keys replaced.
+
+    Raises:
+        InputError: the bundle has no weights, or other bad input.
+    """
+    check_weights(root, overrides)
     run_workflow(root, ["inference.json"], "inference", **overrides)
 
 

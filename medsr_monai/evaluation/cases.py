@@ -14,7 +14,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from medsr_monai.acquisition import PROFILES, SeparableAcquisition
+from medsr_monai.acquisition import PROFILES, IntensityRule, SeparableAcquisition
 from medsr_monai.evaluation.methods import Measurement
 from medsr_monai.evaluation.plan import Case, Condition, Plan
 from medsr_monai.geometry import Grid, corner_error_mm
@@ -101,7 +101,8 @@ def check_cases(cases: Sequence[Case], scale: Sequence[float], shortest: int) ->
         if info.n_times is not None:
             raise InputError(f"{case.file}: a series of {info.n_times} volumes; need a 3D volume, split it")
         grid: Grid = info.grid.canonical()[0]
-        shape = tuple(int(size // factor * factor) for size, factor in zip(grid.shape, scale, strict=True))
+        # A network of two axes is compared on one slice, see `load`.
+        shape = tuple(int(size // factor * factor) for size, factor in zip(grid.shape, scale, strict=False))
         for axis, (size, factor) in enumerate(zip(shape, scale, strict=True)):
             if size < shortest:
                 raise InputError(
@@ -140,18 +141,28 @@ class LoadedCase:
     hr: MetaTensor
     reference: Reference
 
-    def measured(self, condition: Condition, plan: Plan) -> tuple[Measurement, tuple[float, ...]]:
+    def measured(
+        self, condition: Condition, plan: Plan, intensity: IntensityRule | None = None
+    ) -> tuple[Measurement, tuple[float, ...]]:
         """Simulate the acquisition.
 
         Args:
             condition: of the acquisition.
             plan: whose scale, seed, assumed profile and device count.
+            intensity: rule for the window that the noise is a share of; default is a robust range.
 
         Returns:
             The measurement on the device, and the size of its voxels in mm, (3,).
         """
         seed = noise_seed(plan.seed, self.case.name)
-        acquire = Acquired("hr", scale=plan.scale, profile=condition.degradation, noise=condition.noise, seed=seed)
+        acquire = Acquired(
+            "hr",
+            scale=plan.scale,
+            profile=condition.degradation,
+            noise=condition.noise,
+            seed=seed,
+            intensity=intensity,
+        )
         lr = acquire({"hr": self.hr})["lr"]
         hr_shape = tuple(self.hr.shape[1:])
         measurement = Measurement(

@@ -115,7 +115,8 @@ class Scorer:
         files = ResultFolder(self.folder)
         with one_thread():
             loaded = self._case(task.case)
-            measured, lr_spacing_mm = loaded.measured(task.condition, self.plan)
+            intensity = getattr(self.networks.normalise, "intensity", None)
+            measured, lr_spacing_mm = loaded.measured(task.condition, self.plan, intensity)
             if self.features is not None and task.digests:
                 self._write_features(files, task, HR, loaded.reference.hr)
         results, shown = [], {}

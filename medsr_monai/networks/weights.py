@@ -54,14 +54,18 @@ def place_weights(
         The network.
 
     Raises:
-        InputError: the weights are for another network, or the device does not exist.
+        InputError: the weights are for another network, the device does not exist, or the memory format is for
+            another number of dimensions.
     """
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise InputError(f"{name}: these weights are for another network than 'network_def'") from error
+    place = usable_device(device)
+    if any(parameter.ndim == 4 for parameter in network.parameters()) and memory_format == torch.channels_last_3d:
+        raise InputError("memory_format torch.channels_last_3d: a 2D network needs torch.channels_last")
     # torch's stubs lack the overload that takes a memory format
-    return network.to(device=usable_device(device), memory_format=memory_format)  # type: ignore[call-overload]
+    return network.to(device=place, memory_format=memory_format)  # type: ignore[call-overload]
 
 
 def load_weights(

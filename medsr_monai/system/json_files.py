@@ -7,8 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
 
@@ -31,6 +29,8 @@ def save_atomically(objects: Any, path: str | Path) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
+    import torch  # the command reads JSON without it
+
     path = Path(path)
     try:
         with replacing(path) as temporary:

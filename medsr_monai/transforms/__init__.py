@@ -9,6 +9,7 @@ from medsr_monai.transforms.measurement import Acquired, RandAcquired
 from medsr_monai.transforms.spatial import (
     CropToMultipled,
     ForegroundIndexd,
+    MiddleSliced,
     RandAxisPermuted,
     RandForegroundCropd,
     ReorientToCanonicald,
@@ -20,6 +21,7 @@ __all__ = [
     "CropToMultipled",
     "DenoiseCurvatureFlowd",
     "ForegroundIndexd",
+    "MiddleSliced",
     "NormaliseIntensityd",
     "RandAcquired",
     "RandAxisPermuted",

@@ -20,15 +20,15 @@ from medsr_monai.acquisition import (
     add_rician_noise,
     patch_matrix,
 )
-from medsr_monai.geometry import Grid
+from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.system.errors import InputError
 
 
 class Acquired(MapTransform):
-    """Measure a high-resolution volume at low resolution with a given acquisition; the grid follows.
+    """Measure a high-resolution volume, or one slice, at low resolution with a given acquisition; the grid follows.
 
     Args:
-        keys: one key, the high-resolution image (C, *spatial) with an affine.
+        keys: one key, the high-resolution image (C, X, Y, Z) or (C, X, Y) with the affine of a volume.
         lr_key: where to write the measurement, a MetaTensor with the low-resolution affine.
         scale: factor, or one per axis, not necessarily an integer.
         profile: ``box``, ``gaussian`` or ``kspace``.
@@ -66,10 +66,12 @@ class Acquired(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         hr = result[self.keys[0]]
-        grid = Grid(tuple(hr.shape[1:]), np.asarray(hr.affine))
-        lr_grid = grid.downscaled(self.scale)
+        shape, axes = tuple(hr.shape[1:]), hr.ndim - 1
+        grid = Grid((*shape, 1)[:N_AXES], np.asarray(hr.affine))
+        scale = (self.scale,) * axes if isinstance(self.scale, (int, float)) else tuple(self.scale)
+        lr_grid = grid.downscaled(scale if axes == N_AXES else (*scale, 1))
         acquisition = SeparableAcquisition.from_profile(
-            grid.shape, lr_grid.shape, self.profile, grid.spacing_mm, self.fwhm_mm, self.gap_mm
+            shape, lr_grid.shape[:axes], self.profile, grid.spacing_mm[:axes], self.fwhm_mm, self.gap_mm
         )
         lr = acquisition.forward(hr.as_tensor()[None])[0]
         if self.noise:

@@ -33,6 +33,27 @@ class ReorientToCanonicald(MapTransform):
         return result
 
 
+class MiddleSliced(MapTransform):
+    """Take the middle slice of images along their third axis; the affine stays that of a volume, with its place.
+
+    For networks of two axes: a picture has one slice, and a stack is judged by its middle one.
+
+    Args:
+        keys: images (C, X, Y, Z), which become (C, X, Y).
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.keys:
+            image = result[key]
+            middle = image.shape[-1] // 2
+            place = torch.eye(4, dtype=torch.float64)
+            place[2, 3] = middle
+            meta = {name: value for name, value in image.meta.items() if name != "affine"}
+            result[key] = MetaTensor(image.as_tensor()[..., middle], affine=image.affine.double() @ place, meta=meta)
+        return result
+
+
 class CropToMultipled(MapTransform):
     """Crop images at the high end of each axis to a multiple of the scale; the affine stays true.
 
@@ -61,20 +82,22 @@ class RequireSized(MapTransform):
 
     Args:
         keys: images (C, *spatial) with metadata.
-        size: voxels that every axis needs.
+        size: voxels that every axis needs, or a number for each.
     """
 
-    def __init__(self, keys: KeysCollection, size: int) -> None:
+    def __init__(self, keys: KeysCollection, size: int | Sequence[int]) -> None:
         super().__init__(keys)
         self.size = size
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.keys:
-            for axis, n in enumerate(data[key].shape[1:]):
-                if n < self.size:
+            shape = data[key].shape[1:]
+            sizes = (self.size,) * len(shape) if isinstance(self.size, int) else self.size
+            for axis, (n, size) in enumerate(zip(shape, sizes, strict=True)):
+                if n < size:
                     name = data[key].meta.get("filename_or_obj", key)
                     raise InputError(
-                        f"{name}: axis {axis} has {n} voxels in canonical orientation, but a patch has {self.size}; "
+                        f"{name}: axis {axis} has {n} voxels in canonical orientation, but a patch has {size}; "
                         "leave the file out ('subjects') or lower 'patch_size'"
                     )
         return dict(data)
@@ -137,21 +160,27 @@ class RandForegroundCropd(Randomizable, MapTransform):
 
 
 class RandAxisPermuted(RandomizableTransform, MapTransform):
-    """Permute the spatial axes at random: with flips, all symmetries of the cube.
+    """Permute the spatial axes at random: with flips, all symmetries of the cube that keep the scale.
 
     Args:
         keys: images (C, *spatial) of equal sides.
         prob: probability.
+        scale: factor per axis: only axes of one factor are exchanged. None for all of them.
     """
 
-    def __init__(self, keys: KeysCollection, prob: float = 1.0) -> None:
+    def __init__(self, keys: KeysCollection, prob: float = 1.0, scale: Sequence[int] | None = None) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
+        self.scale = scale
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         self.randomize(None)
-        axes = self.R.permutation(result[self.keys[0]].ndim - 1)
+        factors = np.array(self.scale or [1] * (result[self.keys[0]].ndim - 1))
+        axes = np.arange(len(factors))
+        for factor in sorted(set(factors.tolist())):
+            alike = np.flatnonzero(factors == factor)
+            axes[alike] = self.R.permutation(alike)
         if self._do_transform:
             for key in self.keys:
                 result[key] = result[key].permute(0, *(int(axis) + 1 for axis in axes))

@@ -29,7 +29,7 @@ from medsr_monai.system.scratch import SliceFile, SliceMemory
 from medsr_monai.upscaling.consistent import is_exact, taken_apart
 from medsr_monai.upscaling.convolution.tracing import evaluation_mode
 from medsr_monai.upscaling.low_resolution import LowResolutionImage, cut, slab_of, upscaled_parts
-from medsr_monai.upscaling.network_view import AXES, NetworkView, view_of
+from medsr_monai.upscaling.network_view import AXES, NetworkView, refuse_channels, view_of
 from medsr_monai.upscaling.streaming import Image, Place, StreamingInferer, device_of
 from medsr_monai.volumes import (
     LazyVolume,
@@ -155,7 +155,7 @@ class _Upscaling:
         self.info, self.network, self.targets, self.settings = info, network, targets, settings
         self.is_approximate = not is_exact(inferer)
         self.inferer, profile, self.regularisation = taken_apart(inferer, network)
-        self.view = view_of(network)
+        self.view = view_of(network, self.inferer)
         if self.regularisation == 0 and set(self.view.scale) == {1}:
             raise InputError(
                 "consistency 'exact': a network of scale 1 restores, and what is exact is the input again; choose "
@@ -266,6 +266,7 @@ class _Upscaling:
         """What the network makes, checked to be all."""
         voxels, channels = 0, len(self.writers)
         for place, part in upscaled_parts(image, self.network, self.inferer, self.view, self.settings.progress):
+            refuse_channels(self.network, part.shape[1], channels)
             expected = (1, channels, *(p.stop - p.start for p in place))
             if tuple(part.shape) != expected or any(p.stop > n for p, n in zip(place, self.shape, strict=True)):
                 raise ValueError(f"network: a part {tuple(part.shape)} at {place} of {self.shape}, {channels} channels")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from monai.inferers import Inferer
+from torch import nn
 
 from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.system.errors import InputError
+from medsr_monai.upscaling.streaming import StreamingInferer
 
 AXES = ("image", "slice")
-_PROBES = (8, 16, 32, 64)  # voxels along each axis: some networks need more than a few, or a multiple
+_PROBES = (4, 8, 16, 32, 64)  # voxels along each axis: some networks need more than a few, or a multiple
 
 
 @dataclass(frozen=True)
@@ -77,48 +79,66 @@ def slice_axis(grid: Grid) -> int:
     return int(np.flatnonzero(spacing >= spacing.max() * (1 - 1e-3))[-1])
 
 
-def view_of(network: nn.Module) -> NetworkView:
-    """Try a network on a few zeros.
+def view_of(network: nn.Module, inferer: Inferer) -> NetworkView:
+    """What a network makes of three axes: by its layers, else tried on a few zeros.
+
+    Args:
+        network: any.
+        inferer: that will run it; one that streams remembers what it found out.
 
     Raises:
         InputError: it takes or gives more than one channel, or does not make whole factors of voxels.
     """
     convolution = next((m for m in network.modules() if isinstance(m, _CONVOLUTIONS)), None)
-    dims = N_AXES if convolution is None else convolution.weight.ndim - 2
+    dims, channels = (N_AXES, 1) if convolution is None else (convolution.weight.ndim - 2, convolution.in_channels)
     name = type(network).__name__
     if dims not in (2, N_AXES):
         raise InputError(f"{name}: a network of {dims} dimensions; need 2 or 3")
-    try:
-        given, made = _tried(network, dims)
-    except RuntimeError as error:
-        channels = 1 if convolution is None else convolution.in_channels
-        if channels == 1:
-            raise
-        raise InputError(
-            f"{name}: takes {channels} channels, and a volume has one value per voxel; need in_channels 1"
-        ) from error
-    if made.shape[1] != 1:
-        raise InputError(f"{name}: gives {made.shape[1]} channels, and a volume has one value per voxel; need 1")
-    factors = [large / small for large, small in zip(made.shape[2:], given.shape[2:], strict=True)]
-    if not all(factor.is_integer() and factor >= 1 for factor in factors):
-        raise InputError(
-            f"{name}: makes {tuple(made.shape[2:])} voxels of {tuple(given.shape[2:])}; need whole factors"
-        )
-    scale = tuple(int(factor) for factor in factors)
+    scale = None
+    if channels == 1:
+        with suppress(InputError):  # a layer that cannot be streamed, which is named where that matters
+            scale = (inferer if isinstance(inferer, StreamingInferer) else StreamingInferer()).scale(network)
+    if scale is None:
+        try:
+            scale = _tried(network, dims)
+        except RuntimeError as error:
+            if channels == 1:
+                raise
+            raise InputError(
+                f"{name}: takes {channels} channels, and a volume has one value per voxel; need in_channels 1"
+            ) from error
     return NetworkView((*scale, 1) if dims == 2 else scale, dims == 2)
+
+
+def refuse_channels(network: nn.Module, made: int, expected: int = 1) -> None:
+    """Refuse what is no image of one value per voxel (and its deviation).
+
+    Raises:
+        InputError: it has other channels.
+    """
+    if made != expected:
+        raise InputError(
+            f"{type(network).__name__}: gives {made} channels, and a volume has one value per voxel; need {expected}"
+        )
 
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def _tried(network: Callable[[Tensor], Tensor], dims: int) -> tuple[Tensor, Tensor]:
-    """What it was given and what it made; its own error if it takes none of the sizes."""
-    parameter = next(network.parameters(), torch.zeros(())) if isinstance(network, nn.Module) else torch.zeros(())
+def _tried(network: nn.Module, dims: int) -> tuple[int, ...]:
+    """The scale by which it enlarges an image; its own error if it takes none of the sizes."""
+    parameter = next(network.parameters(), torch.zeros(()))
     for side in _PROBES:
         image = torch.zeros((1, 1, *[side] * dims), dtype=parameter.dtype, device=parameter.device)
         try:
-            return image, network(image)
+            made = network(image)
         except RuntimeError:
             if side == _PROBES[-1]:
                 raise
+            continue
+        refuse_channels(network, made.shape[1])
+        sizes = tuple(made.shape[2:])
+        if any(n % side or n < side for n in sizes):
+            raise InputError(f"{type(network).__name__}: makes {sizes} of {side} voxels an axis; need whole factors")
+        return tuple(n // side for n in sizes)
     raise AssertionError("there are sizes to try")

@@ -290,3 +290,14 @@ def test_noise_is_a_share_of_the_intensity_window(rule):
     assert float((noisy - clean).std()) == pytest.approx(share * (high - low), rel=0.1)
     if rule is None:
         assert abs(float((noisy - clean).mean())) < 0.005 * (high - low), "a floor at zero, not at -200, would shift it"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_one_slice_is_measured_as_the_volume_that_is_that_slice(profile):
+    affine = torch.diag(torch.tensor([0.5, 0.7, 3.0, 1.0], dtype=torch.float64))
+    volume = MetaTensor(random_image(1, (12, 9, 1)), affine=affine)
+    of_volume = Acquired("hr", scale=(2, 3, 1), profile=profile)({"hr": volume})["lr"]
+    of_slice = Acquired("hr", scale=(2, 3), profile=profile)({"hr": MetaTensor(volume[..., 0], affine=affine)})["lr"]
+    assert of_slice.shape == (1, 6, 3)
+    torch.testing.assert_close(of_slice.as_tensor(), of_volume[..., 0].as_tensor(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(of_slice.affine, of_volume.affine)

@@ -18,6 +18,7 @@ from medsr_monai.system.errors import InputError
 from medsr_monai.transforms import (
     CropToMultipled,
     ForegroundIndexd,
+    MiddleSliced,
     RandAxisPermuted,
     RandForegroundCropd,
     ReorientToCanonicald,
@@ -163,6 +164,17 @@ def test_all_permutations_are_drawn_and_are_permutations():
     assert seen == expected
 
 
+@pytest.mark.parametrize(
+    ("scale", "orders"),
+    [((1, 1, 4), {(0, 1, 2), (1, 0, 2)}), ((2, 1, 2), {(0, 1, 2), (2, 1, 0)}), ((1, 2, 3), {(0, 1, 2)})],
+)
+def test_only_axes_of_one_scale_are_exchanged(scale, orders):
+    image = labelled((4, 4, 4))
+    permuted = RandAxisPermuted("hr", scale=scale).set_random_state(0)
+    seen = {tuple(permuted({"hr": image})["hr"].flatten().tolist()) for _ in range(40)}
+    assert seen == {tuple(image[0].permute(order).flatten().tolist()) for order in orders}
+
+
 def test_all_keys_are_permuted_alike_and_replayed():
     image = labelled((3, 3, 3), 2)
     for seed in range(8):
@@ -182,6 +194,27 @@ def test_an_image_smaller_than_a_patch_is_named(shape, axis):
     image = MetaTensor(torch.zeros(1, *shape), meta={"filename_or_obj": "folder/sub-07_T1w.nii.gz"})
     with pytest.raises(InputError, match=rf"sub-07_T1w\.nii\.gz: axis {axis} has {shape[axis]} voxels .* patch has 8"):
         RequireSized("hr", 8)({"hr": image})
+
+
+@pytest.mark.parametrize("depth", [1, 4, 5])
+def test_the_middle_slice_keeps_its_place(depth):
+    affine = torch.tensor([[0, -2.0, 0, 5], [1, 0, 0, -3], [0, 0, 4, 7], [0, 0, 0, 1]], dtype=torch.float64)
+    image = MetaTensor(labelled((4, 3, depth), 2), affine=affine, meta={"filename_or_obj": "a.nii"})
+    middle = MiddleSliced("hr")({"hr": image})["hr"]
+    assert torch.equal(middle.as_tensor(), image[..., depth // 2].as_tensor()) and middle.shape == (2, 4, 3)
+    first, wanted = (
+        m @ torch.tensor([0, 0, z, 1.0], dtype=torch.float64) for m, z in ((middle.affine, 0), (affine, depth // 2))
+    )
+    torch.testing.assert_close(first, wanted)
+    torch.testing.assert_close(middle.affine[:, :3], affine[:, :3])
+    assert middle.meta["filename_or_obj"] == "a.nii"
+
+
+def test_a_patch_of_one_slice_asks_for_no_more_than_one():
+    image = MetaTensor(torch.zeros(1, 8, 8, 1))
+    RequireSized("hr", (8, 8, 1))({"hr": image})
+    with pytest.raises(InputError, match=r"axis 1 has 8 voxels .* patch has 9"):
+        RequireSized("hr", (8, 9, 1))({"hr": image})
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (30, 8, 9)])

@@ -16,6 +16,7 @@ import fire
 from fire.core import FireExit
 from fire.decorators import FIRE_METADATA
 
+from medsr_monai.bundle.workflows import overlay_file
 from medsr_monai.system.errors import InputError
 
 
@@ -55,13 +56,9 @@ def listed_numbers(name: str, text: Any) -> list[float]:
         raise InputError(f"--{name} {text}: must be numbers, e.g. 0,0.02") from None
 
 
-def listed_files(name: str, text: Any) -> list[Path]:
-    """The files of ``--name a.json,b.json``; none for None."""
-    files = [absolute(part) for part in listed(str(text or ""))]
-    for file in files:
-        if not file.is_file():
-            raise InputError(f"--{name} {file}: no such file")
-    return files
+def listed_overlays(text: Any) -> list[Path]:
+    """The files of ``--config a.json,b.json``, or the package's own overlays by name; none for None."""
+    return [absolute(str(overlay_file(part))) for part in listed(str(text or ""))]
 
 
 def parse_command(commands: Mapping[str, Any]) -> Callable[[], None] | None:

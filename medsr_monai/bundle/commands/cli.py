@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fire.decorators import SetParseFns
 
+from medsr_monai.bundle.commands import bundle as own_bundle
 from medsr_monai.bundle.commands import dicom as conversion
 from medsr_monai.bundle.commands.arguments import (
     absolute,
@@ -19,12 +20,12 @@ from medsr_monai.bundle.commands.arguments import (
     command_words,
     is_asked_for_help,
     listed,
-    listed_files,
     listed_numbers,
+    listed_overlays,
     parse_command,
     refuse_unknown,
 )
-from medsr_monai.bundle.workflows import bundle_root, find_bundles, run_evaluation, run_inference
+from medsr_monai.bundle.workflows import bundle_root, find_bundles, has_weights, run_evaluation, run_inference
 from medsr_monai.system.errors import InputError, exit_if_told
 
 if TYPE_CHECKING:
@@ -207,7 +208,8 @@ def evaluate(
         baseline: method that gains are taken to; default is cubic.
         profile: acquisition that projections assume; default is the simulated one, which nobody knows of a real scan.
         subjects: subject by file name where it does not tell, as {'a.nii.gz': 'S1'}; None leaves a file out.
-        config: more configurations to lay over the bundle's, separated by commas: learned baselines, a feature network.
+        config: more configurations to lay over the bundle's, separated by commas: files, or names of the package's own
+            overlays, such as ``evaluate_baselines`` or ``evaluate_perceptual``.
         workers: processes; default is one a core.
         pictures: cases to keep pictures of for the report.
         seed: of noise and bootstrap.
@@ -224,7 +226,7 @@ def evaluate(
     overrides = {} if device is None else {"device": str(device)}
     run_evaluation(
         bundle_root(str(bundle)),
-        listed_files("config", config),
+        listed_overlays(config),
         cases=sorted(file for group in groups.values() for file in group),
         output_dir=str(absolute(str(out))),
         methods=listed(str(methods)),
@@ -248,7 +250,8 @@ def bundles() -> None:
     for name, root in sorted(find_bundles().items()):
         try:
             metadata = json.loads((root / "configs" / "metadata.json").read_text())
-            print(f"{name}  {metadata['version']}  {metadata['task']}\n    {root}")
+            state = "" if has_weights(root) else "  (not trained yet: no weights)"
+            print(f"{name}  {metadata['version']}  {metadata['task']}{state}\n    {root}")
         except (OSError, ValueError, KeyError, TypeError):
             print(f"{name}  (damaged metadata.json)\n    {root}")
 
@@ -322,6 +325,7 @@ COMMANDS: dict[str, Any] = {
     "fit-niqe": fit_niqe,
     "report": report,
     "dicom": {"list": conversion.list_series, "read": conversion.read, "write": conversion.write},
+    "bundle": {"create": own_bundle.create, "build": own_bundle.build},
     "bundles": bundles,
     "demo": demo,
 }

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class ThreePlaneImages:
     """One picture per case and validation: the input, cubic B-spline, the result, the reference and the error.
 
-    Rows are the middle axial, coronal and sagittal slices; the input has its own voxel size. TensorBoard shows the
-    pictures under ``cases/CASE`` at the trainer's epoch, which the evaluator gets from MONAI's ``ValidationHandler``.
+    Rows are the middle axial, coronal and sagittal slices; an image of two axes has one row. The input has its own
+    voxel size. TensorBoard shows the pictures under ``cases/CASE`` at the trainer's epoch, which the evaluator gets
+    from MONAI's ``ValidationHandler``.
 
     Args:
         log_dir: TensorBoard's folder, which may be that of MONAI's ``TensorBoardStatsHandler``.
@@ -63,12 +64,12 @@ class ThreePlaneImages:
                 return
             lr, sr, hr = (output[key].detach().as_subclass(Tensor).float() for key in ("image", "pred", "label"))
             for name, image in {"image": lr, "pred": sr, "label": hr}.items():
-                if image.ndim != 4:
-                    raise InputError(
-                        f"case {item['case']}: '{name}' has shape {tuple(image.shape)}, but need (C, X, Y, Z)"
-                    )
+                if image.ndim not in (3, 4):
+                    shape = f"'{name}' has shape {tuple(image.shape)}"
+                    raise InputError(f"case {item['case']}: {shape}, but need (C, X, Y) or (C, X, Y, Z)")
             cubic = cubic_bspline(lr[None], hr.shape[1:])[0]
-            self.draw(str(item["case"]), state.epoch, *(image[0].cpu().numpy() for image in (lr, cubic, sr, hr)))
+            shown = (image[0].cpu().numpy() for image in (lr, cubic, sr, hr))
+            self.draw(str(item["case"]), state.epoch, *(np.atleast_3d(image) for image in shown))
             self.drawn += 1
 
     def draw(self, case: str, epoch: int, lr: np.ndarray, cubic: np.ndarray, sr: np.ndarray, hr: np.ndarray) -> None:

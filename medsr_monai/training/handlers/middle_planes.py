@@ -38,6 +38,7 @@ def _panel(axes: Axes, cut: np.ndarray, window: tuple[float, float], colours: st
 def draw_middle_planes(images: Mapping[str, np.ndarray], reference: str, judged: str) -> Figure:
     """Draw images side by side and the error ``|judged - reference|``; rows are axial, coronal and sagittal.
 
+    An image of one slice has the row of that slice alone.
     All images show the same field of view in the reference's grey window, each with its own voxels. Voxels of the
     reference are drawn as cubes.
 
@@ -62,7 +63,7 @@ def draw_middle_planes(images: Mapping[str, np.ndarray], reference: str, judged:
         raise InputError(f"image '{judged}' has shape {sr.shape} and '{reference}' {hr.shape}, but they must be equal")
     window = grey_window(hr)
     error_range = (0.0, ERROR_SHARE * (window[1] - window[0]))
-    planes = PLANES[::-1]
+    planes = [plane for plane in PLANES[::-1] if min(hr.shape) > 1 or hr.shape[plane.normal] == 1]
     heights = [PANEL_PX * hr.shape[plane.up] / hr.shape[plane.across] for plane in planes]
     width = (len(images) + 1) * (PANEL_PX + GAP_PX)
     height = HEAD_PX + sum(heights) + len(planes) * GAP_PX

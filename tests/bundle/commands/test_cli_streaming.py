@@ -108,6 +108,25 @@ def test_streamed_is_in_memory(axcodes: str, options: tuple, tmp_path: Path, mon
     assert_same(*both(monkeypatch, source_file(tmp_path / "x.nii.gz", axcodes), "y.nii", *options))
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"intensity#lower": 20, "intensity#upper": 60},
+        {"intensity": {"_target_": "medsr_monai.acquisition.FixedWindow", "low": -1024, "high": 2000}},
+        {"intensity": {"_target_": "medsr_monai.acquisition.FixedWindow"}, "consistency": "none"},
+    ],
+)
+def test_the_bundle_s_intensity_is_followed(keys: dict[str, object], tmp_path: Path, tiny: dict[str, object]) -> None:
+    source = source_file(tmp_path / "x.nii")
+    settings = {"input": str(source), "output_dir": str(tmp_path), "progress": False, **tiny}
+    for postfix, given in (("never", keys), ("always", keys), ("auto", {})):
+        more = {"stream": postfix, "output_postfix": postfix, "output_suffix": ".nii"}
+        RUN(cli.bundle_root("brain_mri_super_resolution"), **settings, **more, **given)
+    assert_same(tmp_path / "x_never.nii", tmp_path / "x_always.nii")
+    other, default = (read_volume(tmp_path / f"x_{name}.nii").data for name in ("always", "auto"))
+    assert np.abs(other - default).max() > 1e-3 * np.ptp(default)
+
+
 @pytest.mark.parametrize(("name", "dtype"), [("y.nii.gz", "same"), ("y.mha", "uint8"), ("y.nrrd", "float64")])
 def test_of_every_type(name: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = both(monkeypatch, source_file(tmp_path / "x.nii", "LAS"), name, "--output_dtype", dtype)

@@ -25,6 +25,11 @@ ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = ROOT / "tests" / "schema" / "metadata_schema.json"
 OVERLAYS = ROOT / "configs"
 BUNDLES = sorted(path.parent.parent for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
+# Bundles as `medsr bundle create` makes them: what it is asked for, by name.
+CREATED: dict[str, dict[str, Any]] = {
+    "thin_ct": {"scale": (1, 1, 4), "modality": "CT", "anatomy": "chest"},
+    "pictures": {"scale": (2, 2), "modality": "DX", "anatomy": "chest"},
+}
 MEGABYTE = 2**20
 
 TINY_NETWORK = {"network_def#features": 4, "network_def#growth": 4}

@@ -6,12 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundle_contract import BUNDLES, tiny_network
+from bundle_contract import BUNDLES, CREATED, tiny_network
+
+from medsr_monai.bundle.creation import create_bundle
 
 
-@pytest.fixture(scope="module", params=BUNDLES, ids=lambda path: path.name)
-def bundle(request) -> Path:
-    return request.param
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every committed bundle; in the modules that name them, those that a user would create too."""
+    if "bundle" in metafunc.fixturenames:
+        params = [*BUNDLES, *getattr(metafunc.module, "CREATED_BUNDLES", ())]
+        metafunc.parametrize("bundle", params, indirect=True, scope="module", ids=[Path(p).name for p in params])
+
+
+@pytest.fixture(scope="module")
+def bundle(request, tmp_path_factory) -> Path:
+    if request.param not in CREATED:
+        return request.param
+    return create_bundle(request.param, BUNDLES[0].name, **CREATED[request.param], out=tmp_path_factory.mktemp("own"))
 
 
 @pytest.fixture(autouse=True)

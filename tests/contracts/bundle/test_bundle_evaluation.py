@@ -25,6 +25,7 @@ from bundle_contract import (
 
 from medsr_monai.bundle.commands import cli
 
+CREATED_BUNDLES = ("pictures",)  # of two axes: one slice of each case
 METHODS = ["cubic", "sr", "sr@1+none"]
 
 

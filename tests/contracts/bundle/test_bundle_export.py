@@ -30,8 +30,9 @@ def test_torchscript_export_gives_the_same(bundle, tiny_weights, tmp_path, monke
     path = tmp_path / "model.ts"
     monai_bundle(monkeypatch, "ckpt_export", "--filepath", str(path), *arguments)
     loaded = torch.jit.load(path)
+    axes = len(parser_of(bundle, "inference")["scale"])
     for shape in ((4, 5, 3), (6, 4, 4)):
-        image = torch.rand(1, 1, *shape)
+        image = torch.rand(1, 1, *shape[:axes])
         torch.testing.assert_close(loaded(image), network(image), rtol=1e-5, atol=1e-5)
 
 
@@ -41,16 +42,17 @@ def test_onnx_export_gives_the_same_at_any_size(bundle, tiny_weights, tmp_path, 
     pytest.importorskip("onnxscript")
     network, arguments = exported(bundle, tiny_weights)
     path = tmp_path / "model.onnx"
-    axes = {2: "x", 3: "y", 4: "z"}
+    n_axes = len(parser_of(bundle, "inference")["scale"])
+    axes = {2 + axis: "xyz"[axis] for axis in range(n_axes)}
     converter = {"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": {"image": axes}}
     monai_bundle(
         monkeypatch,
         "onnx_export",
-        *("--filepath", str(path), "--use_trace", "True", "--input_shape", "[1,1,6,5,4]"),
+        *("--filepath", str(path), "--use_trace", "True", "--input_shape", f"[1,1,{','.join('654'[:n_axes])}]"),
         *("--converter_kwargs", str(converter), *arguments),
     )
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for shape in ((6, 5, 4), (4, 5, 7)):
-        image = torch.rand(1, 1, *shape)
+        image = torch.rand(1, 1, *shape[:n_axes])
         (output,) = session.run(["pred"], {"image": image.numpy()})
         np.testing.assert_allclose(output, network(image).numpy(), rtol=1e-4, atol=1e-5)

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bundle_contract import TINY_NETWORK, parser_of, refused, scan, those_known, workflow_of
+from bundle_contract import CREATED, TINY_NETWORK, parser_of, refused, scan, those_known, workflow_of
 from monai.bundle import ConfigWorkflow
 
 from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.geometry import Grid, corner_error_mm
 from medsr_monai.volumes import read_volume, write_volume
+
+CREATED_BUNDLES = tuple(CREATED)
 
 
 def inference_of(bundle: Path, weights: Path, **settings: Any) -> ConfigWorkflow:

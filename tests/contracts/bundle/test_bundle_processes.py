@@ -100,13 +100,13 @@ def assert_same_end(one: Path, two: Path) -> None:
 
 def assert_same_losses(one: dict[str, list[float]], two: dict[str, list[float]]) -> None:
     """Term by term. Of the relativistic verdicts only the gap counts: where both lie, no loss says, and Adam makes a
-    walk of the rounding errors."""
+    walk of the rounding errors. The gap itself, a difference of two large numbers, keeps three digits."""
     assert one.keys() == two.keys() and {"pixel", "unprojected"} <= one.keys()
     one, two = ({**terms, "gap": gap(terms)} for terms in (one, two))
     for term, values in one.items():
         assert all(math.isfinite(value) for value in values)
         if not term.startswith("verdict_"):
-            assert two[term] == pytest.approx(values, rel=1e-4, abs=1e-5), term
+            assert two[term] == pytest.approx(values, rel=1e-3 if term == "gap" else 1e-4, abs=1e-5), term
 
 
 def gap(terms: dict[str, list[float]]) -> list[float]:

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bundle_contract import SUBJECTS, TINY_TRAINING, parser_of, refused, scan, those_known, workflow_of
+from bundle_contract import CREATED, SUBJECTS, TINY_TRAINING, parser_of, refused, scan, those_known, workflow_of
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow, load
 
+from medsr_monai.bundle.workflows import has_weights
 from medsr_monai.geometry import Grid
 from medsr_monai.volumes import write_volume
+
+CREATED_BUNDLES = tuple(CREATED)
 
 
 def count_iterations(workflow: ConfigWorkflow) -> list[float]:
@@ -116,6 +119,8 @@ def test_a_network_is_built_without_data(bundle, tmp_path, name):
 
 @pytest.mark.parametrize("kind", ["train", "inference"])
 def test_monai_loads_the_network_and_its_weights_without_data(bundle, kind):
+    if not has_weights(bundle):
+        pytest.skip("not trained yet")
     network = load(bundle.name, bundle_dir=str(bundle.parent), workflow_type=kind, device="cpu")
     shipped = torch.load(bundle / "models" / "model.pt", weights_only=True)
     assert all(torch.equal(value, shipped[name]) for name, value in network.state_dict().items())
@@ -157,12 +162,12 @@ def test_a_training_image_that_does_not_serve_is_refused(bundle, tmp_path, spoil
         ({"patch_size": 9}, "patch_size 9"),
         ({"learning_rate": "fast"}, "learning_rate 'fast'"),
         ({"profile": "foo"}, "profile 'foo'"),
-        ({"split": {"train": ["sub-01"], "val": ["sub-03"]}}, "sub-03_T1w.nii.gz: axis 2 has 10 voxels"),
+        ({"split": {"train": ["sub-01"], "val": ["sub-03"]}}, "sub-03_T1w.nii.gz: axis 1 has 10 voxels"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_bad_settings_are_refused_before_training(bundle, tmp_path, setting, said):
-    for index, shape in enumerate([(24, 24, 24), (24, 24, 24), (24, 24, 10)]):
+    for index, shape in enumerate([(24, 24, 24), (24, 24, 24), (24, 10, 24)]):
         path = tmp_path / "data" / f"{SUBJECTS[index]}_T1w.nii.gz"
         write_volume(path, scan(index, shape), Grid(shape, np.eye(4)))
     known = those_known(parser_of(bundle, "train"), TINY_TRAINING)

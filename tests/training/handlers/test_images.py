@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from medsr_monai.system.errors import InputError
 from medsr_monai.training import prepare_measured_batch
 from medsr_monai.training.handlers import ThreePlaneImages, images
-from medsr_monai.training.handlers.middle_planes import draw_middle_planes
+from medsr_monai.training.handlers.middle_planes import HEAD_PX, PANEL_PX, draw_middle_planes
 
 
 class Writer:
@@ -97,8 +97,19 @@ def test_bad_input_is_one_line(tmp_path):
         ThreePlaneImages(tmp_path, cases=-1)
     with pytest.raises(InputError, match="'log_dir'"):
         ThreePlaneImages()
-    flat = {"case": "sub-0", "image": torch.rand(1, 4, 4), "pred": torch.rand(1, 8, 8), "label": torch.rand(1, 8, 8)}
+    line = {"case": "sub-0", "image": torch.rand(1, 4), "pred": torch.rand(1, 8), "label": torch.rand(1, 8)}
     evaluator = Engine(lambda engine, batch: batch)
     ThreePlaneImages(tmp_path).attach(evaluator)
-    with pytest.raises(InputError, match=r"case sub-0: 'image' has shape \(1, 4, 4\), but need \(C, X, Y, Z\)"):
-        evaluator.run([[flat]])
+    with pytest.raises(InputError, match=r"case sub-0: 'image' has shape \(1, 4\), but need \(C, X, Y\) or "):
+        evaluator.run([[line]])
+
+
+def test_an_image_of_two_axes_is_drawn_as_its_one_slice():
+    writer = Writer()
+    hr = torch.rand(1, 8, 12)
+    item = {"case": "sub-0", "image": hr[:, ::2, ::2], "pred": hr, "label": hr}
+    evaluator = Engine(lambda engine, batch: batch)
+    ThreePlaneImages(writer=writer).attach(evaluator)
+    evaluator.run([[item]])
+    ((_, _, picture),) = writer.pictures
+    assert picture.shape[1] > 4 * PANEL_PX and abs(picture.shape[0] - HEAD_PX - PANEL_PX * 12 / 8) < 20
