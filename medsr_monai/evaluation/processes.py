@@ -20,7 +20,7 @@ import torch
 from medsr_monai.system.errors import InputError
 
 SECONDS_BETWEEN_LOOKS = 0.5
-_worker: Callable[[Any], Any] | None = None
+_worker: Callable[[Any], Any]
 
 
 def cores() -> int:
@@ -28,9 +28,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+def _die_with_parent(parent: Any) -> None:
     parent.join()
     os._exit(1)
 
@@ -38,7 +36,7 @@ def _die_with_parent() -> None:
 def _begin(pickled: str, threads: int) -> None:
     """What a new process does first."""
     global _worker
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=[multiprocessing.parent_process()], daemon=True).start()
     torch.set_num_threads(threads)
     _worker = pickle.loads(Path(pickled).read_bytes())
 
@@ -57,7 +55,6 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 
 def _work(item: Any) -> Any:
-    assert _worker is not None
     return _worker(item)
 
 
@@ -83,12 +80,6 @@ def spread(
             yield worker(item)
             look()
         return
-    yield from _spread_over_processes(worker, items, workers, look)
-
-
-def _spread_over_processes(
-    worker: Callable[[Any], Any], items: Sequence[Any], workers: int, look: Callable[[], None]
-) -> Generator[Any, None, None]:
     others = set(multiprocessing.active_children())
     threads = max(1, cores() // workers)
     # By a file: through a pipe, each process would have to read it, imports and all, before the next one starts.

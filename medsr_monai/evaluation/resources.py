@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
+import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-# glibc keeps freed memory, and what is taken from there again does not show as growth.
-_LIBC = ctypes.util.find_library("c")
-_TRIM = getattr(ctypes.CDLL(_LIBC), "malloc_trim", None) if _LIBC else None
+from medsr_monai.system.allocation import return_freed_memory
+
 MIB = 2**20
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass
@@ -33,41 +30,30 @@ class Cost:
     peak_mib: float | None = None
 
 
-def _resident_mib(field: str) -> float | None:
-    try:
-        lines = _STATUS.read_text().splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
-    except (OSError, StopIteration):
-        return None
-
-
-def _restart_peak() -> bool:
-    """Give freed memory back and let the kernel count the peak of resident memory anew; Linux only."""
-    if _TRIM is not None:
-        _TRIM(0)
-    try:
-        _RESET.write_text("5")
-    except OSError:
-        return False
-    return True
+def _resident_mib(field: str) -> float:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
 
 
 @contextmanager
 def measured_cost(device: torch.device) -> Iterator[Cost]:
     """Fill in, at the end, what the work inside took."""
-    cost = Cost()
+    cost, before = Cost(), None
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-        before: float | None = torch.cuda.memory_allocated(device) / MIB
+        before = torch.cuda.memory_allocated(device) / MIB
     else:
-        before = _resident_mib("VmRSS") if _restart_peak() else None
+        return_freed_memory()  # what is taken from there again does not show as growth
+        with suppress(OSError):  # Linux only
+            Path("/proc/self/clear_refs").write_text("5")  # the kernel counts the peak anew
+            before = _resident_mib("VmRSS")
     began = time.perf_counter()
     yield cost
     if on_gpu:
         torch.cuda.synchronize(device)
     cost.seconds = time.perf_counter() - began
-    after = torch.cuda.max_memory_allocated(device) / MIB if on_gpu else _resident_mib("VmHWM")
-    if before is not None and after is not None:
+    if before is not None:
+        after = torch.cuda.max_memory_allocated(device) / MIB if on_gpu else _resident_mib("VmHWM")
         cost.peak_mib = max(0.0, after - before)
