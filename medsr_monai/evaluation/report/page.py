@@ -109,7 +109,7 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
         subjects=len(set(run.table.subjects.values())),
         conditions=conditions,
         album=album,
-        stacks=[case.stacks for case in album.cases] if album else [],
+        stacks=[case["stacks"] for case in album.cases] if album else [],
         matrices=[(m, rows) for m, rows in matrices if rows] if len(run.table.conditions) > 1 else [],
         manifest=list(manifest_rows(run.manifest)),
         bundle=_bundle(run),
