@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -19,7 +18,7 @@ from medsr_monai.acquisition import PROFILES
 from medsr_monai.evaluation.cases import Load, check_cases, find_cases, noise_seed, parse_conditions
 from medsr_monai.evaluation.conventions import conventions, notes
 from medsr_monai.evaluation.distributions import describe, frechet_of_files, state_digest
-from medsr_monai.evaluation.methods import Networks, check_models, parse_method, parse_methods
+from medsr_monai.evaluation.methods import Upscaler, check_models, parse_method, parse_methods
 from medsr_monai.evaluation.plan import HR, Plan
 from medsr_monai.evaluation.processes import cores, spread
 from medsr_monai.evaluation.record.folder import ResultFolder, digest_of
@@ -148,10 +147,19 @@ class Evaluation:
         self.plan = self._plan()
         niqe = None if self.niqe_model is None else NIQEModel.load(self.niqe_model)
         self.measures = catalogue(self.plan.ms_ssim_scales, True, self.perceptual_features, niqe)
-        networks = self._networks()
+        self.upscaler = Upscaler(
+            self.network,
+            self.weights,
+            self.weights_gan,
+            self.models,
+            self.normalise,
+            self.restore,
+            self.inferer,
+            self.device,
+        )
         for method in self.parsed:
-            networks.check(method)
-        self.identity = self._identity(networks)
+            self.upscaler.check(method)
+        self.identity = self._identity()
         self.manifest = ManifestWriter(self.folder, self.identity, self.resume)
         self.manifest.check()
 
@@ -175,12 +183,7 @@ class Evaluation:
             workers=max(1, min(wanted, len(self.found) * len(self.conditions))),
         )
 
-    def _networks(self) -> Networks:
-        return Networks(
-            self.network, self.weights, self.weights_gan, self.models, self.normalise, self.restore, self.inferer
-        )
-
-    def _identity(self, networks: Networks) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
         """What every figure depends on, whichever cases, conditions and methods there are."""
         features = self.perceptual_features
         learned = [method for method in self.parsed if method.kind == "network"]
@@ -193,7 +196,7 @@ class Evaluation:
             "perception": self.perception,
             "network": str(self.network),
             "models": {name: str(entry["network"]) for name, entry in self.models.items()},
-            "weights": {m.name: {file.name: file_digest(file) for file in networks.files(m)} for m in learned},
+            "weights": {m.name: {file.name: file_digest(file) for file in self.upscaler.files(m)} for m in learned},
             "masks": None if self.masks is None else Path(self.masks).name,
             "perceptual_features": None
             if features is None
@@ -256,39 +259,26 @@ class Evaluation:
         """What is left to do, given the digests of what is missing."""
         tasks = []
         for case, condition in self.plan.parts():
-            part = (case.name, condition.name)
-            digests = {name: missing[key] for name in self.plan.names if (key := (*part, name)) in missing}
-            pictured: tuple[str, ...] = ()
-            if self.plan.is_pictured(case, condition):
-                is_drawn = not digests and shown_methods(self.files.views_path(*part)) == set(self.plan.names)
-                pictured = () if is_drawn else tuple(self.plan.names)
+            part, names = (case.name, condition.name), self.plan.names
+            digests = {name: missing[key] for name in names if (key := (*part, name)) in missing}
+            pictured = self.plan.is_pictured(case, condition)
+            if pictured and not digests:
+                pictured = shown_methods(self.files.views_path(*part)) != set(names)
             if digests or pictured:
                 tasks.append(Task(case, condition, digests, pictured))
         return tasks
 
     def _compute(self, tasks: Sequence[Task]) -> list[Result]:
-        scorer = Scorer(
-            self.plan,
-            self.folder,
-            self._networks(),
-            self.load,
-            self.perceptual_features,
-            None if self.niqe_model is None else Path(self.niqe_model),
-        )
-        paths = [self.files.path(t.case.name, t.condition.name, name) for t in tasks for name in t.digests]
-        began = time.time_ns()
+        scorer = Scorer(self.plan, self.folder, self.upscaler, self.load, self.perceptual_features, self.niqe_model)
         results: list[Result] = []
-        with tqdm(total=len(paths), desc="evaluating", unit="result", disable=not self.progress) as bar:
-
-            def look() -> None:
-                bar.update(sum(_is_newer(path, began) for path in paths) - bar.n)
-
-            workers = min(self.plan.workers, max(1, len(tasks)))
-            scorer.after_each = look if workers == 1 else None
-            with closing(spread(scorer, tasks, workers, look)) as parts:  # Ctrl-C anywhere ends the processes
-                for part in parts:
-                    results += part
-            look()
+        total = sum(len(task.digests) for task in tasks)
+        with (
+            tqdm(total=total, desc="evaluating", unit="result", disable=not self.progress) as bar,
+            closing(spread(scorer, tasks, min(self.plan.workers, max(1, len(tasks))))) as parts,  # ended by Ctrl-C too
+        ):
+            for part in parts:
+                results += part
+                bar.update(len(part))
         return results
 
     def _write(self, results: Sequence[Result]) -> str:
@@ -311,20 +301,13 @@ class Evaluation:
         write_text(text, self.folder / "summary.md")
         return text
 
-    def _distances(self, features: str) -> list[SetDistance]:
+    def _distances(self, features: str) -> Iterator[SetDistance]:
         """Fréchet distances between the features of all results and of all references."""
-        distances = []
         for condition in self.plan.conditions:
-            hr = [self.files.features_path(case.name, condition.name, HR) for case in self.plan.cases]
             for method in self.plan.names:
-                sr = [self.files.features_path(case.name, condition.name, method) for case in self.plan.cases]
+                sr, hr = (
+                    [self.files.features_path(case.name, condition.name, image) for case in self.plan.cases]
+                    for image in (method, HR)
+                )
                 found = frechet_of_files(sr, hr, features)
-                distances.append(SetDistance(condition, method, "frechet_distance", *found))
-        return distances
-
-
-def _is_newer(path: Path, time_ns: int) -> bool:
-    try:
-        return path.stat().st_mtime_ns >= time_ns
-    except OSError:
-        return False
+                yield SetDistance(condition, method, "frechet_distance", *found)

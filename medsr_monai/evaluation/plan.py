@@ -77,22 +77,11 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is compared, and what the figures depend on.
+    """What is compared, and what the figures depend on: the settings of `Evaluation`, checked and with their defaults.
 
     Args:
-        cases: in the order of the tables.
-        conditions: of each case.
-        methods: under each condition.
-        baseline: name of the method that differences are taken to.
-        scale: factor per axis.
-        seed: of noise and bootstrap.
-        assumed_profile: acquisition that projections assume; None for the simulated one.
         ms_ssim_scales: as many as the smallest image holds.
         features: the feature network in words, or None.
-        pictures: cases to keep pictures of, under the first condition.
-        resamples: of the bootstrap.
-        device: that is computed on.
-        workers: processes.
     """
 
     cases: tuple[Case, ...]

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,6 @@ import torch
 
 from medsr_monai.system.errors import InputError
 
-SECONDS_BETWEEN_LOOKS = 0.5
 _worker: Callable[[Any], Any]
 
 
@@ -58,16 +57,13 @@ def _work(item: Any) -> Any:
     return _worker(item)
 
 
-def spread(
-    worker: Callable[[Any], Any], items: Sequence[Any], workers: int, look: Callable[[], None] = lambda: None
-) -> Generator[Any, None, None]:
+def spread(worker: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Generator[Any, None, None]:
     """Call a worker with every item, in new processes if there are to be several.
 
     Args:
         worker: can be pickled; every process has one of its own. It may change ``torch.set_num_threads``.
         items: what to call it with, can be pickled too.
         workers: processes; one stays in this process.
-        look: called now and then, to show how far the work is.
 
     Yields:
         Results as they are ready.
@@ -76,9 +72,7 @@ def spread(
         InputError: a process died; and whatever the worker raises.
     """
     if workers == 1:
-        for item in items:
-            yield worker(item)
-            look()
+        yield from map(worker, items)
         return
     others = set(multiprocessing.active_children())
     threads = max(1, cores() // workers)
@@ -90,12 +84,9 @@ def spread(
     )
     try:
         with _deaf_to_ctrl_c():
-            pending: set[Future] = {pool.submit(_work, item) for item in items}
-        while pending:
-            done, pending = wait(pending, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-            look()
+            futures = [pool.submit(_work, item) for item in items]
+        for future in as_completed(futures):
+            yield future.result()
     except BrokenProcessPool:
         raise InputError(
             f"one of {workers} worker processes died, perhaps for lack of memory; run again with fewer 'workers': what "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from medsr_monai.evaluation.cases import Load, LoadedCase, load_case, spacing_mm
 from medsr_monai.evaluation.distributions import sample_features
-from medsr_monai.evaluation.methods import Measurement, Networks, Upscaler
+from medsr_monai.evaluation.methods import Measurement, Upscaler
 from medsr_monai.evaluation.plan import HR, Case, Condition, Method, Plan
 from medsr_monai.evaluation.record.folder import ResultFolder, write_arrays
 from medsr_monai.evaluation.record.rows import Result
@@ -34,13 +34,13 @@ class Task:
         case: which.
         condition: how it is measured.
         digests: of the results that are missing, by method.
-        pictured: methods to show, whether their figures are missing or not.
+        pictured: whether to show all methods, those among them whose figures are there.
     """
 
     case: Case
     condition: Condition
     digests: Mapping[str, str]
-    pictured: tuple[str, ...] = ()
+    pictured: bool = False
 
     @property
     def part(self) -> tuple[str, str]:
@@ -66,20 +66,19 @@ class Scorer:
     Args:
         plan: of the evaluation.
         folder: of the evaluation.
-        networks: that methods may name.
+        upscaler: of all methods.
         load: see `load_case`.
         features: a feature network, or None.
         niqe_model: the file of a fitted one, or None.
-        after_each: called after each result.
     """
 
     plan: Plan
     folder: Path
-    networks: Networks
+    upscaler: Upscaler
     load: Load
     features: nn.Module | None = None
-    niqe_model: Path | None = None
-    after_each: Callable[[], None] | None = None
+    niqe_model: str | Path | None = None
+    _latest: LoadedCase | None = None
 
     @property
     def device(self) -> torch.device:
@@ -91,21 +90,6 @@ class Scorer:
         model = None if self.niqe_model is None else NIQEModel.load(self.niqe_model)
         return catalogue(self.plan.ms_ssim_scales, True, features, model)
 
-    @cached_property
-    def upscaler(self) -> Upscaler:
-        return Upscaler(self.networks, self.device)
-
-    @cached_property
-    def _latest(self) -> dict[str, LoadedCase]:
-        """The case that was loaded last: conditions of one case come one after the other."""
-        return {}
-
-    def _case(self, case: Case) -> LoadedCase:
-        if case.name not in self._latest:
-            self._latest.clear()
-            self._latest[case.name] = load_case(case, self.load, self.device)
-        return self._latest[case.name]
-
     def __call__(self, task: Task) -> list[Result]:
         """Compute and write what is missing.
 
@@ -114,23 +98,22 @@ class Scorer:
         """
         files = ResultFolder(self.folder)
         with one_thread():
-            loaded = self._case(task.case)
-            intensity = getattr(self.networks.normalise, "intensity", None)
+            if self._latest is None or self._latest.case != task.case:  # conditions of one case follow each other
+                self._latest = None
+                self._latest = load_case(task.case, self.load, self.device)
+            loaded = self._latest
+            intensity = getattr(self.upscaler.normalise, "intensity", None)
             measured, lr_spacing_mm = loaded.measured(task.condition, self.plan, intensity)
             if self.features is not None and task.digests:
                 self._write_features(files, task, HR, loaded.reference.hr)
         results, shown = [], {}
         for method in self.plan.methods:
-            if method.name not in task.digests and method.name not in task.pictured:
-                continue
-            sr, result = self._result(files, task, loaded, measured, method)
-            if result is not None:
-                results.append(result)
-            if method.name in task.pictured:
-                shown[method.name] = voxels_of(sr / loaded.reference.unit)
-            if self.after_each is not None:
-                self.after_each()
-        if shown:
+            if method.name in task.digests or task.pictured:
+                sr, result = self._result(files, task, loaded, measured, method)
+                results += [] if result is None else [result]
+                if task.pictured:
+                    shown[method.name] = voxels_of(sr / loaded.reference.unit)
+        if task.pictured:
             lr = Picture(voxels_of(measured.lr / loaded.reference.unit), lr_spacing_mm)
             hr = Picture(voxels_of(loaded.reference.hr), spacing_mm(loaded.hr))
             view = draw_view(*task.part, lr, hr, voxels_of(loaded.reference.mask), shown)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from medsr_monai.evaluation.plan import HR, Condition, Method
-from medsr_monai.evaluation.record.fields import AGAIN, DamagedError, check_known, parse, parse_list, reading
+from medsr_monai.evaluation.record.fields import AGAIN, DamagedError, check_known, parse, reading
+from medsr_monai.evaluation.record.manifest import read_manifest
 from medsr_monai.evaluation.record.rows import COSTS, Estimate, Result, SetDistance, Spectrum, read_rows
 from medsr_monai.evaluation.record.text import csv_text, unit_lines
 from medsr_monai.metrics.catalogue import Measure, band_frequencies
@@ -15,6 +17,11 @@ from medsr_monai.system.errors import InputError
 from medsr_monai.system.json_files import write_json, write_text
 
 FORMAT, VERSION = "medsr-evaluation", 1
+
+
+@dataclass(frozen=True)
+class _Conditions:
+    conditions: tuple[Condition, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +52,7 @@ class CaseTable:
         return {result.case: result.subject for result in self.results}
 
     def write(self, folder: Path) -> None:
-        """Write both files.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
+        """Write both files."""
         rows = [result.to_row() for result in self.results]
         content = {
             "format": FORMAT,
@@ -81,7 +84,7 @@ class CaseTable:
                     f"{path}: version {content.get('version')!r:.20} of the format, this program reads {VERSION}; "
                     "make the report with the version of medsr-monai that evaluated"
                 )
-            conditions = {condition.name: condition for condition in parse_list(Condition, content, "conditions")}
+            conditions = {found.name: found for found in parse(_Conditions, content).conditions}
             table = parse(cls, {**content, "conditions": conditions, "results": []})
             check_known("baseline", table.baseline, table.methods, "it")
             results = read_rows(Result, content, "rows", conditions, table.methods, table.measures)
@@ -111,11 +114,7 @@ class Summary:
     sets: tuple[SetDistance, ...] = ()
 
     def write(self, folder: Path) -> None:
-        """Write both files.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
+        """Write both files."""
         head = {key: getattr(self, key) for key in ("baseline", "confidence", "resamples", "seed")}
         rows = [estimate.to_row() for estimate in self.estimates.values()]
         write_json({**head, "rows": rows, "sets": [one.to_row() for one in self.sets]}, folder / "summary.json")
@@ -134,9 +133,8 @@ class Summary:
             estimates = read_rows(Estimate, content, "rows", table.conditions, table.methods)
             for number, estimate in enumerate(estimates):
                 check_known("measure", estimate.measure, (*table.measures, *COSTS), f"rows[{number}]")
-            sets = read_rows(SetDistance, content, "sets", table.conditions, table.methods)
-            found = {estimate.key: estimate for estimate in estimates}
-            return parse(cls, {**content, "estimates": found, "sets": list(sets)})
+            sets = list(read_rows(SetDistance, content, "sets", table.conditions, table.methods))
+            return parse(cls, {**content, "estimates": {one.key: one for one in estimates}, "sets": sets})
 
 
 @dataclass(frozen=True)
@@ -157,11 +155,7 @@ class Spectra:
         return cls(tuple(band_frequencies()), tuple(curves.values()))
 
     def write(self, folder: Path) -> None:
-        """Write the file.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
+        """Write the file."""
         content = {"frequency": self.frequency, "rows": [curve.to_row() for curve in self.curves]}
         write_json(content, folder / "spectra.json")
 
@@ -178,8 +172,31 @@ class Spectra:
             curves = read_rows(Spectrum, content, "rows", table.conditions, table.methods)
             spectra = parse(cls, {**content, "curves": list(curves)})
             bands = len(spectra.frequency)
-            for number, curve in enumerate(curves):
-                if len(curve.power_db) != bands:
-                    values = len(curve.power_db)
+            for number, values in enumerate(len(curve.power_db) for curve in curves):
+                if values != bands:
                     raise DamagedError(f"rows[{number}] has {values} values of power for {bands} frequencies")
         return spectra
+
+
+@dataclass(frozen=True)
+class EvaluationRun:
+    """All that a report shows, but for the pictures; numbers that are not finite are None."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    table: CaseTable
+    summary: Summary
+    spectra: Spectra
+
+    @classmethod
+    def read(cls, folder: str | Path) -> EvaluationRun:
+        """Read what `medsr evaluate --out` named, without its pictures.
+
+        Raises:
+            InputError: the folder is missing, is not an evaluation's, or a file of it is missing or damaged.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; name the one that `medsr evaluate --out` wrote")
+        table = CaseTable.read(folder)
+        return cls(folder, read_manifest(folder), table, Summary.read(folder, table), Spectra.read(folder, table))

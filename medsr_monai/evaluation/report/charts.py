@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from medsr_monai.evaluation.numbers import Format, scientific
 from medsr_monai.evaluation.plan import Condition, Method
 from medsr_monai.evaluation.record.rows import Estimate
-from medsr_monai.evaluation.record.run import EvaluationRun
+from medsr_monai.evaluation.record.tables import EvaluationRun
 from medsr_monai.metrics.catalogue import Measure
 
 DISTORTION = "psnr"

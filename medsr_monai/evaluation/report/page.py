@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from medsr_monai.evaluation.plan import Condition
 from medsr_monai.evaluation.record.manifest import ending_of
-from medsr_monai.evaluation.record.run import EvaluationRun
+from medsr_monai.evaluation.record.tables import EvaluationRun
 from medsr_monai.evaluation.report.charts import (
     colour,
     draw_boxes,

@@ -14,7 +14,7 @@ from PIL import Image
 
 from medsr_monai.evaluation.plan import HR, LR
 from medsr_monai.evaluation.record.folder import ResultFolder
-from medsr_monai.evaluation.record.run import EvaluationRun
+from medsr_monai.evaluation.record.tables import EvaluationRun
 from medsr_monai.evaluation.record.views import View
 from medsr_monai.geometry.planes import Plane, close_up_mm, foreground_centre_mm, grey_levels
 from medsr_monai.system.errors import InputError

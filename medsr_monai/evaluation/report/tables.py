@@ -13,7 +13,7 @@ import numpy as np
 from medsr_monai.evaluation.numbers import MISSING, Format
 from medsr_monai.evaluation.plan import Condition, Method
 from medsr_monai.evaluation.record.rows import Estimate
-from medsr_monai.evaluation.record.run import EvaluationRun
+from medsr_monai.evaluation.record.tables import EvaluationRun
 from medsr_monai.metrics.catalogue import Measure
 
 CONSISTENCY = ("consistency_max", "consistency_rms")
