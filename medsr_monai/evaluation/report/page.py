@@ -53,13 +53,12 @@ def colour_table() -> list[tuple[float, float, float]]:
 def headlines(run: EvaluationRun, condition: Condition) -> list[dict[str, Any]]:
     """The best method of the measures that most readers ask for."""
     table = summary_table(run, condition)
-    found = []
-    for name in HEADLINES:
-        index = next((i for i, measure in enumerate(table.columns) if measure.name == name), None)
-        best = [] if index is None else [(method, row[index]) for method, row in table.rows if row[index].is_best]
-        if index is not None and best:
-            found.append({"measure": table.columns[index], "method": best[0][0], "cell": best[0][1]})
-    return found[:MOST_HEADLINES]
+    found: dict[str, dict[str, Any]] = {}
+    for method, cells in table.rows:
+        for measure, cell in zip(table.columns, cells, strict=True):
+            if cell.is_best:
+                found.setdefault(measure.name, {"measure": measure, "method": method, "cell": cell})
+    return [found[name] for name in HEADLINES if name in found][:MOST_HEADLINES]
 
 
 def _of_condition(run: EvaluationRun, condition: Condition) -> dict[str, Any]:
@@ -79,11 +78,6 @@ def _of_condition(run: EvaluationRun, condition: Condition) -> dict[str, Any]:
 
 def _asset(name: str) -> str:
     return resources.files("medsr_monai.evaluation.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _digest(script: str) -> str:
-    """The script's hash for the page's policy: what a file may have smuggled in does not run."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _bundle(run: EvaluationRun) -> str:
@@ -123,7 +117,8 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
         version=__version__,
         css=Markup(_asset("report.css")),
         script=Markup(script),
-        script_digest=_digest(script),
+        # The page's policy: what a file may have smuggled in does not run.
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
