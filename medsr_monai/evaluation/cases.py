@@ -84,13 +84,8 @@ def _find_masks(files: Sequence[Path], masks: str | Path | None) -> list[Path | 
 def check_cases(cases: Sequence[Case], scale: Sequence[float], shortest: int) -> list[tuple[int, ...]]:
     """Look at the headers of images and masks.
 
-    Args:
-        cases: to check.
-        scale: factor per axis, to a multiple of which images may be cropped.
-        shortest: voxels that an axis needs then.
-
     Returns:
-        The shape of each case after cropping.
+        The shape of each case after it was cropped to a multiple of the scale; no axis is below ``shortest``.
 
     Raises:
         InputError: a file that cannot be read, one that is too small, or a mask that does not fit its image.
@@ -126,8 +121,7 @@ class LoadedCase:
     """A case in memory.
 
     Args:
-        case: which.
-        hr: (1, X, Y, Z) MetaTensor in RAS order, cropped to a multiple of the scale.
+        hr: (1, X, Y, Z) in RAS order, cropped to a multiple of the scale.
         reference: what results are compared with, on the device.
     """
 
@@ -138,12 +132,7 @@ class LoadedCase:
     def measured(
         self, condition: Condition, plan: Plan, intensity: IntensityRule | None = None
     ) -> tuple[Measurement, tuple[float, ...]]:
-        """Simulate the acquisition.
-
-        Args:
-            condition: of the acquisition.
-            plan: whose scale, seed, assumed profile and device count.
-            intensity: rule for the window that the noise is a share of; default is a robust range.
+        """Simulate the acquisition; ``intensity`` finds the window that the noise is a share of.
 
         Returns:
             The measurement on the device, and the size of its voxels in mm, (3,).
@@ -173,13 +162,7 @@ def noise_seed(seed: int, case: str) -> int:
 
 
 def load_case(case: Case, load: Load, device: str | torch.device = "cpu") -> LoadedCase:
-    """Read a case.
-
-    Args:
-        case: which.
-        load: turns a file name under ``hr`` into an image (1, X, Y, Z) in RAS order, cropped to a multiple of the
-            scale.
-        device: of the reference.
+    """Read a case; ``load`` turns a file name under ``hr`` into an image (1, X, Y, Z) in RAS order, cropped.
 
     Raises:
         InputError: an image or a mask that does not serve, named.

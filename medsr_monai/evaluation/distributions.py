@@ -35,12 +35,8 @@ def state_digest(network: nn.Module) -> str:
 def sample_features(image: Tensor, features: nn.Module) -> np.ndarray:
     """Features of an image, averaged over positions: one sample a slice for 2D networks, one a volume for 3D ones.
 
-    Args:
-        image: (1, C, *spatial).
-        features: a feature network.
-
     Returns:
-        (N, D) float32.
+        (N, D) float32, of an image (1, C, *spatial).
     """
     with torch.no_grad():
         if isinstance(features, OnSlices):
@@ -63,11 +59,6 @@ def _statistics(paths: Sequence[Path], name: str) -> FeatureStatistics:
 
 def frechet_of_files(sr: Sequence[Path], hr: Sequence[Path], name: str) -> tuple[float | None, int, str]:
     """The Fréchet distance between the features in two sets of files.
-
-    Args:
-        sr: of the images to judge.
-        hr: of the references.
-        name: of the feature network.
 
     Returns:
         The distance (None where there are too few samples), how many samples there are, and the features in words.

@@ -18,7 +18,7 @@ from medsr_monai.acquisition import PROFILES
 from medsr_monai.evaluation.cases import Load, check_cases, find_cases, noise_seed, parse_conditions
 from medsr_monai.evaluation.conventions import conventions, notes
 from medsr_monai.evaluation.distributions import describe, frechet_of_files, state_digest
-from medsr_monai.evaluation.methods import Upscaler, check_models, parse_method, parse_methods
+from medsr_monai.evaluation.methods import Upscaler, check_models, parse_method
 from medsr_monai.evaluation.plan import HR, Plan
 from medsr_monai.evaluation.processes import cores, spread
 from medsr_monai.evaluation.record.folder import ResultFolder, digest_of
@@ -119,7 +119,9 @@ class Evaluation:
         self.files = ResultFolder(self.folder)
         self.device = torch.device(self.device)
         self.parse = partial(parse_method, models=self.models, perception=self.perception, consistency=self.consistency)
-        self.parsed = parse_methods(self.methods, self.parse)
+        if isinstance(self.methods, str) or not isinstance(self.methods, Sequence) or not self.methods:
+            raise InputError(f"methods '{self.methods}': must be a list of at least one, e.g. cubic,sr")
+        self.parsed = list({method.name: method for method in map(self.parse, self.methods)}.values())
         self.conditions = parse_conditions(self.degradations, self.noises)
         self.baseline_name = self._baseline()
         consistency_regularisation(self.consistency)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,21 +94,6 @@ def check_models(models: Any) -> None:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("network"), nn.Module) or "weights" not in entry:
             raise InputError(f"models '{name}': needs a 'network' (with _target_) and its 'weights', a file")
         consistency_regularisation(entry.get("consistency", "none"))
-
-
-def parse_methods(texts: Sequence[str], parse: Callable[[str], Method]) -> list[Method]:
-    """Read several methods, each once.
-
-    Args:
-        texts: as written.
-        parse: `parse_method` with the settings of the evaluation.
-
-    Raises:
-        InputError: no method at all, or see `parse_method`.
-    """
-    if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
-        raise InputError(f"methods '{texts}': must be a list of at least one, e.g. cubic,sr")
-    return list({method.name: method for method in map(parse, texts)}.values())
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,7 @@ def _work(item: Any) -> Any:
 def spread(worker: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Generator[Any, None, None]:
     """Call a worker with every item, in new processes if there are to be several.
 
-    Args:
-        worker: can be pickled; every process has one of its own. It may change ``torch.set_num_threads``.
-        items: what to call it with, can be pickled too.
-        workers: processes; one stays in this process.
+    Every process has a worker of its own, which may change ``torch.set_num_threads``; one worker stays in this process.
 
     Yields:
         Results as they are ready.

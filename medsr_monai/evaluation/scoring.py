@@ -31,8 +31,6 @@ class Task:
     """What is left to do for one case under one condition.
 
     Args:
-        case: which.
-        condition: how it is measured.
         digests: of the results that are missing, by method.
         pictured: whether to show all methods, those among them whose figures are there.
     """
@@ -63,13 +61,7 @@ def one_thread() -> Iterator[None]:
 class Scorer:
     """Do tasks; can be pickled until it did the first.
 
-    Args:
-        plan: of the evaluation.
-        folder: of the evaluation.
-        upscaler: of all methods.
-        load: see `load_case`.
-        features: a feature network, or None.
-        niqe_model: the file of a fitted one, or None.
+    The fields are those of `Evaluation`; `load` is that of `load_case`.
     """
 
     plan: Plan

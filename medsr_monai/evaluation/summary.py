@@ -26,12 +26,7 @@ def summarise(
 ) -> dict[tuple[str, str, str], Estimate]:
     """An estimate for each condition, method and measure, in the order of the results.
 
-    Args:
-        results: of all cases.
-        measures: names of figures, ``seconds`` and ``peak_mib``.
-        baseline: method that differences are taken to, of the same condition.
-        resamples: of the bootstrap.
-        seed: of the bootstrap; all measures draw the same subjects.
+    Measures are figures, ``seconds`` and ``peak_mib``; all of them draw the same subjects.
 
     Returns:
         Mean over subjects with its interval, and the mean difference, method less baseline, paired by subject.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +70,29 @@ def write_json(content: Any, path: str | Path) -> Path:
     return write_text(json.dumps(without_infinity(content), indent=2, allow_nan=False) + "\n", path)
 
 
+@contextmanager
+def writing(path: str | Path, suffix: str = ".tmp") -> Iterator[Path]:
+    """`replacing`, where what the system refuses is an error of one line.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    try:
+        with replacing(path, suffix) as temporary:
+            yield temporary
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
+
+
 def write_text(text: str, path: str | Path) -> Path:
     """Write a text under a temporary name beside, then rename.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    path = Path(path)
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(text, "utf-8", newline="")
-    except OSError as error:
-        raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
-    return path
+    with writing(path) as temporary:
+        temporary.write_text(text, "utf-8", newline="")
+    return Path(path)
 
 
 def read_json(path: Path, way_out: str) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from medsr_monai.evaluation.record.fields import parse, reading
 from medsr_monai.evaluation.record.rows import Result
-from medsr_monai.system.atomic import TEMPORARY, replacing
+from medsr_monai.system.atomic import TEMPORARY
 from medsr_monai.system.errors import InputError
-from medsr_monai.system.json_files import write_json
+from medsr_monai.system.json_files import write_json, writing
 from medsr_monai.system.provenance import canonical_json
 
 
@@ -70,8 +70,5 @@ class ResultFolder:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays as .npz, compressed, without pickles, completely or not at all."""
-    try:
-        with replacing(path, ".npz") as temporary:
-            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
+    with writing(path, ".npz") as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]

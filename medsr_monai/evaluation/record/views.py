@@ -129,10 +129,6 @@ def draw_view(
     """Cut every image through the middle of the foreground.
 
     Args:
-        case: its name.
-        condition: its name.
-        lr: the measurement.
-        hr: the reference.
         mask: (X, Y, Z) bool, which voxels count: the planes go through its median.
         results: (X, Y, Z) by method, on the grid of hr.
     """

@@ -11,28 +11,15 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib import colormaps
 
 from medsr_monai.evaluation.plan import Condition
 from medsr_monai.evaluation.record.manifest import ending_of
 from medsr_monai.evaluation.record.tables import EvaluationRun
-from medsr_monai.evaluation.report.charts import (
-    colour,
-    draw_boxes,
-    draw_plane,
-    draw_spectra,
-    mean_spectra,
-    perception_measure,
-)
+from medsr_monai.evaluation.report import charts, tables
 from medsr_monai.evaluation.report.pictures import Album, make_album
-from medsr_monai.evaluation.report.tables import (
-    Cell,
-    condition_matrix,
-    consistency_table,
-    manifest_rows,
-    summary_table,
-)
-from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
+from medsr_monai.system.json_files import write_text
 from medsr_monai.system.version import __version__
 
 LARGEST_PAGE_BYTES = 15_000_000
@@ -42,17 +29,14 @@ MOST_HEADLINES = 3
 COLOUR_STOPS = 17
 
 
-def colour_table() -> list[tuple[float, float, float]]:
+def colour_table() -> list[list[float]]:
     """The error maps' colours, dark to bright, as the page's filter and colour bar use them."""
-    from matplotlib import colormaps
-
-    red_green_blue = colormaps["inferno"]([i / (COLOUR_STOPS - 1) for i in range(COLOUR_STOPS)])[:, :3]
-    return [(float(r), float(g), float(b)) for r, g, b in red_green_blue]
+    return colormaps["inferno"]([i / (COLOUR_STOPS - 1) for i in range(COLOUR_STOPS)])[:, :3].tolist()
 
 
 def headlines(run: EvaluationRun, condition: Condition) -> list[dict[str, Any]]:
     """The best method of the measures that most readers ask for."""
-    table = summary_table(run, condition)
+    table = tables.summary_table(run, condition)
     found: dict[str, dict[str, Any]] = {}
     for method, cells in table.rows:
         for measure, cell in zip(table.columns, cells, strict=True):
@@ -62,17 +46,19 @@ def headlines(run: EvaluationRun, condition: Condition) -> list[dict[str, Any]]:
 
 
 def _of_condition(run: EvaluationRun, condition: Condition) -> dict[str, Any]:
-    boxes = [(measure, draw_boxes(run, condition, measure)) for measure in run.table.measures.values()]
+    boxes = [(measure, charts.draw_boxes(run, condition, measure)) for measure in run.table.measures.values()]
     return {
         "condition": condition,
-        "table": summary_table(run, condition),
+        "table": tables.summary_table(run, condition),
         "headlines": headlines(run, condition),
-        "plane": draw_plane(run, condition),
-        "perception": perception_measure(run, condition),
+        "plane": charts.draw_plane(run, condition),
+        "perception": charts.perception_measure(run, condition),
         "boxes": [(measure, chart) for measure, chart in boxes if chart is not None],
-        "spectra": [c for c in (draw_spectra(run, condition, relative) for relative in (True, False)) if c is not None],
-        "spectrum_images": list(mean_spectra(run, condition)),
-        "consistency": consistency_table(run, condition),
+        "spectra": [
+            c for c in (charts.draw_spectra(run, condition, relative) for relative in (True, False)) if c is not None
+        ],
+        "spectrum_images": list(charts.mean_spectra(run, condition)),
+        "consistency": tables.consistency_table(run, condition),
     }
 
 
@@ -97,7 +83,7 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
     )
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     script = _asset("report.js")
-    matrices = [(measure, condition_matrix(run, measure)) for measure in run.table.measures.values()]
+    matrices = [(measure, tables.condition_matrix(run, measure)) for measure in run.table.measures.values()]
     return environment.get_template("report.html.j2").render(
         run=run,
         subjects=len(set(run.table.subjects.values())),
@@ -105,14 +91,14 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
         album=album,
         stacks=[case["stacks"] for case in album.cases] if album else [],
         matrices=[(m, rows) for m, rows in matrices if rows] if len(run.table.conditions) > 1 else [],
-        manifest=list(manifest_rows(run.manifest)),
+        manifest=list(tables.manifest_rows(run.manifest)),
         bundle=_bundle(run),
         ending=ending_of(run.manifest),
         scale=" × ".join(f"{factor:g}" for factor in run.table.scale),
         invents=[m for m in run.table.methods.values() if m.perception is not None and m.perception > 0],
-        colour=lambda image: colour(run, image),
+        colour=lambda image: charts.colour(run, image),
         colours=colour_table(),
-        missing=Cell(),
+        missing=tables.Cell(),
         size_mb=size_mb,
         version=__version__,
         css=Markup(_asset("report.css")),
@@ -146,9 +132,4 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     album = make_album(run, max(LARGEST_PAGE_BYTES - bare - frame, LEAST_PICTURE_BYTES))
     page = _render(run, conditions, album, "00.0")
     page = _render(run, conditions, album, f"{len(page.encode()) / 1e6:.1f}")
-    try:
-        with replacing(path, ".html") as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
+    return write_text(page, path)

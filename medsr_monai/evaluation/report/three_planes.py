@@ -27,8 +27,8 @@ from medsr_monai.geometry.planes import (
     foreground_centre_mm,
     grey_window,
 )
-from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
+from medsr_monai.system.json_files import writing
 from medsr_monai.volumes import read_volume
 
 FIGURE_WIDTH_PX = 1600
@@ -210,11 +210,8 @@ def save_three_planes(
     """
     path = Path(path)
     figure = _draw(_columns(images, spacing_mm), title)
-    try:
-        with replacing(path, ".png") as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI, facecolor=BACKGROUND)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    with writing(path, ".png") as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, facecolor=BACKGROUND)
     return path
 
 
