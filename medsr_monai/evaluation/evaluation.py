@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from medsr_monai.acquisition import PROFILES
 from medsr_monai.evaluation.cases import Load, check_cases, find_cases, noise_seed, parse_conditions
-from medsr_monai.evaluation.conventions import conventions, notes
 from medsr_monai.evaluation.distributions import describe, frechet_of_files, state_digest
 from medsr_monai.evaluation.methods import Upscaler, check_models, parse_method
 from medsr_monai.evaluation.plan import HR, Plan
@@ -25,7 +24,7 @@ from medsr_monai.evaluation.record.folder import ResultFolder, digest_of
 from medsr_monai.evaluation.record.manifest import ManifestWriter
 from medsr_monai.evaluation.record.rows import COSTS, Result, SetDistance
 from medsr_monai.evaluation.record.tables import CaseTable, Spectra, Summary
-from medsr_monai.evaluation.record.text import markdown
+from medsr_monai.evaluation.record.text import conventions, markdown, notes
 from medsr_monai.evaluation.record.views import shown_methods
 from medsr_monai.evaluation.scoring import Scorer, Task
 from medsr_monai.evaluation.summary import summarise
@@ -272,16 +271,10 @@ class Evaluation:
 
     def _compute(self, tasks: Sequence[Task]) -> list[Result]:
         scorer = Scorer(self.plan, self.folder, self.upscaler, self.load, self.perceptual_features, self.niqe_model)
-        results: list[Result] = []
-        total = sum(len(task.digests) for task in tasks)
-        with (
-            tqdm(total=total, desc="evaluating", unit="result", disable=not self.progress) as bar,
-            closing(spread(scorer, tasks, min(self.plan.workers, max(1, len(tasks))))) as parts,  # ended by Ctrl-C too
-        ):
-            for part in parts:
-                results += part
-                bar.update(len(part))
-        return results
+        workers = min(self.plan.workers, max(1, len(tasks)))
+        with closing(spread(scorer, tasks, workers)) as parts:  # Ctrl-C anywhere ends the processes
+            bar = tqdm(parts, "evaluating", len(tasks), unit="case and condition", disable=not self.progress)
+            return [result for part in bar for result in part]
 
     def _write(self, results: Sequence[Result]) -> str:
         plan = self.plan

@@ -110,7 +110,7 @@ def read_json(path: Path, way_out: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise InputError(f"{path}: cannot read: {reason}; {way_out}") from error
     if not isinstance(content, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from medsr_monai.system.errors import InputError
+from medsr_monai.system.json_files import read_json
 
 AGAIN = "run `medsr evaluate` again"
 T = TypeVar("T")
@@ -29,18 +29,7 @@ def reading(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: the file is missing, is no JSON object, or a `DamagedError` was raised inside.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: not found; the folder must be one that `medsr evaluate --out` wrote to its end"
-        ) from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise InputError(f"{path}: damaged, it is not JSON; {AGAIN}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: damaged, it holds no JSON object; {AGAIN}")
+    content = read_json(path, "the folder must be one that `medsr evaluate --out` wrote to its end")
     try:
         yield content
     except DamagedError as error:

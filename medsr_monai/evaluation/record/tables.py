@@ -32,10 +32,7 @@ class CaseTable:
         baseline: name of the method that differences are taken to.
         scale: factor per axis.
         conventions: what the figures mean, in lines.
-        methods: by name.
-        conditions: by name.
-        measures: by name.
-        results: case by case.
+        results: case by case; methods, conditions and measures are by name.
     """
 
     baseline: str
@@ -70,11 +67,7 @@ class CaseTable:
 
     @classmethod
     def read(cls, folder: Path) -> CaseTable:
-        """Read cases.json.
-
-        Raises:
-            InputError: the file is missing, damaged, of another version, or something else.
-        """
+        """Read cases.json; an `InputError` where it is missing, damaged, of another version, or something else."""
         path = folder / "cases.json"
         with reading(path) as content:
             if content.get("format") != FORMAT:
@@ -124,11 +117,7 @@ class Summary:
 
     @classmethod
     def read(cls, folder: Path, table: CaseTable) -> Summary:
-        """Read summary.json.
-
-        Raises:
-            InputError: the file is missing, damaged, or does not fit the table.
-        """
+        """Read summary.json; an `InputError` where it is missing, damaged, or does not fit the table."""
         with reading(folder / "summary.json") as content:
             estimates = read_rows(Estimate, content, "rows", table.conditions, table.methods)
             for number, estimate in enumerate(estimates):
@@ -161,11 +150,7 @@ class Spectra:
 
     @classmethod
     def read(cls, folder: Path, table: CaseTable) -> Spectra:
-        """Read the file; empty where there is none.
-
-        Raises:
-            InputError: the file is damaged, or does not fit the table.
-        """
+        """Read the file, empty where there is none; an `InputError` where it is damaged, or does not fit the table."""
         if not (folder / "spectra.json").exists():
             return cls()
         with reading(folder / "spectra.json") as content:

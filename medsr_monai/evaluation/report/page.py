@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -46,24 +45,18 @@ def headlines(run: EvaluationRun, condition: Condition) -> list[dict[str, Any]]:
 
 
 def _of_condition(run: EvaluationRun, condition: Condition) -> dict[str, Any]:
-    boxes = [(measure, charts.draw_boxes(run, condition, measure)) for measure in run.table.measures.values()]
+    spectra = [charts.draw_spectra(run, condition, relative) for relative in (True, False)]
     return {
         "condition": condition,
         "table": tables.summary_table(run, condition),
         "headlines": headlines(run, condition),
         "plane": charts.draw_plane(run, condition),
         "perception": charts.perception_measure(run, condition),
-        "boxes": [(measure, chart) for measure, chart in boxes if chart is not None],
-        "spectra": [
-            c for c in (charts.draw_spectra(run, condition, relative) for relative in (True, False)) if c is not None
-        ],
+        "boxes": [(measure, charts.draw_boxes(run, condition, measure)) for measure in run.table.measures.values()],
+        "spectra": [chart for chart in spectra if chart is not None],
         "spectrum_images": list(charts.mean_spectra(run, condition)),
         "consistency": tables.consistency_table(run, condition),
     }
-
-
-def _asset(name: str) -> str:
-    return resources.files("medsr_monai.evaluation.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _bundle(run: EvaluationRun) -> str:
@@ -82,7 +75,8 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
         lstrip_blocks=True,
     )
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
-    script = _asset("report.js")
+    assert environment.loader is not None
+    script, css = (environment.loader.get_source(environment, name)[0] for name in ("report.js", "report.css"))
     matrices = [(measure, tables.condition_matrix(run, measure)) for measure in run.table.measures.values()]
     return environment.get_template("report.html.j2").render(
         run=run,
@@ -101,7 +95,7 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
         missing=tables.Cell(),
         size_mb=size_mb,
         version=__version__,
-        css=Markup(_asset("report.css")),
+        css=Markup(css),
         script=Markup(script),
         # The page's policy: what a file may have smuggled in does not run.
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -278,11 +278,11 @@ def test_an_unfinished_run_says_so(tmp_path: Path, status: str, words: str) -> N
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda r: (r / "cases.json").unlink(), r"cases.json: not found; the folder must be one"),
-        (lambda r: (r / "run.json").unlink(), r"run.json: not found"),
-        (lambda r: (r / "cases.json").write_text("{"), r"cases.json: damaged, it is not JSON"),
-        (lambda r: (r / "cases.json").write_bytes(b"\xff\xfe\x00"), r"cases.json: damaged, it is not JSON"),
-        (lambda r: (r / "summary.json").write_text("[]"), r"summary.json: damaged, it holds no JSON object"),
+        (lambda r: (r / "cases.json").unlink(), r"cases.json: cannot read: No such file .*; the folder must be one"),
+        (lambda r: (r / "run.json").unlink(), r"run.json: cannot read: No such file"),
+        (lambda r: (r / "cases.json").write_text("{"), r"cases.json: cannot read: Expecting"),
+        (lambda r: (r / "cases.json").write_bytes(b"\xff\xfe\x00"), r"cases.json: cannot read: 'utf-8' codec"),
+        (lambda r: (r / "summary.json").write_text("[]"), r"summary.json: is not a JSON object; the folder"),
         (lambda r: change(r / "cases.json", lambda c: c.pop("format")), r"not the result of an evaluation"),
         (lambda r: change(r / "cases.json", lambda c: c.update(version=2)), r"version 2 of the format"),
         (lambda r: change(r / "cases.json", lambda c: c.update(rows=[])), r"holds no case"),
