@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from medsr_monai.acquisition import PROFILES
 from medsr_monai.evaluation.cases import Load, check_cases, find_cases, noise_seed, parse_conditions
-from medsr_monai.evaluation.distributions import describe, frechet_of_files, state_digest
 from medsr_monai.evaluation.methods import Upscaler, check_models, parse_method
 from medsr_monai.evaluation.plan import HR, Plan
 from medsr_monai.evaluation.processes import cores, spread
@@ -27,7 +26,7 @@ from medsr_monai.evaluation.record.tables import CaseTable, Spectra, Summary
 from medsr_monai.evaluation.record.text import conventions, markdown, notes
 from medsr_monai.evaluation.record.views import shown_methods
 from medsr_monai.evaluation.scoring import Scorer, Task
-from medsr_monai.evaluation.summary import summarise
+from medsr_monai.evaluation.summary import describe, frechet_of_files, state_digest, summarise
 from medsr_monai.metrics import SSIM_WINDOW, NIQEModel
 from medsr_monai.metrics.bootstrap import CONFIDENCE
 from medsr_monai.metrics.catalogue import catalogue, fitting_scales
@@ -156,7 +155,7 @@ class Evaluation:
             self.normalise,
             self.restore,
             self.inferer,
-            self.device,
+            torch.device(self.device),
         )
         for method in self.parsed:
             self.upscaler.check(method)

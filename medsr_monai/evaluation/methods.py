@@ -43,11 +43,7 @@ def parse_method(
 ) -> Method:
     """Read ``NAME[@DIAL][+exact|+none]``.
 
-    Args:
-        text: the method as written; ``bicubic`` is taken as ``cubic``.
-        models: the learned baselines by name, each with its ``consistency``.
-        perception: dial of ``sr`` where none is written.
-        consistency: of ``sr`` where none is written.
+    The text ``bicubic`` is taken as ``cubic``. Perception and consistency are those of ``sr`` where none are written.
 
     Raises:
         InputError: an unknown name, with those known; a dial that is none, or of a method that has none.
@@ -121,16 +117,8 @@ class Measurement:
 class Upscaler:
     """Make images of measurements by any of the methods; networks are read when one first needs them, and stay loaded.
 
-    Args:
-        network: the bundle's.
-        weights: of its fidelity stage.
-        weights_gan: of the adversarial stage, for the dial.
-        models: the learned baselines: ``network``, ``weights`` and ``consistency`` by name.
-        normalise: dictionary transform of ``lr`` that networks expect, remembering how.
-        restore: dictionary transform of ``pred`` that undoes it.
-        inferer: runs a network on (1, 1, *lr); by default streams what can be streamed, the same way whatever memory is
-            free, so that the bits are the same, and runs others on the whole image.
-        device: to compute on.
+    The fields are those of `Evaluation`. What can be streamed is streamed by default, the same way whatever memory is
+    free, so that the bits are the same.
     """
 
     network: nn.Module
@@ -140,7 +128,7 @@ class Upscaler:
     normalise: Callable[[dict], dict]
     restore: Callable[[dict], dict]
     inferer: Inferer | None
-    device: str | torch.device
+    device: torch.device
     _loaded: dict[tuple[str, float | None], nn.Module] = field(default_factory=dict, repr=False)
 
     def files(self, method: Method) -> list[Path]:

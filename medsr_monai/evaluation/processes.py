@@ -1,24 +1,28 @@
-"""Work spread over processes: none is left behind, and what is done stays done."""
+"""Work spread over processes, of which none is left behind; its time and its memory."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from medsr_monai.system.allocation import return_freed_memory
 from medsr_monai.system.errors import InputError
 
+MIB = 2**20
 _worker: Callable[[Any], Any]
 
 
@@ -96,3 +100,37 @@ def spread(worker: Callable[[Any], Any], items: Sequence[Any], workers: int) -> 
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         Path(file.name).unlink(missing_ok=True)
+
+
+def _resident_mib(field: str) -> float:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def measured_cost(work: Callable[[], Any], device: torch.device) -> tuple[Any, float, float | None]:
+    """Do some work.
+
+    Returns:
+        Its result, the seconds that it took, and its memory in MiB at its peak above what was in use before: resident
+        memory of the process, on a GPU what PyTorch allocated. None where the system does not say.
+    """
+    before = None
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device) / MIB
+    else:
+        return_freed_memory()  # what is taken from there again does not show as growth
+        with suppress(OSError):  # Linux only
+            Path("/proc/self/clear_refs").write_text("5")  # the kernel counts the peak anew
+            before = _resident_mib("VmRSS")
+    began = time.perf_counter()
+    result = work()
+    if on_gpu:
+        torch.cuda.synchronize(device)
+    seconds = time.perf_counter() - began
+    if before is None:
+        return result, seconds, None
+    after = torch.cuda.max_memory_allocated(device) / MIB if on_gpu else _resident_mib("VmHWM")
+    return result, seconds, max(0.0, after - before)

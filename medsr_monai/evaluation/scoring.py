@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from medsr_monai.evaluation.cases import Load, LoadedCase, load_case, spacing_mm
-from medsr_monai.evaluation.distributions import sample_features
 from medsr_monai.evaluation.methods import Measurement, Upscaler
 from medsr_monai.evaluation.plan import HR, Case, Condition, Method, Plan
+from medsr_monai.evaluation.processes import measured_cost
 from medsr_monai.evaluation.record.folder import ResultFolder, write_arrays
 from medsr_monai.evaluation.record.rows import Result
 from medsr_monai.evaluation.record.views import draw_view
-from medsr_monai.evaluation.resources import measured_cost
+from medsr_monai.evaluation.summary import sample_features
 from medsr_monai.geometry.planes import Picture
 from medsr_monai.metrics.catalogue import ImageMeasure, Pair, catalogue, score
 from medsr_monai.metrics.niqe import NIQEModel
@@ -72,13 +72,9 @@ class Scorer:
     niqe_model: str | Path | None = None
     _latest: LoadedCase | None = None
 
-    @property
-    def device(self) -> torch.device:
-        return torch.device(self.plan.device)
-
     @cached_property
     def measures(self) -> dict[str, ImageMeasure]:
-        features = None if self.features is None else self.features.to(self.device)
+        features = None if self.features is None else self.features.to(self.upscaler.device)
         model = None if self.niqe_model is None else NIQEModel.load(self.niqe_model)
         return catalogue(self.plan.ms_ssim_scales, True, features, model)
 
@@ -92,7 +88,7 @@ class Scorer:
         with one_thread():
             if self._latest is None or self._latest.case != task.case:  # conditions of one case follow each other
                 self._latest = None
-                self._latest = load_case(task.case, self.load, self.device)
+                self._latest = load_case(task.case, self.load, self.upscaler.device)
             loaded = self._latest
             intensity = getattr(self.upscaler.normalise, "intensity", None)
             measured, lr_spacing_mm = loaded.measured(task.condition, self.plan, intensity)
@@ -117,12 +113,9 @@ class Scorer:
     ) -> tuple[Tensor, Result | None]:
         self.upscaler.prepare(method)
         try:
-            with measured_cost(self.device) as cost:
-                if method.kind == "network":
-                    sr = self.upscaler(method, measured)
-                else:
-                    with one_thread():
-                        sr = self.upscaler(method, measured)
+            with nullcontext() if method.kind == "network" else one_thread():
+                work = partial(self.upscaler, method, measured)
+                sr, seconds, peak_mib = measured_cost(work, self.upscaler.device)
         except InputError as error:
             raise InputError(f"{task.case.file}: {error}") from error
         if method.name not in task.digests:
@@ -138,8 +131,8 @@ class Scorer:
             condition=task.condition,
             method=method.name,
             figures=figures,
-            seconds=round(cost.seconds, 4),
-            peak_mib=None if cost.peak_mib is None else round(cost.peak_mib, 2),
+            seconds=round(seconds, 4),
+            peak_mib=None if peak_mib is None else round(peak_mib, 2),
             reasons=reasons,
             power_db=_finite(pair.power_db),
             hr_power_db=_finite(loaded.reference.power_db),
@@ -151,7 +144,7 @@ class Scorer:
     def _write_features(self, files: ResultFolder, task: Task, name: str, image: Tensor) -> None:
         assert self.features is not None
         path = files.features_path(*task.part, name)
-        write_arrays(path, {"features": sample_features(image, self.features.to(self.device))})
+        write_arrays(path, {"features": sample_features(image, self.features.to(self.upscaler.device))})
 
 
 def voxels_of(image: Tensor) -> np.ndarray:

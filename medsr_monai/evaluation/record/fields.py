@@ -39,10 +39,7 @@ def reading(path: Path) -> Iterator[dict[str, Any]]:
 def parse(kind: type[T], content: Any, where: str = "it") -> T:
     """A dataclass from a JSON object; keys that it has no field for are left alone.
 
-    Args:
-        kind: the dataclass.
-        content: the object; a field that is a dataclass may be given as one.
-        where: the object's place, for messages.
+    A field that is a dataclass may be given as one; ``where`` is the object's place, for messages.
 
     Raises:
         DamagedError: a field is missing or has another type.
@@ -101,10 +98,6 @@ def _value(kind: Any, value: Any, where: str, key: str) -> Any:
 
 
 def check_known(key: str, value: Any, known: Container[str], where: str) -> None:
-    """Refuse a name that the file does not define.
-
-    Raises:
-        DamagedError: it is not among those known.
-    """
+    """Refuse a name that the file does not define."""
     if not isinstance(value, str) or value not in known:
         raise DamagedError(f"{where} names the {key} '{value}', which the file does not define")

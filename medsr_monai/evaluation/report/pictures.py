@@ -171,14 +171,7 @@ def _error_limit(run: EvaluationRun, paths: list[Path]) -> float:
 
 
 def make_album(run: EvaluationRun, letters: int) -> Album | None:
-    """Encode all pictures of a run in the best quality that fits.
-
-    Args:
-        run: the evaluation.
-        letters: how long the pictures may be together, as they stand in the page.
-
-    Returns:
-        The album; None where the run kept no pictures.
+    """Encode all pictures of a run in the best quality that fits into so many letters; None where there are none.
 
     Raises:
         InputError: a damaged file, or pictures that do not fit however small.
