@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -121,22 +122,17 @@ class Evaluation:
             raise InputError(f"methods '{self.methods}': must be a list of at least one, e.g. cubic,sr")
         self.parsed = list({method.name: method for method in map(self.parse, self.methods)}.values())
         self.conditions = parse_conditions(self.degradations, self.noises)
-        self.baseline_name = self._baseline()
+        names = [method.name for method in self.parsed]
+        default = "cubic" if "cubic" in names else names[0]
+        self.baseline_name = default if self.baseline is None else self.parse(self.baseline).name
+        if self.baseline_name not in names:
+            raise InputError(f"baseline '{self.baseline}': is not among the methods {', '.join(names)}; add it to them")
         consistency_regularisation(self.consistency)
         if self.assumed_profile is not None and self.assumed_profile not in PROFILES:
             raise InputError(f"assumed_profile '{self.assumed_profile}': choose among {', '.join(PROFILES)}, or null")
         if self.workers is not None and self.workers > 1 and self.device.type == "cuda":
             raise InputError(f"workers {self.workers}: one process uses a GPU; leave 'workers' out")
         self.found = find_cases(self.cases, self.subjects, self.masks)
-
-    def _baseline(self) -> str:
-        names = [method.name for method in self.parsed]
-        if self.baseline is None:
-            return "cubic" if "cubic" in names else names[0]
-        name = self.parse(self.baseline).name
-        if name not in names:
-            raise InputError(f"baseline '{self.baseline}': is not among the methods {', '.join(names)}; add it to them")
-        return name
 
     def check(self) -> None:
         """Look at everything that can be looked at before anything is written.
@@ -256,12 +252,12 @@ class Evaluation:
         return digests
 
     def _tasks(self, missing: Mapping[Key, str]) -> list[Task]:
-        """What is left to do, given the digests of what is missing."""
-        tasks = []
-        for case, condition in self.plan.parts():
-            part, names = (case.name, condition.name), self.plan.names
+        """What is left to do, given the digests of what is missing; pictures are kept under the first condition."""
+        tasks, names = [], self.plan.names
+        for number, (case, condition) in enumerate(product(self.plan.cases, self.plan.conditions)):
+            part = (case.name, condition.name)
             digests = {name: missing[key] for name in names if (key := (*part, name)) in missing}
-            pictured = self.plan.is_pictured(case, condition)
+            pictured = number < self.pictures * len(self.conditions) and condition == self.conditions[0]
             if pictured and not digests:
                 pictured = shown_methods(self.files.views_path(*part)) != set(names)
             if digests or pictured:

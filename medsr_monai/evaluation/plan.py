@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,14 +101,6 @@ class Plan:
     def names(self) -> list[str]:
         """Of the methods."""
         return [method.name for method in self.methods]
-
-    def parts(self) -> Iterator[tuple[Case, Condition]]:
-        """Every case under every condition, case by case."""
-        return ((case, condition) for case in self.cases for condition in self.conditions)
-
-    def is_pictured(self, case: Case, condition: Condition) -> bool:
-        """Whether pictures are kept of a case under a condition."""
-        return case in self.cases[: self.pictures] and condition == self.conditions[0]
 
     def settings(self) -> dict[str, Any]:
         """What the manifest says of it, as JSON."""

@@ -30,9 +30,7 @@ from medsr_monai.system.errors import InputError
 class Task:
     """What is left to do for one case under one condition.
 
-    Args:
-        digests: of the results that are missing, by method.
-        pictured: whether to show all methods, those among them whose figures are there.
+    Digests are of the results that are missing, by method. Pictures show all methods, also those that are not missing.
     """
 
     case: Case

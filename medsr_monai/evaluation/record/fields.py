@@ -57,6 +57,11 @@ def parse(kind: type[T], content: Any, where: str = "it") -> T:
     return kind(**given)
 
 
+def parse_list(kind: type[T], content: Mapping[str, Any], key: str) -> tuple[T, ...]:
+    """Dataclasses from the list under a key."""
+    return cast(tuple[T, ...], _value(tuple[kind, ...], content.get(key), "it", key))  # type: ignore[valid-type]
+
+
 _hints = cache(get_type_hints)
 
 

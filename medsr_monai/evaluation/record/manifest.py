@@ -35,10 +35,8 @@ def ending_of(manifest: Mapping[str, Any]) -> str:
 class ManifestWriter:
     """Keep the manifest of an evaluation that runs.
 
-    Args:
-        folder: that it is in.
-        identity: what every figure depends on, whichever cases, conditions and methods there are.
-        resume: whether results of an earlier run count.
+    Every figure depends on the identity, whichever cases, conditions and methods there are. With ``resume``, results of
+    an earlier run count.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], resume: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medsr_monai.evaluation.plan import HR, Condition, Method
-from medsr_monai.evaluation.record.fields import AGAIN, DamagedError, check_known, parse, reading
+from medsr_monai.evaluation.record.fields import AGAIN, DamagedError, check_known, parse, parse_list, reading
 from medsr_monai.evaluation.record.manifest import read_manifest
 from medsr_monai.evaluation.record.rows import COSTS, Estimate, Result, SetDistance, Spectrum, read_rows
 from medsr_monai.evaluation.record.text import csv_text, unit_lines
@@ -19,20 +19,11 @@ from medsr_monai.system.json_files import write_json, write_text
 FORMAT, VERSION = "medsr-evaluation", 1
 
 
-@dataclass(frozen=True)
-class _Conditions:
-    conditions: tuple[Condition, ...]
-
-
 @dataclass(frozen=True, kw_only=True)
 class CaseTable:
     """``cases.json`` and ``cases.csv``: every result, and the names that all other files use.
 
-    Args:
-        baseline: name of the method that differences are taken to.
-        scale: factor per axis.
-        conventions: what the figures mean, in lines.
-        results: case by case; methods, conditions and measures are by name.
+    Results stand case by case; methods, conditions and measures by name. Conventions are what the figures mean.
     """
 
     baseline: str
@@ -77,7 +68,7 @@ class CaseTable:
                     f"{path}: version {content.get('version')!r:.20} of the format, this program reads {VERSION}; "
                     "make the report with the version of medsr-monai that evaluated"
                 )
-            conditions = {found.name: found for found in parse(_Conditions, content).conditions}
+            conditions = {found.name: found for found in parse_list(Condition, content, "conditions")}
             table = parse(cls, {**content, "conditions": conditions, "results": []})
             check_known("baseline", table.baseline, table.methods, "it")
             results = read_rows(Result, content, "rows", conditions, table.methods, table.measures)
@@ -90,13 +81,7 @@ class CaseTable:
 class Summary:
     """``summary.json`` and ``summary.csv``: means over subjects with their intervals, and distances of sets of images.
 
-    Args:
-        baseline: name of the method that differences are taken to.
-        confidence: of the intervals.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-        estimates: by condition, method and measure.
-        sets: distances of sets of images.
+    The keys of the estimates are condition, method and measure.
     """
 
     baseline: str

@@ -111,7 +111,12 @@ class _Chart:
             for text in group.iter(f"{SVG}text"):
                 text.set("class", key if key in self.titles else "tick")
             if key in self.titles:
-                self._dress(group, key)
+                group.set("class", key.partition("#")[0])
+                for shape in (shape for shape in group.iter() if shape.tag != f"{SVG}text"):
+                    shape.attrib.pop("style", None)
+                titles = self.titles[key]
+                for place, words in zip([*group.iter(f"{SVG}use")] or [group], titles, strict=bool(titles)):
+                    ElementTree.SubElement(place, f"{SVG}title").text = words
         for element in root.iter():
             if element.tag == f"{SVG}text":
                 anchor = re.search(r"text-anchor: (\w+)", element.attrib.pop("style", ""))
@@ -125,15 +130,6 @@ class _Chart:
             root[0].text = words
         ElementTree.register_namespace("", SVG[1:-1])
         return Markup(re.sub(r"\s*\n\s*", "", ElementTree.tostring(root, encoding="unicode")))
-
-    def _dress(self, group: ElementTree.Element, key: str) -> None:
-        group.set("class", key.partition("#")[0])
-        for shape in group.iter():
-            if shape.tag != f"{SVG}text":
-                shape.attrib.pop("style", None)
-        titles = self.titles[key]
-        for place, title in zip([*group.iter(f"{SVG}use")] or [group], titles, strict=bool(titles)):
-            ElementTree.SubElement(place, f"{SVG}title").text = title
 
 
 def _common_area(box: Bbox, other: Bbox) -> float:

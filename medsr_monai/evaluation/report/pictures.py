@@ -123,24 +123,15 @@ def _stacks(run: EvaluationRun, view: View, album: Album) -> dict[str, Any]:
     album.is_thinned |= len(kept) < count
     across = int(np.ceil(np.sqrt(len(kept))))
     down = -(-len(kept) // across)
+    grid = {"across": across, "down": down}
     images = []
     for image, label in _ordered(run, view):
         stack = view.stacks[image]
         slices = [album.shrunk(stack[i]) for i in kept]
         slices += [np.zeros_like(slices[0])] * (across * down - len(slices))
         tiles = np.block([slices[start : start + across] for start in range(0, len(slices), across)])
-        width_mm, height_mm = view.size_mm(image, stack, view.stack_plane)
-        images.append(
-            {
-                "name": image,
-                "label": label,
-                "atlas": album.encode(tiles),
-                "across": across,
-                "down": down,
-                "width_mm": width_mm,
-                "height_mm": height_mm,
-            }
-        )
+        size = dict(zip(("width_mm", "height_mm"), view.size_mm(image, stack, view.stack_plane), strict=True))
+        images.append({"name": image, "label": label, "atlas": album.encode(tiles), **grid, **size})
     return {
         "case": view.case,
         "plane": view.stack_plane.name,
