@@ -44,15 +44,14 @@ ROOMS = {
     "evaluation": "Case Condition Evaluation Method find_cases parse_method",
     "evaluation.report": "save_comparison save_three_planes write_report",
     "geometry": """
-        Grid corner_error_mm cubic_bspline interpolate inverse_orientation parse_orientation reorient wavelet_matrix
+        Grid corner_error_mm cubic_bspline interpolate inverse_orientation network_orientation
+        parse_orientation reorient wavelet_matrix
     """,
     "metrics": """
-        HFEN NIQE VIF EdgePreservation FeatureStatistics ForegroundMetric ForegroundPSNR ForegroundSSIM FrechetDistance
-        FrechetResult GradientDistributionDistance GradientMagnitudeDistance HaarPSI IntensityBias MeasurementResidual
-        MultiScaleSSIM NIQEModel SpectrumDistance bootstrap_interval draw_resampling edge_preservation foreground_mask
-        foreground_percentile frechet_distance frechet_of_gaussians gradient_distribution_distance gradient_magnitude
-        gradient_magnitude_distance haarpsi hfen intensity_bias laplacian_of_gaussian mae measurement_residual ms_ssim
-        mse perceptual_distance power_spectrum psnr spectrum_distance ssim vif
+        FeatureStatistics ForegroundMetric FrechetResult NIQEModel bootstrap_interval draw_resampling edge_preservation
+        foreground_mask foreground_percentile frechet_distance frechet_of_gaussians gradient_distribution_distance
+        gradient_magnitude gradient_magnitude_distance haarpsi hfen intensity_bias laplacian_of_gaussian mae
+        measurement_residual ms_ssim mse perceptual_distance power_spectrum psnr spectrum_distance ssim vif
     """,
     "networks": """
         EDSR MDCSRN RCAN SRCNN VDSR ChestXrayDiscriminator ChestXrayGenerator ChestXrayResidualCNN ConvolutionalFeatures
@@ -72,7 +71,7 @@ ROOMS = {
     """,
     "transforms": """
         Acquired CropToMultipled DenoiseCurvatureFlowd ForegroundIndexd MiddleSliced NormaliseIntensityd RandAcquired
-        RandAxisPermuted RandForegroundCropd ReorientToCanonicald RequireSized RestoreIntensityd
+        RandAxisPermuted RandForegroundCropd ReorientToNetworkd RequireSized RestoreIntensityd
     """,
     "upscaling": """
         ConsistentInferer OutputNames StreamOrWholeInferer StreamingInferer Upscaled UpscalingSettings VolumeUpscaler

@@ -16,7 +16,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import medsr_monai
-import medsr_pacs as pacs
 import medsr_reader_study as reader_study
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
@@ -86,12 +85,6 @@ def test_the_command_loads_nothing_heavy(module):
 def test_names_of_the_reader_study_are_loaded_when_asked_for(name):
     assert name in dir(reader_study)
     assert getattr(reader_study, name).__name__ == name
-
-
-@pytest.mark.parametrize("name", sorted(set(pacs.__all__) - {"Upscale"}))
-def test_names_of_the_pacs_are_loaded_when_asked_for(name):
-    assert name in dir(pacs)
-    assert getattr(pacs, name).__name__ == name
 
 
 def public_names(module: str) -> set[str]:

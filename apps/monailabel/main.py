@@ -13,7 +13,7 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 
 import medsr_monai
-from medsr_label.request import existing_image
+from medsr_label.request import checked_request, existing_image
 from medsr_label.series_studies import SeriesStudies
 from medsr_label.studies import FolderStudies
 from medsr_label.upscaling import UpscaleTask, refusal
@@ -55,11 +55,7 @@ class SuperResolution(MONAILabelApp):
         return kind(self.studies.rstrip("/").strip(), self.private / "studies")
 
     def init_infers(self) -> dict[str, UpscaleTask]:
-        """One task a bundle.
-
-        Raises:
-            InputError: ``models`` names one that is not there.
-        """
+        """One task a bundle."""
         found = find_bundles()
         wanted = [name.strip() for name in self.conf.get("models", "").split(",") if name.strip()] or sorted(found)
         missing = [name for name in wanted if name not in found]
@@ -82,7 +78,7 @@ class SuperResolution(MONAILabelApp):
             names = ", ".join(sorted(self._infers)) or "none"
             raise HTTPException(404, f"model '{request.get('model')}': not served here; there are {names}")
         try:
-            settings = task.checked_settings(request)
+            settings = checked_request(request, task.defaults)
         except InputError as error:
             raise refusal(400, error) from error
         image = existing_image(request, datastore or self.datastore(), self.private)

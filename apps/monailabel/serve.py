@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import tempfile
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,36 +34,22 @@ def arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if given.studies.startswith(("http://", "https://")):
         if urlsplit(given.studies).username is not None:
-            parser.error(
-                "--studies: no user or password in the address; set MONAI_LABEL_DICOMWEB_USERNAME and _PASSWORD"
-            )
+            way_out = "set MONAI_LABEL_DICOMWEB_USERNAME and _PASSWORD"
+            parser.error(f"--studies: no user or password in the address; {way_out}")
     elif not Path(given.studies).is_dir():
         parser.error(f"--studies {given.studies}: no such folder")
     return given
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def prepare() -> None:
-    """What has to be in place when MONAI Label is imported."""
+def main() -> None:
+    """Start the server; it ends with Ctrl-C or SIGTERM."""
+    given = arguments()
     os.environ.setdefault("MONAI_LABEL_DICOMWEB_SEARCH_FILTER", "{}")  # else CT only
     # At the end of the path, so that the real packages go first where they are installed.
     sys.path.append(str(HERE / "stand_ins"))
     # Ends the way Ctrl-C does, so that the private folder is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-
-
-def main() -> None:
-    """Start the server; it ends with Ctrl-C or SIGTERM."""
-    given = arguments()
-    prepare()
-    if not is_loopback(given.host):
+    if given.host not in ("127.0.0.1", "localhost", "::1"):
         print(f"{given.host}: others can reach this server, which asks nobody for a password", file=sys.stderr)
     print(f"MONAI Label with {given.studies} will answer at http://{given.host}:{given.port}", flush=True)
     from monailabel.main import Main

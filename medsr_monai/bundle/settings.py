@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from medsr_monai.acquisition import PROFILES
-from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.geometry import AXES, N_AXES, Grid
 from medsr_monai.metrics import SSIM_WINDOW
 from medsr_monai.system.device import usable_device
 from medsr_monai.system.errors import InputError
 from medsr_monai.upscaling.file_to_file import STREAM
-from medsr_monai.upscaling.network_view import AXES
 from medsr_monai.volumes import DICOM_SUFFIX, DTYPES, STREAMABLE_SUFFIXES, read_info
 
 __all__ = ["check_judged_patch", "check_settings", "check_validation_volumes"]

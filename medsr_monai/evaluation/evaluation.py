@@ -58,7 +58,7 @@ class Evaluation:
         methods: ``NAME[@DIAL][+exact|+none]``.
         models: learned baselines by name: ``network``, ``weights`` and, if they are to be projected, ``consistency``.
         degradations: simulated acquisitions, each with every noise.
-        noises: standard deviations of Rician noise as shares of the robust intensity range.
+        noises: standard deviations of Rician noise as shares of the intensity window.
         baseline: method that differences are taken to; None for cubic, or the first one where it is not asked for.
         assumed_profile: acquisition that projections assume; None for the simulated one.
         consistency: of ``sr``: ``exact``, ``none`` or a damping.

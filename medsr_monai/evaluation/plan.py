@@ -34,7 +34,7 @@ class Condition:
 
     Args:
         degradation: profile of the acquisition.
-        noise: standard deviation of Rician noise as a share of the robust intensity range.
+        noise: standard deviation of Rician noise as a share of the intensity window.
     """
 
     degradation: str

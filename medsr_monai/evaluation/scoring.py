@@ -132,8 +132,8 @@ class Scorer:
             seconds=round(seconds, 4),
             peak_mib=None if peak_mib is None else round(peak_mib, 2),
             reasons=reasons,
-            power_db=_finite(pair.power_db),
-            hr_power_db=_finite(loaded.reference.power_db),
+            power_db=_finite(pair.power_db.tolist()),
+            hr_power_db=_finite(loaded.reference.power_db.tolist()),
             digest=task.digests[method.name],
         )
         files.write(result)

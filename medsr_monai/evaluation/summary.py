@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -100,11 +99,11 @@ def sample_features(image: Tensor, features: nn.Module) -> np.ndarray:
 
 
 def _statistics(paths: Sequence[Path], name: str) -> FeatureStatistics:
-    statistics = FeatureStatistics(lambda image: image, name)
+    statistics = FeatureStatistics(name)
     for path in paths:
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                statistics.add_features(torch.from_numpy(arrays["features"]))
+                statistics.add(torch.from_numpy(arrays["features"]))
         except Exception as error:  # zipfile and numpy raise what they like for a damaged file
             raise InputError(f"{path}: cannot read; remove the file and run the evaluation again") from error
     return statistics
@@ -119,8 +118,6 @@ def frechet_of_files(sr: Sequence[Path], hr: Sequence[Path], name: str) -> tuple
     ours, theirs = _statistics(sr, name), _statistics(hr, name)
     if min(ours.count, theirs.count) < 2:
         return None, ours.count, f"{name}: one sample has no covariance"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said in the result
-        found = frechet_distance(ours, theirs)
+    found = frechet_distance(ours, theirs)
     few = ", no more samples than features: too large" if found.few_samples else ""
     return found.distance, found.n_sr, f"{name}, {found.dimensions} features{few}"

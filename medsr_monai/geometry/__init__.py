@@ -10,10 +10,12 @@ from medsr_monai.geometry.grid import (
     parse_orientation,
     reorient,
 )
+from medsr_monai.geometry.network_axes import AXES, network_orientation
 from medsr_monai.geometry.resampling import METHODS, cubic_bspline, interpolate
 from medsr_monai.geometry.wavelet import wavelet_matrix
 
 __all__ = [
+    "AXES",
     "METHODS",
     "N_AXES",
     "Grid",
@@ -23,6 +25,7 @@ __all__ = [
     "cubic_bspline",
     "interpolate",
     "inverse_orientation",
+    "network_orientation",
     "parse_orientation",
     "reorient",
     "wavelet_matrix",

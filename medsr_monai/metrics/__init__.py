@@ -2,61 +2,35 @@
 
 from medsr_monai.metrics.bootstrap import bootstrap_interval, draw_resampling
 from medsr_monai.metrics.consistency import (
-    IntensityBias,
-    MeasurementResidual,
     intensity_bias,
     measurement_residual,
 )
 from medsr_monai.metrics.edges import (
-    GradientDistributionDistance,
-    GradientMagnitudeDistance,
     gradient_distribution_distance,
     gradient_magnitude,
     gradient_magnitude_distance,
 )
-from medsr_monai.metrics.fidelity import SSIM_WINDOW, ForegroundPSNR, ForegroundSSIM, mae, mse, psnr, ssim
+from medsr_monai.metrics.fidelity import SSIM_WINDOW, mae, mse, psnr, ssim
 from medsr_monai.metrics.foreground import ForegroundMetric, foreground_mask, foreground_percentile
-from medsr_monai.metrics.frechet import (
-    FeatureStatistics,
-    FrechetDistance,
-    FrechetResult,
-    frechet_distance,
-    frechet_of_gaussians,
-)
-from medsr_monai.metrics.haarpsi import HaarPSI, haarpsi
+from medsr_monai.metrics.frechet import FeatureStatistics, FrechetResult, frechet_distance, frechet_of_gaussians
+from medsr_monai.metrics.haarpsi import haarpsi
 from medsr_monai.metrics.laplacian import (
-    HFEN,
-    EdgePreservation,
     edge_preservation,
     hfen,
     laplacian_of_gaussian,
 )
-from medsr_monai.metrics.multiscale import MultiScaleSSIM, ms_ssim
-from medsr_monai.metrics.niqe import NIQE, NIQEModel
+from medsr_monai.metrics.multiscale import ms_ssim
+from medsr_monai.metrics.niqe import NIQEModel
 from medsr_monai.metrics.perceptual import perceptual_distance
-from medsr_monai.metrics.spectrum import SpectrumDistance, power_spectrum, spectrum_distance
-from medsr_monai.metrics.vif import VIF, vif
+from medsr_monai.metrics.spectrum import power_spectrum, spectrum_distance
+from medsr_monai.metrics.vif import vif
 
 __all__ = [
-    "HFEN",
-    "NIQE",
     "SSIM_WINDOW",
-    "VIF",
-    "EdgePreservation",
     "FeatureStatistics",
     "ForegroundMetric",
-    "ForegroundPSNR",
-    "ForegroundSSIM",
-    "FrechetDistance",
     "FrechetResult",
-    "GradientDistributionDistance",
-    "GradientMagnitudeDistance",
-    "HaarPSI",
-    "IntensityBias",
-    "MeasurementResidual",
-    "MultiScaleSSIM",
     "NIQEModel",
-    "SpectrumDistance",
     "bootstrap_interval",
     "draw_resampling",
     "edge_preservation",

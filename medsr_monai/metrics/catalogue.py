@@ -25,15 +25,14 @@ from medsr_monai.metrics.haarpsi import haarpsi
 from medsr_monai.metrics.laplacian import edge_preservation, hfen
 from medsr_monai.metrics.multiscale import SCALE_WEIGHTS, ms_ssim
 from medsr_monai.metrics.niqe import NIQEModel
-from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask, refuse_flat
-from medsr_monai.metrics.perceptual import Features, feature_distance
-from medsr_monai.metrics.spectrum import box_power, spectrum_middles
+from medsr_monai.metrics.pairs import checked_pair, counted, refuse_flat
+from medsr_monai.metrics.perceptual import Features, perceptual_distance
+from medsr_monai.metrics.spectrum import power_spectrum, spectrum_middles
 from medsr_monai.metrics.vif import vif
 from medsr_monai.system.errors import InputError
 
 Better = Literal["higher", "lower", "zero"]
 BANDS = 16
-THIRDS = ("low", "middle", "high")
 MOST_SCALES = len(SCALE_WEIGHTS)
 
 
@@ -61,18 +60,12 @@ class Reference:
         refuse_flat(hr)
         self.unit = float(foreground_percentile(hr))
         self.hr = hr / self.unit
-        self.mask = foreground_mask(self.hr) if mask is None else expanded_mask(mask.to(hr.device), hr.shape)
-        check_count(self.mask.flatten(1).sum(dim=1))
+        self.mask = counted(foreground_mask(self.hr) if mask is None else mask.to(hr.device), hr)
 
     @cached_property
-    def power(self) -> Tensor:
-        """Power in each frequency band of the box around the mask, (BANDS,) float64."""
-        return box_power(self.hr, self.mask, BANDS)
-
-    @cached_property
-    def power_db(self) -> list[float]:
-        """The same in dB of P99.5 squared."""
-        return (10 * torch.log10(self.power)).tolist()
+    def power_db(self) -> Tensor:
+        """Power in each frequency band of the box around the mask, (BANDS,) float64, in dB of P99.5 squared."""
+        return 10 * torch.log10(power_spectrum(self.hr, self.mask, BANDS)[0])
 
 
 @dataclass(eq=False)
@@ -103,19 +96,14 @@ class Pair:
     @cached_property
     def log_power_ratio(self) -> Tensor:
         """``10 log10(P_sr / P_hr)`` in each frequency band of the box around the mask, (BANDS,) in dB."""
-        if (self.reference.power == 0).any():
+        if self.reference.power_db.isneginf().any():
             raise InputError("hr: has no power in a frequency band")
-        return 10 * torch.log10(self.power / self.reference.power)
+        return self.power_db - self.reference.power_db
 
     @cached_property
-    def power(self) -> Tensor:
-        """Power in each frequency band of the box around the mask, (BANDS,) float64."""
-        return box_power(self.sr, self.mask, BANDS)
-
-    @cached_property
-    def power_db(self) -> list[float]:
-        """The same in dB of P99.5 squared."""
-        return (10 * torch.log10(self.power)).tolist()
+    def power_db(self) -> Tensor:
+        """Power in each frequency band of the box around the mask, (BANDS,) float64, in dB of P99.5 squared."""
+        return 10 * torch.log10(power_spectrum(self.sr, self.mask, BANDS)[0])
 
     @cached_property
     def residual(self) -> tuple[float, float]:
@@ -164,19 +152,6 @@ class ImageMeasure(Measure):
 
     function: Callable[[Pair], float] = field(repr=False, compare=False)
 
-    def __call__(self, sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> float:
-        """Compute the figure of one image.
-
-        Args:
-            sr: (1, C, *spatial).
-            hr: (1, C, *spatial), in the same unit.
-            mask: the voxels that count; default is the foreground.
-
-        Returns:
-            The figure.
-        """
-        return self.function(Pair(sr, Reference(hr, mask)))
-
 
 def score(pair: Pair, measures: Mapping[str, ImageMeasure]) -> tuple[dict[str, float | None], dict[str, str]]:
     """Compute all figures of one image; a figure that is undefined or infinite is None, with the reason.
@@ -208,6 +183,18 @@ def fitting_scales(shape: Sequence[int]) -> int:
     return sum(shortest >= (SSIM_WINDOW - 1) * 2**scale + 1 for scale in range(MOST_SCALES))
 
 
+def _compared(measure: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Pair], float]:
+    return lambda p: float(measure(p.sr, p.hr, p.mask))
+
+
+def _third(number: int) -> Callable[[Pair], float]:
+    # A band that overlaps two thirds counts in each with the overlapping part.
+    edges = torch.arange(BANDS + 1, dtype=torch.float64)
+    low, high = BANDS * number / 3, BANDS * (number + 1) / 3
+    weights = edges.clamp(low, high).diff() / (high - low)
+    return lambda p: float((p.log_power_ratio * weights.to(p.log_power_ratio.device)).sum())
+
+
 def catalogue(
     scales: int = MOST_SCALES,
     consistency: bool = True,
@@ -225,139 +212,97 @@ def catalogue(
     Returns:
         The measures by name.
     """
-    measures = [*_fidelity(scales), *_structure(), *_spectrum(), *(_consistency() if consistency else ()), _bias()]
-    if features is not None:
-        measures.append(_perceptual(features))
-    if niqe_model is not None:
-        measures.append(_niqe(niqe_model))
-    return {measure.name: measure for measure in measures}
 
-
-def _fidelity(scales: int) -> list[ImageMeasure]:
     def multiscale(p: Pair) -> float:
         if scales < 2:
             raise InputError("an image has an axis below 21 voxels: too short for two scales of MS-SSIM")
         return float(ms_ssim(p.sr, p.hr, p.mask, scales=scales))
 
-    return [
-        ImageMeasure("mse", "MSE", "P99.5²", "lower", "mean (sr - hr)^2", lambda p: float(mse(p.sr, p.hr, p.mask))),
-        ImageMeasure("psnr", "PSNR", "dB", "higher", "10 log10(1 / MSE)", lambda p: float(psnr(p.sr, p.hr, p.mask))),
-        ImageMeasure(
-            *("ssim", "SSIM", "", "higher"),
-            "mean of SSIM's map where the Gaussian window (11 voxels along every axis, sigma 1.5) fits",
-            lambda p: float(ssim(p.sr, p.hr, p.mask)),
-        ),
-        ImageMeasure(
-            *("ms_ssim", "MS-SSIM", "", "higher"),
-            f"SSIM's contrast and structure on {scales} scales, luminance on the coarsest; compare equal scales only",
-            multiscale,
-        ),
-    ]
+    coarse = f"SSIM's contrast and structure on {scales} scales, luminance on the coarsest; compare equal scales only"
+    measures = [*FIDELITY, ImageMeasure("ms_ssim", "MS-SSIM", "", "higher", coarse, multiscale), *STRUCTURE, *SPECTRUM]
+    measures += [*(CONSISTENCY if consistency else ()), BIAS]
+    if features is not None:
+        compared = _compared(lambda sr, hr, mask: perceptual_distance(sr, hr, features, mask))
+        measures.append(ImageMeasure("perceptual_distance", "perceptual distance", "", "lower", PERCEPTUAL, compared))
+    if niqe_model is not None:
+        pristine = f"{niqe_model.n_patches} pristine patches of {niqe_model.patch} voxels"
+        definition = f"distance of scene statistics from those of {pristine}; needs no reference"
+        measures.append(ImageMeasure("niqe", "NIQE", "", "lower", definition, lambda p: float(niqe_model.score(p.sr))))
+    return {measure.name: measure for measure in measures}
 
 
-def _structure() -> list[ImageMeasure]:
-    return [
-        ImageMeasure(
-            *("haarpsi", "HaarPSI", "", "higher"),
-            "similarity of fine Haar wavelet coefficients, weighted by coarse ones; in 3D along each axis",
-            lambda p: float(haarpsi(p.sr, p.hr, p.mask)),
-        ),
-        ImageMeasure(
-            *("vif", "VIF", "", "higher"),
-            "share of the reference's information in sr, pixel domain, four scales; above 1 for more contrast",
-            lambda p: float(vif(p.sr, p.hr, p.mask)),
-        ),
-        ImageMeasure(
-            *("gradient_distance", "gradients, by place", "", "lower"),
-            "mean |g(sr) - g(hr)| / mean g(hr), g the gradient magnitude",
-            lambda p: float(gradient_magnitude_distance(p.sr, p.hr, p.mask)),
-        ),
-        ImageMeasure(
-            *("gradient_distribution", "gradients, distribution", "", "lower"),
-            "Wasserstein distance of the distributions of g / mean g(hr)",
-            lambda p: float(gradient_distribution_distance(p.sr, p.hr, p.mask)),
-        ),
-        ImageMeasure(
-            *("epi", "EPI", "", "higher"),
-            "edge preservation index: correlation of the Laplacians of sr and hr",
-            lambda p: float(edge_preservation(p.sr, p.hr, p.mask)),
-        ),
-        ImageMeasure(
-            *("hfen", "HFEN", "", "lower"),
-            "|LoG(sr) - LoG(hr)| / |LoG(hr)|, Laplacian of Gaussian of 15 voxels, sigma 1.5",
-            lambda p: float(hfen(p.sr, p.hr, p.mask)),
-        ),
-    ]
-
-
-def _third(number: int) -> Callable[[Pair], float]:
-    # A band that overlaps two thirds counts in each with the overlapping part.
-    edges = torch.arange(BANDS + 1, dtype=torch.float64)
-    low, high = BANDS * number / 3, BANDS * (number + 1) / 3
-    weights = edges.clamp(low, high).diff() / (high - low)
-    return lambda p: float((p.log_power_ratio * weights.to(p.log_power_ratio.device)).sum())
-
-
-def _spectrum() -> list[ImageMeasure]:
-    thirds = [
+FIDELITY = (
+    ImageMeasure("mse", "MSE", "P99.5²", "lower", "mean (sr - hr)^2", _compared(mse)),
+    ImageMeasure("psnr", "PSNR", "dB", "higher", "10 log10(1 / MSE)", _compared(psnr)),
+    ImageMeasure(
+        *("ssim", "SSIM", "", "higher"),
+        "mean of SSIM's map where the Gaussian window (11 voxels along every axis, sigma 1.5) fits",
+        _compared(ssim),
+    ),
+)
+STRUCTURE = (
+    ImageMeasure(
+        *("haarpsi", "HaarPSI", "", "higher"),
+        "similarity of fine Haar wavelet coefficients, weighted by coarse ones; in 3D along each axis",
+        _compared(haarpsi),
+    ),
+    ImageMeasure(
+        *("vif", "VIF", "", "higher"),
+        "share of the reference's information in sr, pixel domain, four scales; above 1 for more contrast",
+        _compared(vif),
+    ),
+    ImageMeasure(
+        *("gradient_distance", "gradients, by place", "", "lower"),
+        "mean |g(sr) - g(hr)| / mean g(hr), g the gradient magnitude",
+        _compared(gradient_magnitude_distance),
+    ),
+    ImageMeasure(
+        *("gradient_distribution", "gradients, distribution", "", "lower"),
+        "Wasserstein distance of the distributions of g / mean g(hr)",
+        _compared(gradient_distribution_distance),
+    ),
+    ImageMeasure(
+        *("epi", "EPI", "", "higher"),
+        "edge preservation index: correlation of the Laplacians of sr and hr",
+        _compared(edge_preservation),
+    ),
+    ImageMeasure(
+        *("hfen", "HFEN", "", "lower"),
+        "|LoG(sr) - LoG(hr)| / |LoG(hr)|, Laplacian of Gaussian of 15 voxels, sigma 1.5",
+        _compared(hfen),
+    ),
+)
+SPECTRUM = (
+    ImageMeasure(
+        *("spectrum_distance", "spectrum", "dB", "lower"),
+        f"RMS over {BANDS} frequency bands of 10 log10(P_sr / P_hr), in the box around the mask",
+        lambda p: float(p.log_power_ratio.square().mean().sqrt()),
+    ),
+    *(
         ImageMeasure(
             *(f"spectrum_{name}", f"spectrum, {name} third", "dB", "zero"),
             f"mean of 10 log10(P_sr / P_hr) over the {name} third of the frequencies; negative: power is missing",
             _third(number),
         )
-        for number, name in enumerate(THIRDS)
-    ]
-    distance = ImageMeasure(
-        *("spectrum_distance", "spectrum", "dB", "lower"),
-        f"RMS over {BANDS} frequency bands of 10 log10(P_sr / P_hr), in the box around the mask",
-        lambda p: float(p.log_power_ratio.square().mean().sqrt()),
-    )
-    return [distance, *thirds]
-
-
-def _consistency() -> list[ImageMeasure]:
-    return [
-        ImageMeasure(
-            *("consistency_max", "max |A(SR) - LR|", "P99.5", "lower"),
-            "max |A(sr) - lr| over all measured voxels",
-            lambda p: p.residual[0],
-        ),
-        ImageMeasure(
-            *("consistency_rms", "RMS |A(SR) - LR|", "P99.5", "lower"),
-            "root mean square of A(sr) - lr; for a noisy measurement it should equal the noise's deviation",
-            lambda p: p.residual[1],
-        ),
-    ]
-
-
-def _bias() -> ImageMeasure:
-    return ImageMeasure(
-        *("bias", "bias", "P99.5", "zero"),
-        "mean (sr - hr)",
-        lambda p: float(intensity_bias(p.sr, p.hr, p.mask)),
-    )
-
-
-def _perceptual(features: Features) -> ImageMeasure:
-    def distance(p: Pair) -> float:
-        with torch.no_grad():
-            ours, theirs = features(torch.where(p.mask, p.sr, p.hr)), features(p.hr)
-        return float(feature_distance(ours, theirs) / p.mask.to(p.hr.dtype).mean())
-
-    return ImageMeasure(
-        *("perceptual_distance", "perceptual distance", "", "lower"),
-        "mean |a/|a| - b/|b||^2 of feature vectors over layers and positions; outside the mask sr is replaced by hr",
-        distance,
-    )
-
-
-def _niqe(model: NIQEModel) -> ImageMeasure:
-    return ImageMeasure(
-        *("niqe", "NIQE", "", "lower"),
-        f"distance of scene statistics from those of {model.n_patches} pristine patches of {model.patch} voxels; "
-        "needs no reference",
-        lambda p: float(model.score(p.sr)),
-    )
+        for number, name in enumerate(("low", "middle", "high"))
+    ),
+)
+CONSISTENCY = (
+    ImageMeasure(
+        *("consistency_max", "max |A(SR) - LR|", "P99.5", "lower"),
+        "max |A(sr) - lr| over all measured voxels",
+        lambda p: p.residual[0],
+    ),
+    ImageMeasure(
+        *("consistency_rms", "RMS |A(SR) - LR|", "P99.5", "lower"),
+        "root mean square of A(sr) - lr; for a noisy measurement it should equal the noise's deviation",
+        lambda p: p.residual[1],
+    ),
+)
+BIAS = ImageMeasure("bias", "bias", "P99.5", "zero", "mean (sr - hr)", _compared(intensity_bias))
+PERCEPTUAL = (
+    "mean |a/|a| - b/|b||^2 of feature vectors over layers and positions; outside the mask sr is replaced by hr"
+)
 
 
 def band_frequencies() -> list[float]:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
-from monai.metrics.regression import RegressionMetric
-from monai.utils import MetricReduction
 from torch import Tensor
 
-from medsr_monai.metrics.foreground import ForegroundMetric
 from medsr_monai.metrics.pairs import checked_pair, mean_inside, plain
 from medsr_monai.system.errors import InputError
 
@@ -63,43 +59,3 @@ def intensity_bias(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor
     """
     sr, hr = checked_pair(sr, hr)
     return mean_inside(sr - hr, mask)
-
-
-class MeasurementResidual(RegressionMetric):
-    """`measurement_residual` as a MONAI metric, averaged over images; ``y_pred`` is sr, ``y`` is the measurement lr.
-
-    Args:
-        acquisition: see `measurement_residual`; the same for all images, which must have the same shape.
-        statistic: ``max`` or ``rms``.
-        reduction: MONAI's mode of reduction over images.
-    """
-
-    def __init__(
-        self,
-        acquisition: Acquisition,
-        statistic: Literal["max", "rms"] = "max",
-        reduction: MetricReduction | str = MetricReduction.MEAN,
-    ) -> None:
-        if statistic not in ("max", "rms"):
-            raise InputError(f"statistic {statistic!r}: must be 'max' or 'rms'")
-        super().__init__(reduction=reduction)
-        self.acquisition = acquisition
-        self.statistic = statistic
-
-    def _check_shape(self, y_pred: Tensor, y: Tensor) -> None:
-        """Allow different shapes: ``y`` is on the grid of the measurement."""
-
-    def _compute_metric(self, y_pred: Tensor, y: Tensor) -> Tensor:
-        largest, rms = measurement_residual(y_pred, y, self.acquisition)
-        return (largest if self.statistic == "max" else rms)[:, None]
-
-
-class IntensityBias(ForegroundMetric):
-    """`intensity_bias` over the foreground, averaged over images, as a share of the robust maximum of the reference.
-
-    For CT in HU, use ``IntensityBias(percentile=None, threshold=-500)``. The figure is then in HU, over the voxels that
-    are denser than half water, half air. Args: as for `ForegroundMetric`.
-    """
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        return intensity_bias(sr, hr, mask)

@@ -12,8 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medsr_monai.metrics.foreground import ForegroundMetric
-from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask, mean_inside
+from medsr_monai.metrics.pairs import checked_pair, counted, mean_inside, refuse_where
 from medsr_monai.system.errors import InputError
 
 
@@ -60,10 +59,7 @@ def gradient_magnitude_distance(sr: Tensor, hr: Tensor, mask: Tensor | None = No
     sr, hr = checked_pair(sr, hr)
     reference = gradient_magnitude(hr)
     mean_gradient = mean_inside(reference, mask)
-    if (mean_gradient == 0).any():
-        raise InputError(
-            f"hr: image {int((mean_gradient == 0).nonzero()[0])} of the batch is flat: no gradient to compare with"
-        )
+    refuse_where(mean_gradient == 0, "hr: image", "is flat: no gradient to compare with")
     return mean_inside((gradient_magnitude(sr) - reference).abs_(), mask) / mean_gradient
 
 
@@ -86,34 +82,12 @@ def gradient_distribution_distance(sr: Tensor, hr: Tensor, mask: Tensor | None =
         InputError: as `gradient_magnitude_distance`.
     """
     sr, hr = checked_pair(sr, hr)
-    mask = torch.ones_like(hr, dtype=torch.bool) if mask is None else expanded_mask(mask, hr.shape)
-    check_count(mask.flatten(1).sum(dim=1))
-    distances = []
-    for index, (ours, theirs, kept) in enumerate(
-        zip(gradient_magnitude(sr), gradient_magnitude(hr), mask, strict=True)
-    ):
+    of_sr, of_hr, inside = gradient_magnitude(sr), gradient_magnitude(hr), counted(mask, hr)
+    distances, means = [], []
+    for ours, theirs, kept in zip(of_sr, of_hr, inside, strict=True):
         reference = theirs[kept].sort().values
-        if reference[-1] == 0:
-            raise InputError(f"hr: image {index} of the batch is flat: no gradient to compare with")
-        distances.append((ours[kept].sort().values - reference).abs_().mean() / reference.mean())
-    return torch.stack(distances)
-
-
-class GradientMagnitudeDistance(ForegroundMetric):
-    """`gradient_magnitude_distance` over the foreground, averaged over images; lower is closer.
-
-    On noisy references, this distance rewards noise: see the docstring of this module. Args: as for `ForegroundMetric`.
-    """
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        return gradient_magnitude_distance(sr, hr, mask)
-
-
-class GradientDistributionDistance(ForegroundMetric):
-    """`gradient_distribution_distance` over the foreground, averaged over images; lower is closer.
-
-    On noisy references, this distance rewards noise: see the docstring of this module. Args: as for `ForegroundMetric`.
-    """
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        return gradient_distribution_distance(sr, hr, mask)
+        distances.append((ours[kept].sort().values - reference).abs_().mean())
+        means.append(reference.mean())
+    mean_gradient = torch.stack(means)
+    refuse_where(mean_gradient == 0, "hr: image", "is flat: no gradient to compare with")
+    return torch.stack(distances) / mean_gradient

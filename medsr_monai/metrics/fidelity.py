@@ -17,8 +17,7 @@ import math
 import torch
 from torch import Tensor
 
-from medsr_monai.metrics.foreground import ForegroundMetric
-from medsr_monai.metrics.pairs import check_count, check_range, checked_pair, expanded_mask, mean_inside
+from medsr_monai.metrics.pairs import check_range, checked_pair, counted, mean_inside
 from medsr_monai.metrics.windows import check_sides, gaussian_weights, smooth
 from medsr_monai.system.errors import InputError
 
@@ -100,27 +99,15 @@ def ssim_sums(
 ) -> tuple[Tensor, Tensor]:
     """Sum the map of `ssim` over the windows whose middle voxel counts.
 
-    Args:
-        sr: (B, C, *spatial), already checked.
-        hr: (B, C, *spatial), already checked, no side shorter than the window.
-        mask: see `ssim`.
-        data_range: see `ssim`.
-        weights: of the window, along each axis.
-        luminance: True compares means too; False compares only contrast and structure.
+    Both images are checked and have no side shorter than the window. Without luminance, compare only contrast and
+    structure.
 
     Returns:
         The sums and the numbers of windows, both (B, C).
-
-    Raises:
-        InputError: the mask has no voxel around which the window fits.
     """
     window = len(weights)
-    inside = torch.ones((1,) * sr.ndim, dtype=torch.bool, device=sr.device).expand(sr.shape)
-    inside = inside if mask is None else expanded_mask(mask, sr.shape)
-    for dim in range(2, sr.ndim):
-        inside = inside.narrow(dim, window // 2, sr.shape[dim] - window + 1)
+    inside = counted(mask, sr, window // 2, f" further than {window // 2} voxels from the image's border")
     count = inside.flatten(2).sum(dim=2)
-    check_count(count.sum(dim=1), f" further than {window // 2} voxels from the image's border")
     total = torch.zeros_like(count, dtype=sr.dtype)
     rows = inside.shape[2]
     step = max(SHORTEST_SLAB, SLAB_VOXELS // max(1, sr[:, :, 0].numel()))
@@ -172,17 +159,3 @@ def ssim(
     check_sides(sr, window, "the SSIM window")
     total, count = ssim_sums(sr, hr, mask, data_range, weights)
     return total.sum(dim=1) / count.sum(dim=1)
-
-
-class ForegroundPSNR(ForegroundMetric):
-    """`psnr` over the foreground, averaged over images, in dB. Args: as for `ForegroundMetric`."""
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        return psnr(sr, hr, mask, self.data_range)
-
-
-class ForegroundSSIM(ForegroundMetric):
-    """`ssim` (Gaussian window of 11 voxels) over the foreground, averaged. Args: as for `ForegroundMetric`."""
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        return ssim(sr, hr, mask, self.data_range)

@@ -1,6 +1,9 @@
-"""The foreground of a reference, and the base class of the MONAI metrics over it."""
+"""The foreground of a reference, and MONAI metrics over it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,44 +76,43 @@ def foreground_mask(hr: Tensor, threshold: float = 0.05, dilation: int = 2) -> T
 
 
 class ForegroundMetric(RegressionMetric):
-    """A MONAI metric over the reference's foreground; engines use it through ``monai.handlers.IgniteMetricHandler``.
+    """A measure over the reference's foreground as a MONAI metric; engines use it through ``IgniteMetricHandler``.
 
     ``y_pred`` and ``y`` are batches (B, C, *spatial), or lists of (C, *spatial) that may differ in size. Every image
-    counts once in the mean.
+    counts once in the mean. For the bias of CT in HU: ``ForegroundMetric(intensity_bias, None, threshold=-500)``.
 
     Args:
+        measure: maps sr, hr and mask to one figure per image, (B,), e.g. `psnr` or `spectrum_distance`.
         percentile: of the reference's nonzero voxels; it divides both images, so the figure does not depend on the
             pipeline's intensity unit. None leaves the images unchanged.
         threshold: see `foreground_mask`.
         dilation: see `foreground_mask`.
-        data_range: of the divided images.
         reduction: MONAI's mode of reduction over images.
+        settings: further arguments of the measure, e.g. ``data_range`` of the divided images.
     """
 
     def __init__(
         self,
+        measure: Callable[..., Tensor],
         percentile: float | None = 99.5,
         threshold: float = 0.05,
         dilation: int = 2,
-        data_range: float = 1.0,
         reduction: MetricReduction | str = MetricReduction.MEAN,
+        **settings: Any,
     ) -> None:
         super().__init__(reduction=reduction)
+        self.measure = measure
         self.percentile = percentile
         self.threshold = threshold
         self.dilation = dilation
-        self.data_range = data_range
+        self.settings = settings
 
     def _check_shape(self, y_pred: Tensor, y: Tensor) -> None:
-        """Leave the check to the metric functions, whose errors name the images."""
+        """Leave the check to the measures, whose errors name the images."""
 
     def _compute_metric(self, y_pred: Tensor, y: Tensor) -> Tensor:
         sr, hr = checked_pair(y_pred, y)
         if self.percentile is not None:
             unit = foreground_percentile(hr, self.percentile).reshape(-1, *[1] * (hr.ndim - 1)).to(hr.dtype)
             sr, hr = sr / unit, hr / unit
-        mask = foreground_mask(hr, self.threshold, self.dilation)
-        return self._measure(sr, hr, mask)[:, None]
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        raise NotImplementedError
+        return self.measure(sr, hr, foreground_mask(hr, self.threshold, self.dilation), **self.settings)[:, None]

@@ -7,18 +7,13 @@ volume are similar, so a large number of slices suggests more data than there is
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from medsr_monai.metrics.pairs import checked_pair
 from medsr_monai.system.errors import InputError
-
-Features = Callable[[Tensor], Tensor | Sequence[Tensor]]
-IMAGES_AT_ONCE = 16
 
 
 def frechet_of_gaussians(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
@@ -50,26 +45,14 @@ def frechet_of_gaussians(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, c
 
 
 class FeatureStatistics:
-    """Mean and covariance of image features in float64, updated image by image in constant memory.
+    """Mean and covariance of image features in float64, updated sample by sample in constant memory.
 
     Args:
-        features: maps (N, C, *spatial) to one feature map (N, D, ...) or a list of them. The maps are averaged over
-            their positions and concatenated. See ``medsr_monai.networks``.
-        name: name of the feature network, part of every result; default is the name of its class or function.
-        slices_along: spatial axes (0, 1, 2) along which volumes are cut into slices for 2D networks; each slice is one
-            sample. Without axes, each image or volume is one sample.
+        name: name of the feature network, part of every result.
     """
 
-    def __init__(self, features: Features, name: str | None = None, slices_along: Sequence[int] = ()) -> None:
-        if any(axis not in range(3) for axis in slices_along):
-            raise InputError(f"slices_along {list(slices_along)}: axes are 0, 1 and 2")
-        self.features = features
-        self.name = str(name or getattr(features, "__name__", type(features).__name__))
-        self.slices_along = tuple(slices_along)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all images."""
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.count = 0
         self.mean = torch.zeros(0, dtype=torch.float64)
         self._scatter = torch.zeros(0, 0, dtype=torch.float64)
@@ -81,22 +64,12 @@ class FeatureStatistics:
             raise InputError(f"Fréchet distance: {self.count} image(s), but a covariance needs at least two")
         return self._scatter / (self.count - 1)
 
-    def add(self, images: Tensor) -> None:
-        """Add images (B, C, *spatial).
+    def add(self, features: Tensor) -> None:
+        """Add features (N, D), for instance `pooled` ones.
 
         Raises:
-            InputError: a voxel or a feature is not finite, or the number of features differs from before.
+            InputError: a feature is not finite, or the number of features differs from before.
         """
-        images, _ = checked_pair(images, images)
-        if self.slices_along and images.ndim != 5:
-            raise InputError(f"images of shape {tuple(images.shape)}: only volumes can be cut into slices")
-        stacks = [images.movedim(2 + axis, 1).flatten(0, 1) for axis in self.slices_along] or [images]
-        with torch.no_grad():
-            for batch in (batch for stack in stacks for batch in stack.split(IMAGES_AT_ONCE)):
-                self.add_features(pooled(self.features(batch)))
-
-    def add_features(self, features: Tensor) -> None:
-        """Add features (N, D)."""
         features = features.detach().double().cpu()
         if not torch.isfinite(features).all():
             raise InputError(f"feature network {self.name}: some features are not finite")
@@ -147,8 +120,7 @@ class FrechetResult:
 def frechet_distance(sr: FeatureStatistics, hr: FeatureStatistics) -> FrechetResult:
     """Compute the Fréchet distance between the Gaussians with the means and covariances of two sets of features.
 
-    It warns if the number of samples does not exceed that of features: the figure is then too large by an unknown
-    amount.
+    With ``few_samples``, the figure is too large by an unknown amount.
 
     Args:
         sr: statistics of the images to judge.
@@ -170,46 +142,4 @@ def frechet_distance(sr: FeatureStatistics, hr: FeatureStatistics) -> FrechetRes
     if len(sr.mean) != len(hr.mean):
         raise InputError(f"Fréchet distance: {len(sr.mean)} features and {len(hr.mean)}; need the same number for both")
     distance = frechet_of_gaussians(sr.mean, covariances[0], hr.mean, covariances[1])
-    result = FrechetResult(distance, sr.name, len(sr.mean), sr.count, hr.count)
-    if result.few_samples:
-        warnings.warn(
-            f"Fréchet distance: {result.n_sr} and {result.n_hr} samples for {result.dimensions} features; "
-            "give more samples than features, or a network with fewer features",
-            stacklevel=2,
-        )
-    return result
-
-
-class FrechetDistance:
-    """`frechet_distance` over a whole run; engines use it through ``monai.handlers.IgniteMetricHandler``.
-
-    ``y_pred`` and ``y`` are batches (B, C, *spatial) or lists of (C, *spatial). Use ``save_details=False`` in the
-    handler, because there is no figure per image. Do not use several processes: each would judge only its share.
-
-    Args:
-        features: see `FeatureStatistics`.
-        name: see `FeatureStatistics`.
-        slices_along: see `FeatureStatistics`.
-    """
-
-    def __init__(self, features: Features, name: str | None = None, slices_along: Sequence[int] = ()) -> None:
-        self.sr = FeatureStatistics(features, name, slices_along)
-        self.hr = FeatureStatistics(features, name, slices_along)
-
-    def __call__(self, y_pred: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor]) -> None:
-        for statistics, images in ((self.sr, y_pred), (self.hr, y)):
-            for batch in [images] if isinstance(images, Tensor) else [one[None] for one in images]:
-                statistics.add(batch)
-
-    def reset(self) -> None:
-        """Forget all images."""
-        self.sr.reset()
-        self.hr.reset()
-
-    def result(self) -> FrechetResult:
-        """The distance with the numbers that it depends on."""
-        return frechet_distance(self.sr, self.hr)
-
-    def aggregate(self) -> Tensor:
-        """The distance alone, a scalar, as MONAI expects it."""
-        return torch.tensor(self.result().distance, dtype=torch.float64)
+    return FrechetResult(distance, sr.name, len(sr.mean), sr.count, hr.count)

@@ -10,20 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medsr_monai.metrics.foreground import ForegroundMetric
-from medsr_monai.metrics.pairs import check_count, check_range, checked_pair, expanded_mask, refuse_flat
-from medsr_monai.metrics.windows import check_sides
-from medsr_monai.system.errors import InputError
+from medsr_monai.metrics.pairs import check_range, checked_pair, counted, refuse_flat, refuse_where
+from medsr_monai.metrics.windows import check_sides, halved
 
 # The authors' values for intensities from 0 to 255.
 PAPER_RANGE, CONSTANT, ALPHA = 255.0, 30.0, 4.2
 SIMILARITY_SCALES, WEIGHT_SCALE = (1, 2), 3
-
-
-def _halved(image: Tensor) -> Tensor:
-    """Average 2 x 2 (x 2) voxels; the last voxel of an odd axis is averaged with zeros, as in the authors' code."""
-    image = functional.pad(image, [n for size in reversed(image.shape[2:]) for n in (0, size % 2)])
-    return (functional.avg_pool2d if image.ndim == 4 else functional.avg_pool3d)(image, 2)
 
 
 def _window_sums(image: Tensor, length: int, dim: int) -> Tensor:
@@ -69,13 +61,12 @@ def _similarity(sr: Tensor, hr: Tensor) -> Tensor:
     return (sr * hr).mul_(2).add_(CONSTANT).div_((sr * sr).addcmul_(hr, hr).add_(CONSTANT))
 
 
-def _weighted_sums(sr: Tensor, hr: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def _weighted_sums(sr: Tensor, hr: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Sum ``w sigmoid(alpha s)`` and ``w`` over voxels and axes, (B,) in float64."""
     weighted, weights = (torch.zeros(len(sr), dtype=torch.float64, device=sr.device) for _ in range(2))
     for axis in range(sr.ndim - 2):
-        weight = torch.maximum(_haar_magnitudes(sr, WEIGHT_SCALE, axis), _haar_magnitudes(hr, WEIGHT_SCALE, axis))
-        if mask is not None:
-            weight = weight * mask
+        ours, theirs = (_haar_magnitudes(image, WEIGHT_SCALE, axis) for image in (sr, hr))
+        weight = torch.maximum(ours, theirs).mul_(mask)
         local = torch.zeros_like(sr)
         for scale in SIMILARITY_SCALES:
             local += _similarity(_haar_magnitudes(sr, scale, axis), _haar_magnitudes(hr, scale, axis))
@@ -114,19 +105,9 @@ def haarpsi(sr: Tensor, hr: Tensor, mask: Tensor | None = None, data_range: floa
     sr, hr = checked_pair(sr, hr)
     check_sides(sr, 2 ** (WEIGHT_SCALE + 1), "HaarPSI")
     refuse_flat(hr)
-    if mask is not None:
-        mask = expanded_mask(mask, hr.shape)
-        check_count(mask.flatten(1).sum(dim=1))
-        mask = _halved(mask.to(hr.dtype)) > 0
     unit = PAPER_RANGE / data_range
-    weighted, weights = _weighted_sums(_halved(sr * unit), _halved(hr * unit), mask)
-    if (weights == 0).any():
-        raise InputError(f"hr: image {int((weights == 0).nonzero()[0])} of the batch is flat in the mask")
+    # The last voxel of an odd axis is averaged with zeros, as in the authors' code.
+    sr, hr, inside = (halved(x, "constant") for x in (sr * unit, hr * unit, counted(mask, hr).to(hr.dtype)))
+    weighted, weights = _weighted_sums(sr, hr, inside > 0)
+    refuse_where(weights == 0, "hr: image", "is flat in the mask")
     return (torch.logit(weighted / weights) / ALPHA).square().to(hr.dtype)
-
-
-class HaarPSI(ForegroundMetric):
-    """`haarpsi` over the foreground, averaged over images. Args: as for `ForegroundMetric`."""
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        return haarpsi(sr, hr, mask, self.data_range)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medsr_monai.metrics.foreground import ForegroundMetric
-from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask, refuse_flat
+from medsr_monai.metrics.pairs import checked_pair, counted, cropped, refuse_flat, refuse_where
 from medsr_monai.metrics.windows import check_sides, correlate_axis, gaussian_weights
-from medsr_monai.system.errors import InputError
 
 HFEN_WINDOW, HFEN_SIGMA = 15, 1.5
 
@@ -68,27 +64,22 @@ def hfen(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     sr, hr = checked_pair(sr, hr)
     refuse_flat(hr)
-    if mask is not None:
-        mask = expanded_mask(mask, hr.shape)
-        check_count(mask.flatten(1).sum(dim=1))
+    inside = counted(mask, hr)
     squares = []
     for image in (sr - hr, hr):
-        detail = laplacian_of_gaussian(image).square_()
-        detail = detail if mask is None else torch.where(mask, detail, 0)
+        detail = torch.where(inside, laplacian_of_gaussian(image).square_(), 0)
         squares.append(detail.flatten(1).sum(dim=1, dtype=torch.float64))
     # If the reference is flat around the mask, rounding errors remain, which are not detail.
     rounding = torch.finfo(hr.dtype).eps * hr.flatten(1).abs().amax(dim=1)
-    count = hr[0].numel() if mask is None else mask.flatten(1).sum(dim=1)
-    flat = squares[1] <= rounding.double().square() * count
-    if flat.any():
-        raise InputError(f"hr: image {int(flat.nonzero()[0])} of the batch is flat in the mask")
+    count = inside.flatten(1).sum(dim=1)
+    refuse_where(squares[1] <= rounding.double().square() * count, "hr: image", "is flat in the mask")
     return (squares[0] / squares[1]).sqrt().to(hr.dtype)
 
 
 def _laplacian(image: Tensor) -> Tensor:
     """Apply the stencil of the nearest neighbours where it fits: their sum minus their number times the voxel."""
     inner = tuple(slice(1, -1) for _ in range(image.ndim - 2))
-    total = image[cast(Any, (..., *inner))] * (-2.0 * (image.ndim - 2))
+    total = cropped(image, 1) * (-2.0 * (image.ndim - 2))
     for axis in range(image.ndim - 2):
         for side in (slice(None, -2), slice(2, None)):
             total.add_(image[(..., *inner[:axis], side, *inner[axis + 1 :])])
@@ -124,11 +115,8 @@ def edge_preservation(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Ten
     check_sides(hr, 3, "a Laplacian")
     refuse_flat(hr)
     refuse_flat(sr, "sr")
-    inside = torch.ones((1,) * hr.ndim, dtype=torch.bool, device=hr.device).expand(hr.shape)
-    inside = inside if mask is None else expanded_mask(mask, hr.shape)
-    inside = inside[cast(Any, (..., *[slice(1, -1)] * (hr.ndim - 2)))].flatten(1)
+    inside = counted(mask, hr, 1, " except for voxels at the image's border").flatten(1)
     count = inside.sum(dim=1)
-    check_count(count, " except for voxels at the image's border")
     details = []
     for name, image in (("sr", sr), ("hr", hr)):
         detail = torch.where(inside, _laplacian(image).flatten(1), 0)
@@ -136,22 +124,6 @@ def edge_preservation(sr: Tensor, hr: Tensor, mask: Tensor | None = None) -> Ten
         detail = torch.where(inside, detail - mean[:, None], 0)
         norm = detail.norm(dim=1, keepdim=True)
         rounding = torch.finfo(hr.dtype).eps * image.flatten(1).abs().amax(dim=1) * count.sqrt()
-        if (norm[:, 0] <= rounding).any():
-            index = int((norm[:, 0] <= rounding).nonzero()[0])
-            raise InputError(f"{name}: image {index} of the batch has no edge to compare in the mask")
+        refuse_where(norm[:, 0] <= rounding, f"{name}: image", "has no edge to compare in the mask")
         details.append(detail / norm)
     return (details[0] * details[1]).sum(dim=1).clamp(-1, 1)
-
-
-class HFEN(ForegroundMetric):
-    """`hfen` over the foreground, averaged over images; lower is closer. Args: as for `ForegroundMetric`."""
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        return hfen(sr, hr, mask)
-
-
-class EdgePreservation(ForegroundMetric):
-    """`edge_preservation` over the foreground, averaged over images. Args: as for `ForegroundMetric`."""
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        return edge_preservation(sr, hr, mask)

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from medsr_monai.metrics.fidelity import SSIM_WINDOW, ssim_sums, ssim_window
-from medsr_monai.metrics.foreground import ForegroundMetric
-from medsr_monai.metrics.pairs import check_range, checked_pair, expanded_mask, refuse_flat
-from medsr_monai.metrics.windows import check_sides
+from medsr_monai.metrics.pairs import check_range, checked_pair, counted, refuse_flat
+from medsr_monai.metrics.windows import check_sides, halved
 from medsr_monai.system.errors import InputError
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-
-
-def _check_scales(scales: int) -> None:
-    if scales not in range(1, len(SCALE_WEIGHTS) + 1):
-        raise InputError(f"MS-SSIM on {scales} scales: must be 1 to {len(SCALE_WEIGHTS)}")
-
-
-def _halved(image: Tensor) -> Tensor:
-    """Average 2 x 2 (x 2) voxels of (B, C, *spatial); the last voxel of an odd side is repeated."""
-    if any(size % 2 for size in image.shape[2:]):
-        edges = [n for size in reversed(image.shape[2:]) for n in (0, size % 2)]
-        image = functional.pad(image, edges, mode="replicate")
-    return (functional.avg_pool2d if image.ndim == 4 else functional.avg_pool3d)(image, 2)
 
 
 def ms_ssim(
@@ -66,38 +49,21 @@ def ms_ssim(
         Wang, Simoncelli, Bovik: Multiscale structural similarity for image quality assessment.
         doi:10.1109/ACSSC.2003.1292216
     """
-    _check_scales(scales)
+    if scales not in range(1, len(SCALE_WEIGHTS) + 1):
+        raise InputError(f"MS-SSIM on {scales} scales: must be 1 to {len(SCALE_WEIGHTS)}")
     check_range(data_range)
     weights = ssim_window(window, sigma)
     sr, hr = checked_pair(sr, hr)
     check_sides(sr, (window - 1) * 2 ** (scales - 1) + 1, f"MS-SSIM on {scales} scales (or use fewer)")
     refuse_flat(hr)
-    mask = None if mask is None else expanded_mask(mask, sr.shape).to(sr.dtype)
+    inside = counted(mask, sr).to(sr.dtype)
     product = torch.ones((), dtype=sr.dtype, device=sr.device)
     for scale in range(scales):
         if scale:
-            sr, hr = _halved(sr), _halved(hr)
-            mask = None if mask is None else _halved(mask)
-        total, count = ssim_sums(sr, hr, mask, data_range, weights, luminance=scale == scales - 1)
+            sr, hr, inside = (halved(image, "replicate") for image in (sr, hr, inside))
+        total, count = ssim_sums(sr, hr, inside, data_range, weights, luminance=scale == scales - 1)
         # The five weights of the paper sum to 1.0001 and are used as printed.
         exponent = SCALE_WEIGHTS[scale] / (1 if scales == len(SCALE_WEIGHTS) else sum(SCALE_WEIGHTS[:scales]))
         # nanmean leaves out a channel that has no voxel in the mask.
         product = product * (total / count).clamp(min=0) ** exponent
     return product.nanmean(dim=1)
-
-
-class MultiScaleSSIM(ForegroundMetric):
-    """`ms_ssim` over the foreground, averaged over images.
-
-    Args:
-        scales: see `ms_ssim`.
-        kwargs: arguments of `ForegroundMetric`.
-    """
-
-    def __init__(self, scales: int = len(SCALE_WEIGHTS), **kwargs: Any) -> None:
-        _check_scales(scales)
-        super().__init__(**kwargs)
-        self.scales = scales
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        return ms_ssim(sr, hr, mask, self.data_range, self.scales)

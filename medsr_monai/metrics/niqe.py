@@ -10,14 +10,12 @@ from __future__ import annotations
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from monai.metrics.metric import CumulativeIterationMetric
-from monai.metrics.utils import do_metric_reduction
-from monai.utils import MetricReduction
 from torch import Tensor
 
 from medsr_monai.metrics.foreground import foreground_mask, foreground_percentile
@@ -130,15 +128,9 @@ class NIQEModel:
         if Path(path).suffix != ".npz":
             raise InputError(f"{path}: a NIQE model is written as .npz; use that suffix")
         with replacing(path, ".npz") as temporary:
-            np.savez(
-                temporary,
-                format=np.array(FORMAT),
-                mean=self.mean.cpu().numpy(),
-                covariance=self.covariance.cpu().numpy(),
-                n_patches=np.array(self.n_patches),
-                patch=np.array(self.patch),
-                slices_per_axis=np.array(self.slices_per_axis),
-            )
+            values: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+            values |= {"format": FORMAT, "mean": self.mean.cpu().numpy(), "covariance": self.covariance.cpu().numpy()}
+            np.savez(temporary, **values)
 
     @classmethod
     def load(cls, path: str | Path) -> NIQEModel:
@@ -147,26 +139,18 @@ class NIQEModel:
         Raises:
             InputError: the file does not exist, or is not a NIQE model.
         """
-        hint = f"{path}: not a NIQE model; `medsr fit-niqe` writes one"
         try:
             with np.load(path, allow_pickle=False) as file:
-                values = {name: file[name] for name in file.files}
+                mean, covariance = torch.from_numpy(file["mean"]), torch.from_numpy(file["covariance"])
+                numbers = [int(file[name]) for name in ("n_patches", "patch", "slices_per_axis")]
+                known = str(file["format"]) == FORMAT and covariance.shape == (FEATURES, FEATURES)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; `medsr fit-niqe` writes a NIQE model") from None
-        except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
-            raise InputError(hint) from None
-        if str(values.get("format")) != FORMAT:
-            raise InputError(hint)
-        mean, covariance = values.get("mean"), values.get("covariance")
-        if mean is None or covariance is None or mean.shape != (FEATURES,) or covariance.shape != (FEATURES,) * 2:
-            raise InputError(hint)
-        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-            raise InputError(hint)
-        try:
-            numbers = [int(values[name]) for name in ("n_patches", "patch", "slices_per_axis")]
-        except (KeyError, TypeError, ValueError):
-            raise InputError(hint) from None
-        return cls(torch.from_numpy(mean), torch.from_numpy(covariance), *numbers)
+        except (OSError, ValueError, EOFError, TypeError, AttributeError, KeyError, zipfile.BadZipFile):
+            known = False
+        if not known or mean.shape != (FEATURES,) or not all(x.isfinite().all() for x in (mean, covariance)):
+            raise InputError(f"{path}: not a NIQE model; `medsr fit-niqe` writes one")
+        return cls(mean, covariance, *numbers)
 
 
 def _features_of(image: Tensor, patch: int, slices_per_axis: int, sharpness: float, name: str) -> Tensor:
@@ -200,27 +184,3 @@ def _slices(image: Tensor, mask: Tensor, patch: int, count: int) -> Iterator[tup
         positions = ((torch.arange(n, device=image.device) * 2 + 1) * size) // (2 * n)
         image_slices, mask_slices = (x.index_select(axis, positions).movedim(axis, 1)[0] for x in (image, mask))
         yield image_slices, mask_slices
-
-
-class NIQE(CumulativeIterationMetric):
-    """`NIQEModel.score` as a MONAI metric of ``y_pred`` alone, averaged over images; lower is closer to pristine.
-
-    Args:
-        model: the model, or its file.
-        reduction: MONAI's mode of reduction over images.
-    """
-
-    def __init__(self, model: NIQEModel | str | Path, reduction: MetricReduction | str = MetricReduction.MEAN) -> None:
-        super().__init__()
-        self.model = model if isinstance(model, NIQEModel) else NIQEModel.load(model)
-        self.reduction = reduction
-
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: object) -> Tensor:
-        return self.model.score(y_pred)[:, None]
-
-    def aggregate(self, reduction: MetricReduction | str | None = None) -> Tensor:
-        """Reduce the figures of all images; a scalar by default."""
-        data = self.get_buffer()
-        if not isinstance(data, Tensor):
-            raise InputError("NIQE: no image was scored")
-        return do_metric_reduction(data, reduction or self.reduction)[0]

@@ -35,38 +35,47 @@ def checked_pair(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
     dtype = torch.promote_types(torch.promote_types(sr.dtype, hr.dtype), torch.float32)
     images = {"sr": plain(sr).to(dtype), "hr": plain(hr).to(dtype)}
     for name, image in images.items():
-        finite = torch.isfinite(image).flatten(1).all(dim=1)
-        if not finite.all():
-            raise InputError(f"{name}: image {int((~finite).nonzero()[0])} of the batch has NaN or infinite voxels")
+        refuse_where(~torch.isfinite(image).flatten(1).all(dim=1), f"{name}: image", "has NaN or infinite voxels")
     return images["sr"], images["hr"]
 
 
-def expanded_mask(mask: Tensor, shape: torch.Size) -> Tensor:
-    """Convert a mask to booleans and expand it to the images' shape, as a view if possible.
+def counted(mask: Tensor | None, image: Tensor, margin: int = 0, where: str = "") -> Tensor:
+    """The voxels that count, as booleans of the image's shape: a view if possible.
+
+    Args:
+        mask: (B or 1, C or 1, *spatial); None if all voxels count.
+        image: (B, C, *spatial).
+        margin: voxels to cut off at every border of the image.
+        where: the end of the error's line for an image without a voxel that counts.
+
+    Returns:
+        (B, C, *smaller).
 
     Raises:
-        InputError: the mask does not fit.
+        InputError: the mask does not fit, or is empty.
     """
-    fits = mask.ndim == len(shape) and mask.shape[2:] == shape[2:]
-    if not fits or any(m not in (1, n) for m, n in zip(mask.shape[:2], shape[:2], strict=True)):
-        raise InputError(f"mask of shape {tuple(mask.shape)} does not fit images of shape {tuple(shape)}")
-    return plain(mask).bool().expand(shape)
+    mask = torch.ones_like(image[:1, :1], dtype=torch.bool) if mask is None else plain(mask)
+    fits = mask.ndim == image.ndim and mask.shape[2:] == image.shape[2:]
+    if not fits or any(m not in (1, n) for m, n in zip(mask.shape[:2], image.shape[:2], strict=True)):
+        raise InputError(f"mask of shape {tuple(mask.shape)} does not fit images of shape {tuple(image.shape)}")
+    inside = cropped(mask.bool().expand(image.shape), margin)
+    refuse_where(~inside.flatten(1).any(dim=1), "mask of image", f"is empty{where}")
+    return inside
 
 
-def check_count(count: Tensor, where: str = "") -> None:
-    """Refuse a batch in which no voxel of an image counts; ``count`` is (B,)."""
-    if (count == 0).any():
-        raise InputError(f"mask of image {int((count == 0).nonzero()[0])} of the batch is empty{where}")
+def cropped(image: Tensor, margin: int) -> Tensor:
+    """Cut off ``margin`` voxels at every border of (B, C, *spatial)."""
+    for dim in range(2, image.ndim):
+        image = image.narrow(dim, margin, image.shape[dim] - 2 * margin)
+    return image
 
 
 def mean_inside(values: Tensor, mask: Tensor | None) -> Tensor:
     """Average (B, C, *spatial) over the voxels of each image in the mask, (B,)."""
     if mask is None:
         return values.flatten(1).mean(dim=1)
-    mask = expanded_mask(mask, values.shape)
-    count = mask.flatten(1).sum(dim=1)
-    check_count(count)
-    return torch.where(mask, values, 0).flatten(1).sum(dim=1) / count
+    inside = counted(mask, values)
+    return torch.where(inside, values, 0).flatten(1).sum(dim=1) / inside.flatten(1).sum(dim=1)
 
 
 def check_range(data_range: float) -> None:
@@ -78,6 +87,10 @@ def check_range(data_range: float) -> None:
 def refuse_flat(image: Tensor, name: str = "hr") -> None:
     """Refuse a batch (B, C, *spatial) with a constant image, which has no detail to compare with."""
     lowest, highest = image.flatten(1).aminmax(dim=1)
-    flat = lowest == highest
-    if flat.any():
-        raise InputError(f"{name}: image {int(flat.nonzero()[0])} of the batch is flat: no detail to compare with")
+    refuse_where(lowest == highest, f"{name}: image", "is flat: no detail to compare with")
+
+
+def refuse_where(bad: Tensor, what: str, why: str) -> None:
+    """Refuse a batch in which ``bad`` (B,) is true for an image, and name the first one."""
+    if bad.any():
+        raise InputError(f"{what} {int(bad.nonzero()[0])} of the batch {why}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask
+from medsr_monai.metrics.pairs import checked_pair, counted
 
 Features = Callable[[Tensor], Tensor | Sequence[Tensor]]
 
@@ -37,29 +37,27 @@ def perceptual_distance(sr: Tensor, hr: Tensor, features: Features, mask: Tensor
         Zhang et al., doi:10.1109/CVPR.2018.00068
     """
     sr, hr = checked_pair(sr, hr)
-    share = torch.ones(len(hr), dtype=hr.dtype, device=hr.device)
-    if mask is not None:
-        mask = expanded_mask(mask, hr.shape)
-        check_count(mask.flatten(1).sum(dim=1))
-        share = mask.flatten(1).to(hr.dtype).mean(dim=1)
-        sr = torch.where(mask, sr, hr)
+    inside = counted(mask, hr)
+    share = inside.flatten(1).to(hr.dtype).mean(dim=1)
+    sr = torch.where(inside, sr, hr)
     with torch.no_grad():
         each = [feature_distance(features(a), features(b)) for a, b in zip(sr.split(1), hr.split(1), strict=True)]
     return torch.stack(each) / share
 
 
-def feature_distance(ours: Tensor | Sequence[Tensor], theirs: Tensor | Sequence[Tensor]) -> Tensor:
+def feature_distance(
+    ours: Tensor | Sequence[Tensor], theirs: Tensor | Sequence[Tensor], shortest: float = 1e-12
+) -> Tensor:
     """Average the squared distance of normalised feature vectors over layers and positions.
 
     Args:
         ours: one feature map (B, C, *) or a list of them.
         theirs: the same for the other image, with the same shapes.
+        shortest: the direction of a shorter feature vector counts less.
 
     Returns:
-        A scalar.
+        A scalar from 0 to 4.
     """
-    ours, theirs = ([maps] if isinstance(maps, Tensor) else maps for maps in (ours, theirs))
-    directions = [
-        (functional.normalize(a, dim=1), functional.normalize(b, dim=1)) for a, b in zip(ours, theirs, strict=True)
-    ]
-    return torch.stack([(a - b).square_().sum(dim=1).mean() for a, b in directions]).mean()
+    layers = [[maps] if isinstance(maps, Tensor) else maps for maps in (ours, theirs)]
+    directions = [[functional.normalize(maps, dim=1, eps=shortest) for maps in layer] for layer in layers]
+    return torch.stack([(a - b).square().sum(dim=1).mean() for a, b in zip(*directions, strict=True)]).mean()

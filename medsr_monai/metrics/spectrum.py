@@ -13,24 +13,17 @@ up to ``0.5 sqrt(dimensions)``; by default they do not count.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from medsr_monai.metrics.foreground import ForegroundMetric
-from medsr_monai.metrics.pairs import check_count, checked_pair, expanded_mask
+from medsr_monai.metrics.pairs import checked_pair, counted
 from medsr_monai.system.errors import InputError
 
 LOWEST, HIGHEST = 1 / 32, 0.5
-
-
-def _check_bands(bands: int, lowest: float, highest: float) -> None:
-    if bands < 1:
-        raise InputError(f"{bands} frequency bands: must be at least 1")
-    if not 0 <= lowest < highest <= 0.5:
-        raise InputError(f"frequencies from {lowest:g} to {highest:g} cycles/voxel: need 0 <= lowest < highest <= 0.5")
 
 
 def _windowed(image: Tensor) -> tuple[Tensor, float]:
@@ -48,17 +41,16 @@ def _windowed(image: Tensor) -> tuple[Tensor, float]:
     return (image - mean) * window, float(window.square().sum())
 
 
-def _bands_of(shape: list[int], bands: int, lowest: float, highest: float) -> Tensor:
-    """The band index of each frequency of a real transform of this shape; ``bands`` if it is in no band."""
-    squares = torch.zeros((), dtype=torch.float64)
+def frequency_radius(
+    shape: Sequence[int], real: bool = False, dtype: torch.dtype = torch.float64, device: torch.device | None = None
+) -> Tensor:
+    """The distance from zero, in cycles/voxel, of each frequency of a transform of this shape, complex or real."""
+    squares = torch.zeros((), dtype=dtype, device=device)
     for axis, size in enumerate(shape):
-        last = axis == len(shape) - 1
-        frequencies = (torch.fft.rfftfreq if last else torch.fft.fftfreq)(size, dtype=torch.float64)
+        half = real and axis == len(shape) - 1
+        frequencies = (torch.fft.rfftfreq if half else torch.fft.fftfreq)(size, dtype=dtype, device=device)
         squares = squares[..., None] + frequencies.square()
-    radius = squares.sqrt_()
-    index = ((radius - lowest) * (bands / (highest - lowest))).floor_().long()
-    index[radius == highest] = bands - 1
-    return torch.where((radius < lowest) | (radius > highest), bands, index)
+    return squares.sqrt_()
 
 
 def _power_of_one(image: Tensor, bands: int, lowest: float, highest: float) -> Tensor:
@@ -74,15 +66,24 @@ def _power_of_one(image: Tensor, bands: int, lowest: float, highest: float) -> T
     paired[0] = 1.0
     if shape[-1] % 2 == 0:
         paired[-1] = 1.0
-    index = _bands_of(shape, bands, lowest, highest).to(power.device).flatten()
+    radius = frequency_radius(shape, real=True)
+    index = ((radius - lowest) * (bands / (highest - lowest))).floor_().long()
+    index[radius == highest] = bands - 1
+    index[(radius < lowest) | (radius > highest)] = bands  # in no band
+    index = index.to(power.device).flatten()
     weight = paired.to(power.device).expand(power.shape)
     total = torch.bincount(index, (power * weight).flatten(), minlength=bands + 1)
     return (total / torch.bincount(index, weight.flatten(), minlength=bands + 1))[:bands] / energy
 
 
+def spectrum_middles(bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST) -> Tensor:
+    """The middles of the bands in cycles/voxel, (bands,) float64."""
+    return lowest + (torch.arange(bands, dtype=torch.float64) + 0.5) * (highest - lowest) / bands
+
+
 def power_spectrum(
-    image: Tensor, bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST
-) -> tuple[Tensor, Tensor]:
+    image: Tensor, mask: Tensor | None = None, bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST
+) -> Tensor:
     """Compute the radially averaged power spectrum ``mean |F(w (x - m))|^2 / sum w^2`` by frequency band.
 
     ``w`` is a Hann window over the whole image and ``m`` the mean weighted by it. For white noise, the power in every
@@ -90,21 +91,25 @@ def power_spectrum(
 
     Args:
         image: (B, C, *spatial), 2D or 3D; channels are averaged.
+        mask: (B or 1, C or 1, *spatial); default is the whole image. The spectrum is that of the smallest box around
+            the mask, because a cut along the mask would add the same edges to every image and hide differences.
         bands: number of bands of equal width; a frequency between two bands belongs to the upper one.
         lowest: lower end of the first band, in cycles/voxel.
         highest: upper end of the last band, in cycles/voxel.
 
     Returns:
-        The middles of the bands in cycles/voxel, (bands,), and the power in the image's unit squared, (B, bands).
+        (B, bands) float64, in the image's unit squared; `spectrum_middles` tells where the bands are.
 
     Raises:
-        InputError: the bands are out of range, or a voxel is not finite.
+        InputError: the bands are out of range, the mask is empty, or a voxel is not finite.
     """
-    _check_bands(bands, lowest, highest)
+    if bands < 1:
+        raise InputError(f"{bands} frequency bands: must be at least 1")
+    if not 0 <= lowest < highest <= 0.5:
+        raise InputError(f"frequencies from {lowest:g} to {highest:g} cycles/voxel: need 0 <= lowest < highest <= 0.5")
     image, _ = checked_pair(image, image)
-    middles = lowest + (torch.arange(bands, dtype=image.dtype, device=image.device) + 0.5) * (highest - lowest) / bands
-    power = torch.stack([_power_of_one(one, bands, lowest, highest) for one in image])
-    return middles, power.to(image.dtype)
+    boxes = zip(image, counted(mask, image), strict=True)
+    return torch.stack([_power_of_one(one[_box_around(inside)], bands, lowest, highest) for one, inside in boxes])
 
 
 def _box_around(mask: Tensor) -> tuple[slice, ...]:
@@ -116,14 +121,7 @@ def _box_around(mask: Tensor) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def spectrum_distance(
-    sr: Tensor,
-    hr: Tensor,
-    mask: Tensor | None = None,
-    bands: int = 16,
-    lowest: float = LOWEST,
-    highest: float = HIGHEST,
-) -> Tensor:
+def spectrum_distance(sr: Tensor, hr: Tensor, mask: Tensor | None = None, **bands: Any) -> Tensor:
     """Compute the root mean square over bands of ``10 log10(P_sr / P_hr)`` with `power_spectrum` P.
 
     Equal images have 0 dB. An image whose power is wrong by a factor of two in every band has 3 dB. The unit of
@@ -133,74 +131,17 @@ def spectrum_distance(
     Args:
         sr: (B, C, *spatial), the image to judge.
         hr: (B, C, *spatial), the reference.
-        mask: (B or 1, C or 1, *spatial); default is the whole image. The spectra are those of the smallest box around
-            the mask, because a cut along the mask would add the same edges to both images and hide differences.
-        bands: see `power_spectrum`.
-        lowest: see `power_spectrum`.
-        highest: see `power_spectrum`.
+        mask: see `power_spectrum`.
+        bands: ``bands``, ``lowest`` and ``highest`` of `power_spectrum`.
 
     Returns:
         (B,) in dB; infinite if ``sr`` has no power in a band.
 
     Raises:
-        InputError: the shapes differ, the bands are out of range, the mask is empty, a voxel is not finite, or the
-            reference has no power in a band.
+        InputError: as `power_spectrum`; also, the shapes differ, or the reference has no power in a band.
     """
-    _check_bands(bands, lowest, highest)
     sr, hr = checked_pair(sr, hr)
-    boxes: list[tuple[slice, ...]] = [(slice(None),)] * len(hr)
-    if mask is not None:
-        mask = expanded_mask(mask, hr.shape)
-        check_count(mask.flatten(1).sum(dim=1))
-        boxes = [_box_around(one) for one in mask]
-    distances = []
-    for index, box in enumerate(boxes):
-        of_sr, of_hr = (_power_of_one(image[index][box], bands, lowest, highest) for image in (sr, hr))
-        if (of_hr == 0).any():
-            raise InputError(f"hr: image {index} of the batch has no power in band {int((of_hr == 0).nonzero()[0])}")
-        distances.append((10 * torch.log10(of_sr / of_hr)).square().mean().sqrt())
-    return torch.stack(distances).to(hr.dtype)
-
-
-def spectrum_middles(bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST) -> Tensor:
-    """The middles of the bands in cycles/voxel, (bands,) float64."""
-    return lowest + (torch.arange(bands, dtype=torch.float64) + 0.5) * (highest - lowest) / bands
-
-
-def box_power(image: Tensor, mask: Tensor, bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST) -> Tensor:
-    """Compute the `power_spectrum` of one image in the smallest box around a mask, as in `spectrum_distance`.
-
-    Args:
-        image: (1, C, *spatial).
-        mask: (1, C, *spatial) bool, not empty.
-        bands: see `power_spectrum`.
-        lowest: see `power_spectrum`.
-        highest: see `power_spectrum`.
-
-    Returns:
-        (bands,) float64, in the image's unit squared.
-    """
-    return _power_of_one(image[0][_box_around(mask[0])], bands, lowest, highest)
-
-
-class SpectrumDistance(ForegroundMetric):
-    """`spectrum_distance` in the box around the foreground, averaged over images, in dB; lower is closer.
-
-    On noisy references, this distance rewards noise: see the docstring of this module.
-
-    Args:
-        bands: see `power_spectrum`.
-        lowest: see `power_spectrum`.
-        highest: see `power_spectrum`.
-        kwargs: arguments of `ForegroundMetric`.
-    """
-
-    def __init__(self, bands: int = 16, lowest: float = LOWEST, highest: float = HIGHEST, **kwargs: Any) -> None:
-        _check_bands(bands, lowest, highest)
-        super().__init__(**kwargs)
-        self.bands = bands
-        self.lowest = lowest
-        self.highest = highest
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        return spectrum_distance(sr, hr, mask, self.bands, self.lowest, self.highest)
+    ours, theirs = (power_spectrum(image, mask, **bands) for image in (sr, hr))
+    for index, band in (theirs == 0).nonzero().tolist():
+        raise InputError(f"hr: image {index} of the batch has no power in band {band}")
+    return (10 * torch.log10(ours / theirs)).square().mean(dim=1).sqrt().to(hr.dtype)

@@ -11,23 +11,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from medsr_monai.metrics.foreground import ForegroundMetric
-from medsr_monai.metrics.pairs import check_count, check_range, checked_pair, expanded_mask, refuse_flat
+from medsr_monai.metrics.pairs import check_range, checked_pair, counted, cropped, refuse_flat, refuse_where
 from medsr_monai.metrics.windows import check_sides, gaussian_weights, smooth
-from medsr_monai.system.errors import InputError
 
 # The authors' values for intensities from 0 to 255: the variance of the visual noise, and a window for each scale.
 PAPER_RANGE, NOISE_VARIANCE = 255.0, 2.0
 WINDOWS = (17, 9, 5, 3)
 SHORTEST_SIDE = 41
 EPSILON = 1e-8
-
-
-def _cropped(mask: Tensor, window: int) -> Tensor:
-    """Crop to the voxels around which a window fits."""
-    for dim in range(2, mask.ndim):
-        mask = mask.narrow(dim, window // 2, mask.shape[dim] - window + 1)
-    return mask
 
 
 def _every_second(image: Tensor) -> Tensor:
@@ -81,13 +72,12 @@ def vif(sr: Tensor, hr: Tensor, mask: Tensor | None = None, data_range: float = 
     sr, hr = checked_pair(sr, hr)
     check_sides(sr, SHORTEST_SIDE, "VIF")
     refuse_flat(hr)
-    if mask is not None:
-        mask = expanded_mask(mask, hr.shape)
-        check_count(_cropped(mask, WINDOWS[0]).flatten(1).sum(dim=1), " further than 8 voxels from the image's border")
+    counted(mask, hr, WINDOWS[0] // 2, f" further than {WINDOWS[0] // 2} voxels from the image's border")
+    inside = counted(mask, hr)
     # An offset does not change variances, but near zero they lose fewer digits.
     offset = hr.mean()
     sr, hr = (sr - offset) * (PAPER_RANGE / data_range), (hr - offset) * (PAPER_RANGE / data_range)
-    count = hr[0].numel() if mask is None else mask.flatten(1).sum(dim=1)
+    count = inside.flatten(1).sum(dim=1)
     # If the reference is flat, rounding errors of its variance remain, which are not information.
     rounding = 4 * torch.finfo(hr.dtype).eps / NOISE_VARIANCE * hr.flatten(1).square().amax(dim=1).double()
     ours, theirs = (torch.zeros(len(hr), dtype=torch.float64, device=hr.device) for _ in range(2))
@@ -95,21 +85,9 @@ def vif(sr: Tensor, hr: Tensor, mask: Tensor | None = None, data_range: float = 
         weights = gaussian_weights(window, window / 5)
         if scale:
             sr, hr = (_every_second(smooth(image, weights)) for image in (sr, hr))
-            mask = None if mask is None else _every_second(_cropped(mask, window))
-        of_sr, of_hr = _information(sr, hr, weights)
-        if mask is not None:
-            inside = _cropped(mask, window)
-            of_sr, of_hr = torch.where(inside, of_sr, 0), torch.where(inside, of_hr, 0)
-        ours += of_sr.flatten(1).sum(dim=1, dtype=torch.float64)
-        theirs += of_hr.flatten(1).sum(dim=1, dtype=torch.float64)
-    flat = theirs <= rounding * count
-    if flat.any():
-        raise InputError(f"hr: image {int(flat.nonzero()[0])} of the batch is flat in the mask")
+            inside = _every_second(cropped(inside, window // 2))
+        for total, information in zip((ours, theirs), _information(sr, hr, weights), strict=True):
+            kept = torch.where(cropped(inside, window // 2), information, 0)
+            total += kept.flatten(1).sum(dim=1, dtype=torch.float64)
+    refuse_where(theirs <= rounding * count, "hr: image", "is flat in the mask")
     return (ours / theirs).to(hr.dtype)
-
-
-class VIF(ForegroundMetric):
-    """`vif` over the foreground, averaged over images. Args: as for `ForegroundMetric`."""
-
-    def _measure(self, sr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
-        return vif(sr, hr, mask, self.data_range)

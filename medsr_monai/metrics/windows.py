@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor
+from torch.nn import functional
 
 from medsr_monai.system.errors import InputError
 
@@ -33,17 +34,15 @@ def smooth(image: Tensor, weights: Sequence[float]) -> Tensor:
     return image
 
 
+def halved(image: Tensor, beyond: str) -> Tensor:
+    """Average 2 x 2 (x 2) voxels; beyond an odd side, the image continues as in the mode ``beyond`` of torch's pad."""
+    odd = [n for size in reversed(image.shape[2:]) for n in (0, size % 2)]
+    image = functional.pad(image, odd, mode=beyond) if any(odd) else image
+    return (functional.avg_pool2d if image.ndim == 4 else functional.avg_pool3d)(image, 2)
+
+
 def check_sides(image: Tensor, shortest: int, name: str) -> None:
-    """Refuse an image with an axis that is too short.
-
-    Args:
-        image: (B, C, *spatial).
-        shortest: voxels that an axis needs.
-        name: the measure that needs them, for the error.
-
-    Raises:
-        InputError: an axis is too short; the message names it.
-    """
+    """Refuse an image (B, C, *spatial) with an axis too short for a measure, whose name is in the error."""
     for axis, size in enumerate(image.shape[2:]):
         if size < shortest:
             raise InputError(f"axis {axis}: {size} voxels, but {name} needs at least {shortest}")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medsr_monai.networks.blocks import BATCH_NORMS, CONVOLUTIONS, check_counts
+from medsr_monai.networks.blocks import (
+    BATCH_NORMS,
+    CONVOLUTIONS,
+    NEGATIVE_SLOPE,
+    check_counts,
+    convolution,
+    initialise_kaiming_,
+    run_stages,
+)
 from medsr_monai.system.errors import InputError
 
 NORMALISATIONS: dict[str, dict[int, type[nn.Module]]] = {
@@ -16,7 +22,6 @@ NORMALISATIONS: dict[str, dict[int, type[nn.Module]]] = {
     "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
     "none": {2: nn.Identity, 3: nn.Identity},
 }
-NEGATIVE_SLOPE = 0.2
 MAX_WIDENING = 8
 HIDDEN_FEATURES = 100  # between the two final linear layers, as in ESRGAN's released code
 
@@ -57,21 +62,16 @@ class Discriminator(nn.Module):
         self.batch_dependent = norm == "batch"
 
     def forward(self, image: Tensor) -> Judgement:
-        self._check(image.shape)
-        return self._judge(image)
-
-    def _check(self, shape: Sequence[int]) -> None:
-        name = type(self).__name__
+        name, shape = type(self).__name__, tuple(image.shape)
         if len(shape) != self.spatial_dims + 2:
-            raise InputError(
-                f"{name}: image of shape {tuple(shape)}, but need (B, C) and {self.spatial_dims} spatial axes"
-            )
+            raise InputError(f"{name}: image of shape {shape}, but need (B, C) and {self.spatial_dims} spatial axes")
         for axis, size in enumerate(shape[2:]):
             if size < self.min_size:
                 raise InputError(
                     f"{name}: image axis {axis} has {size} voxels, but needs at least {self.min_size}; "
                     "use larger patches or fewer stages, layers or scales"
                 )
+        return self._judge(image)
 
     def _judge(self, image: Tensor) -> Judgement:
         raise NotImplementedError
@@ -95,24 +95,6 @@ def smallest_size(halvings: int, norm: str) -> int:
     return 2**halvings if norm == "none" else 2 ** (halvings + 1)
 
 
-def initialise_(network: nn.Module) -> None:
-    """Set Kaiming weights for leaky ReLUs and zero biases; unlike a fixed deviation of 0.02, they fit any width."""
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.Linear)):
-            nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-def run_stages(stages: nn.ModuleList, image: Tensor) -> list[Tensor]:
-    """The output of each stage of a chain."""
-    features = []
-    for stage in stages:
-        image = stage(image)
-        features.append(image)
-    return features
-
-
 class VGGDiscriminator(Discriminator):
     """Pairs of convolutions that halve the image, then two linear layers: the discriminator of SRGAN and ESRGAN.
 
@@ -129,9 +111,6 @@ class VGGDiscriminator(Discriminator):
     Shape:
         (B, in_channels, *spatial) -> ([(B, 1)], one feature map per stage)
 
-    Raises:
-        InputError: as :class:`Discriminator`.
-
     Reference:
         Ledig et al., SRGAN, doi:10.1109/CVPR.2017.19; Wang et al., ESRGAN, doi:10.1007/978-3-030-11021-5_5
     """
@@ -139,29 +118,18 @@ class VGGDiscriminator(Discriminator):
     def __init__(
         self, spatial_dims: int, in_channels: int = 1, features: int = 64, stages: int = 4, norm: str = "batch"
     ) -> None:
-        super().__init__(
-            spatial_dims,
-            smallest_size(stages, norm),
-            norm,
-            in_channels=in_channels,
-            features=features,
-            stages=stages,
-        )
+        counts = {"in_channels": in_channels, "features": features, "stages": stages}
+        super().__init__(spatial_dims, smallest_size(stages, norm), norm, **counts)
         self.stages = nn.ModuleList()
         width = in_channels
         for i in range(stages):
             wider = features * min(2**i, MAX_WIDENING)
-            self.stages.append(
-                nn.Sequential(
-                    normalised_convolution(spatial_dims, width, wider, "none" if i == 0 else norm, 3, stride=1),
-                    normalised_convolution(spatial_dims, wider, wider, norm),
-                )
-            )
+            first = normalised_convolution(spatial_dims, width, wider, norm if i else "none", 3, stride=1)
+            self.stages.append(nn.Sequential(first, normalised_convolution(spatial_dims, wider, wider, norm)))
             width = wider
-        self.verdict = nn.Sequential(
-            nn.Linear(width, HIDDEN_FEATURES), nn.LeakyReLU(NEGATIVE_SLOPE), nn.Linear(HIDDEN_FEATURES, 1)
-        )
-        initialise_(self)
+        hidden = nn.Linear(width, HIDDEN_FEATURES)
+        self.verdict = nn.Sequential(hidden, nn.LeakyReLU(NEGATIVE_SLOPE), nn.Linear(HIDDEN_FEATURES, 1))
+        initialise_kaiming_(self, slope=NEGATIVE_SLOPE)
 
     def _judge(self, image: Tensor) -> Judgement:
         features = run_stages(self.stages, image)
@@ -177,27 +145,31 @@ class DCGANDiscriminator(Discriminator):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
-        features: channels after the first convolution; each of the three others doubles them.
+        features: channels after the first convolution; each of the others doubles them.
         norm: "batch" as in the paper, "instance" or "none". The first convolution has none.
 
-    Shape:
-        (B, in_channels, *spatial) -> ([(B, 1)], four feature maps)
+    Attributes:
+        halvings: number of strided convolutions.
 
-    Raises:
-        InputError: as :class:`Discriminator`.
+    Shape:
+        (B, in_channels, *spatial) -> ([(B, 1)], one feature map per halving)
 
     Reference:
         Radford et al., DCGAN, arXiv:1511.06434
     """
 
+    halvings = 4
+
     def __init__(self, spatial_dims: int, in_channels: int = 1, features: int = 64, norm: str = "batch") -> None:
-        super().__init__(spatial_dims, smallest_size(4, norm), norm, in_channels=in_channels, features=features)
-        widths = [in_channels, *(features * 2**i for i in range(4))]
+        min_size = smallest_size(self.halvings, norm)
+        super().__init__(spatial_dims, min_size, norm, in_channels=in_channels, features=features)
+        widths = [in_channels, *(features * 2**i for i in range(self.halvings))]
         self.stages = nn.ModuleList(
-            normalised_convolution(spatial_dims, widths[i], widths[i + 1], "none" if i == 0 else norm) for i in range(4)
+            normalised_convolution(spatial_dims, widths[i], widths[i + 1], norm if i else "none")
+            for i in range(self.halvings)
         )
-        self.verdict = CONVOLUTIONS[spatial_dims](widths[-1], 1, 3, padding=1)
-        initialise_(self)
+        self.verdict = convolution(spatial_dims, widths[-1], 1)
+        initialise_kaiming_(self, slope=NEGATIVE_SLOPE)
 
     def _judge(self, image: Tensor) -> Judgement:
         features = run_stages(self.stages, image)
@@ -222,9 +194,6 @@ class UNetDiscriminator(Discriminator):
     Shape:
         (B, in_channels, *spatial) -> ([(B, 1, *spatial)], four feature maps down and three up)
 
-    Raises:
-        InputError: as :class:`Discriminator`.
-
     Reference:
         Wang et al., Real-ESRGAN, doi:10.1109/ICCVW54120.2021.00217; Miyato et al., spectral normalisation,
         arXiv:1802.05957
@@ -240,7 +209,7 @@ class UNetDiscriminator(Discriminator):
         self.up = nn.ModuleList(conv(widths[i + 1], widths[i], 3, padding=1, bias=False) for i in reversed(range(3)))
         self.refine = nn.ModuleList(conv(features, features, 3, padding=1, bias=False) for _ in range(2))
         self.verdict = conv(features, 1, 3, padding=1)
-        initialise_(self)
+        initialise_kaiming_(self, slope=NEGATIVE_SLOPE)
         for module in (*self.down, *self.up, *self.refine):
             spectral_norm(module)  # only after the weights are drawn, because it starts from their singular vectors
 
@@ -276,8 +245,7 @@ class MultiScalePatchDiscriminator(Discriminator):
     Shape:
         (B, in_channels, *spatial) -> (one verdict map (B, 1, *smaller) per scale, the feature maps scale by scale)
 
-    Raises:
-        InputError: as :class:`Discriminator`; ``min_size`` grows with ``2 ** (layers * scales)``.
+    ``min_size`` grows with ``2 ** (layers * scales)``.
 
     Reference:
         Wang et al., pix2pixHD, doi:10.1109/CVPR.2018.00917
@@ -295,9 +263,8 @@ class MultiScalePatchDiscriminator(Discriminator):
         # The deepest scale halves the image layers * scales times, then a kernel of 4 removes one more voxel. The
         # verdict needs two voxels before that kernel; a normalisation needs three, to see more than one voxel.
         min_size = (2 if norm == "none" else 3) * 2 ** (layers * scales)
-        super().__init__(
-            spatial_dims, min_size, norm, in_channels=in_channels, features=features, scales=scales, layers=layers
-        )
+        counts = {"in_channels": in_channels, "features": features, "scales": scales, "layers": layers}
+        super().__init__(spatial_dims, min_size, norm, **counts)
         from monai.networks.nets.patchgan_discriminator import MultiScalePatchDiscriminator as Patches  # slow to import
 
         self.patches = Patches(
@@ -311,7 +278,7 @@ class MultiScalePatchDiscriminator(Discriminator):
             bias=norm == "none",
             minimum_size_im=min_size,
         )
-        initialise_(self)
+        initialise_kaiming_(self, slope=NEGATIVE_SLOPE)
 
     def _judge(self, image: Tensor) -> Judgement:
         verdicts, features = self.patches(image)

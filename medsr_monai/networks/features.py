@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.networks.blocks import CONVOLUTIONS
+from medsr_monai.networks.blocks import CONVOLUTIONS, NEGATIVE_SLOPE, initialise_kaiming_, run_stages
 from medsr_monai.networks.weights import read_weights
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
@@ -19,56 +19,44 @@ VGG19_BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 MEDICALNET_DEPTHS = (10, 18, 34, 50, 101, 152, 200)
-NEGATIVE_SLOPE = 0.2
-
-
-def read_state(path: str | Path, way_out: str) -> dict[str, Tensor]:
-    """Read a file's tensors by name, without the wrappers ``state_dict`` and ``module.`` of released files.
-
-    Args:
-        path: the file.
-        way_out: what the user can do instead; the end of an error's line.
-
-    Returns:
-        The state dict.
-
-    Raises:
-        InputError: the file does not exist or holds anything else.
-    """
-    state: Any = read_weights(path, way_out)
-    if isinstance(state, dict):
-        state = state.get("state_dict", state)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path}: holds no state dict; {way_out}")
-    return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
 def fill_(network: nn.Module, path: str | Path, way_out: str) -> None:
     """Load a network from a file that may hold more weights, for instance a classifier after the features.
 
+    The wrappers ``state_dict`` and ``module.`` of released files are removed.
+
     Raises:
         InputError: the file is missing, damaged or for another network.
     """
-    state = read_state(path, way_out)
+    state: Any = read_weights(path, way_out)
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: holds no state dict; {way_out}")
     known = network.state_dict().keys()
+    named = {str(name).removeprefix("module."): value for name, value in state.items()}
     try:
-        network.load_state_dict({name: value for name, value in state.items() if name in known})
+        network.load_state_dict({name: value for name, value in named.items() if name in known})
     except RuntimeError as error:
         raise InputError(f"{path}: these weights are not for {type(network).__name__}; {way_out}") from error
 
 
-def freeze_(network: nn.Module) -> None:
+def prepare_(network: nn.Module, weights: str | Path | None, way_out: str, seed: int) -> None:
+    """Fill a network from a file, or draw its weights from a seed, without the global generator; then freeze it."""
+    if weights is None:
+        initialise_kaiming_(network, slope=NEGATIVE_SLOPE, rng=torch.Generator().manual_seed(seed))
+    else:
+        fill_(network, weights, way_out)
     network.requires_grad_(False).eval()
 
 
-def draw_(network: nn.Module, seed: int) -> None:
-    """Draw Kaiming weights from a seed, without the global generator, and set zero biases."""
-    rng = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
-            nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE, generator=rng)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+def three_channels(image: Tensor, name: str) -> Tensor:
+    """Repeat a single channel to three; refuse anything but (B, 1 or 3, H, W)."""
+    if image.dim() != 4 or image.size(1) not in (1, 3):
+        raise InputError(
+            f"{name}: image of shape {tuple(image.shape)}, but need (B, 1 or 3, H, W); use OnSlices for volumes"
+        )
+    return image.expand(-1, 3, -1, -1)
 
 
 class VGG19Features(nn.Module):
@@ -99,54 +87,41 @@ class VGG19Features(nn.Module):
 
     def __init__(self, weights: str | Path | None = "torchvision", layer: str = "conv5_4", seed: int = 0) -> None:
         super().__init__()
-        block = _block_of(layer)
-        self.min_size = 2**block
         with torch.random.fork_rng(devices=[]):
             self.features = _vgg19_until(layer)
-        draw_(self, seed)
+        self.min_size = 2 ** int(layer[4])
         if weights == "torchvision":
             weights = _torchvision_file()
-        if weights is not None:
-            fill_(self, weights, "give a state dict of torchvision's vgg19")
+        prepare_(self, weights, "give a state dict of torchvision's vgg19", seed)
         for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
             self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
-        freeze_(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        if image.dim() != 4 or image.size(1) not in (1, 3):
-            raise InputError(
-                f"VGG19Features: image of shape {tuple(image.shape)}, but need (B, 1 or 3, H, W); "
-                "use OnSlices for volumes"
-            )
+        image = three_channels(image, "VGG19Features")
         if min(image.shape[2:]) < self.min_size:
             raise InputError(
                 f"VGG19Features: image of {tuple(image.shape[2:])} voxels, but need at least {self.min_size} per axis; "
                 "use larger patches or an earlier layer"
             )
         mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
-        return [self.features((image.expand(-1, 3, -1, -1) - mean) / deviation)]
-
-
-def _block_of(layer: str) -> int:
-    names = [f"conv{b}_{n}" for b, (count, _) in enumerate(VGG19_BLOCKS, 1) for n in range(1, count + 1)]
-    if layer not in names:
-        raise InputError(f"layer {layer!r}: must be one of {', '.join(names)}")
-    return int(layer[4])
+        return [self.features((image - mean) / deviation)]
 
 
 def _vgg19_until(last: str) -> nn.Sequential:
     """The layers up to and including one convolution; their numbers are the keys of torchvision's files."""
     layers: list[nn.Module] = []
+    names = []
     width = 3
     for block, (count, channels) in enumerate(VGG19_BLOCKS, 1):
         for number in range(1, count + 1):
             layers.append(nn.Conv2d(width, channels, 3, padding=1))
-            if f"conv{block}_{number}" == last:
+            names.append(f"conv{block}_{number}")
+            if names[-1] == last:
                 return nn.Sequential(*layers)
             layers.append(nn.ReLU(inplace=True))
             width = channels
         layers.append(nn.MaxPool2d(2))
-    raise AssertionError(last)
+    raise InputError(f"layer {last!r}: must be one of {', '.join(names)}")
 
 
 def _torchvision_file() -> Path:
@@ -188,26 +163,19 @@ class OnSlices(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         if image.dim() not in (4, 5):
             raise InputError(f"OnSlices: image of shape {tuple(image.shape)}, but need (B, C, D, H, W) or (B, C, H, W)")
-        if image.dim() == 4:
-            return self._features(image)
-        return [features for slices in self.slices(image) for features in self._features(slices)]
+        found = [self.network(slices) for slices in ([image] if image.dim() == 4 else self.slices(image))]
+        return [one for maps in found for one in ([maps] if isinstance(maps, Tensor) else maps)]
 
     def slices(self, image: Tensor) -> list[Tensor]:
         """Cut (B, C, D, H, W) into slices along each axis, (N, C, *other axes) each."""
         chosen = []
         for axis in (2, 3, 4):
-            slices = image.index_select(axis, self._positions(image.size(axis), image.device))
-            chosen.append(slices.movedim(axis, 1).flatten(0, 1))
+            size = image.size(axis)
+            count = min(size, self.slices_per_axis or size)
+            # the middle slice of each of ``count`` equal parts of the axis
+            positions = ((torch.arange(count, device=image.device) * 2 + 1) * size) // (2 * count)
+            chosen.append(image.index_select(axis, positions).movedim(axis, 1).flatten(0, 1))
         return chosen
-
-    def _features(self, slices: Tensor) -> list[Tensor]:
-        maps = self.network(slices)
-        return [maps] if isinstance(maps, Tensor) else list(maps)
-
-    def _positions(self, size: int, device: torch.device) -> Tensor:
-        """The middle slice of each of ``slices_per_axis`` equal parts of the axis."""
-        count = min(size, self.slices_per_axis or size)
-        return ((torch.arange(count, device=device) * 2 + 1) * size) // (2 * count)
 
 
 class MedicalNetFeatures(nn.Module):
@@ -251,10 +219,8 @@ class MedicalNetFeatures(nn.Module):
         with torch.random.fork_rng(devices=[]):
             self.network = ResNetFeatures(f"resnet{depth}", pretrained=False, spatial_dims=3, in_channels=1)
         self.stages, self.mean, self.deviation = stages, mean, deviation
-        fill_(
-            self.network, path, f"give the released MedicalNet file resnet_{depth}_23dataset.pth or resnet_{depth}.pth"
-        )
-        freeze_(self)
+        way_out = f"give the released MedicalNet file resnet_{depth}_23dataset.pth or resnet_{depth}.pth"
+        prepare_(self.network, path, way_out, seed=0)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         if image.dim() != 5 or image.size(1) != 1:
@@ -302,22 +268,13 @@ class ConvolutionalFeatures(nn.Module):
         self.levels = nn.ModuleList()
         with torch.random.fork_rng(devices=[]):
             for level, (before, width) in enumerate(zip((in_channels, *widths), widths, strict=False)):
-                self.levels.append(
-                    nn.Sequential(
-                        conv(before, width, 3, stride=1 if level == 0 else 2, padding=1),
-                        nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
-                        conv(width, width, 3, padding=1),
-                        nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
-                    )
+                convolutions = (
+                    conv(before, width, 3, stride=2 if level else 1, padding=1),
+                    conv(width, width, 3, padding=1),
                 )
-        draw_(self, seed)
-        if weights is not None:
-            fill_(self, weights, "leave out 'weights' for random weights")
-        freeze_(self)
+                layers = (layer for one in convolutions for layer in (one, nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)))
+                self.levels.append(nn.Sequential(*layers))
+        prepare_(self, weights, "leave out 'weights' for random weights", seed)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        features = []
-        for level in self.levels:
-            image = level(image)
-            features.append(image)
-        return features
+        return run_stages(self.levels, image)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.networks.blocks import BATCH_NORMS, check_counts, convolution, scale_per_axis
+from medsr_monai.networks.blocks import BATCH_NORMS, Generator, Scale, convolution
 from medsr_monai.networks.upsampling import CubicUpsampling
 
 
@@ -38,7 +36,7 @@ class DenseBlock(nn.Module):
         return maps
 
 
-class MDCSRN(nn.Module):
+class MDCSRN(Generator):
     """Dense blocks, each after a compressor that reads all earlier levels; then a reconstruction from all levels.
 
     All convolutions run on the interpolated image (in the papers, on the zero-filled one). This is accurate, but at
@@ -47,20 +45,10 @@ class MDCSRN(nn.Module):
     two dimensions as well.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the low-resolution image.
-        out_channels: channels of the output.
-        scale: integer factor of 1 to 8, or one per axis, e.g. ``(1, 1, 4)``.
         growth: channels that each unit adds; the first convolution and the compressors have twice as many. The papers
             use 24 with one block, 16 with four.
         num_blocks: dense blocks.
         units: units in each block.
-
-    Shape:
-        (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
-
-    Raises:
-        InputError: a parameter is out of range; the message names it.
 
     Reference:
         Chen et al., doi:10.1007/978-3-030-00928-1_11, arXiv:2003.01217; with one block doi:10.1109/ISBI.2018.8363679
@@ -71,17 +59,13 @@ class MDCSRN(nn.Module):
         spatial_dims: int,
         in_channels: int = 1,
         out_channels: int = 1,
-        scale: int | Sequence[int] = 2,
+        scale: Scale = 2,
         growth: int = 16,
         num_blocks: int = 4,
         units: int = 4,
     ) -> None:
-        super().__init__()
-        self.scale = scale_per_axis(scale, spatial_dims)
-        check_counts(in_channels=in_channels, out_channels=out_channels)
-        check_counts(growth=growth, num_blocks=num_blocks, units=units)
-        self.spatial_dims = spatial_dims
-        self.out_channels = out_channels
+        counts = {"growth": growth, "num_blocks": num_blocks, "units": units}
+        super().__init__(spatial_dims, in_channels, out_channels, scale, **counts)
         width, added = 2 * growth, (2 + units) * growth
         self.upsampling = CubicUpsampling(self.scale)
         self.head = convolution(spatial_dims, in_channels, width)

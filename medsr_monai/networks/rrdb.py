@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medsr_monai.networks.blocks import (
+    NEGATIVE_SLOPE,
     RRDB,
+    TAIL_GAIN,
+    Generator,
     PixelShuffle,
-    check_counts,
+    Scale,
     check_residual_channels,
     convolution,
     initialise_icnr_,
-    scale_per_axis,
+    initialise_kaiming_,
 )
 
-# The weights of the last convolution are small, so that training starts near the interpolation.
-TAIL_GAIN = 0.1
 
-
-class RRDBNet(nn.Module):
-    """Residual-in-residual dense network whose output is a residual on the interpolated input.
+class RRDBNet(Generator):
+    """Residual-in-residual dense network whose output is a residual on the interpolated input's first channels.
 
     ``sr = interpolate(lr) + shuffle(tail(f + body(f)))`` with ``f = head(lr)``. Every convolution runs on the
     low-resolution grid, and an N-D pixel shuffle comes last. There are no normalisation layers, so the output does not
     depend on statistics of the patch, and the network can be streamed exactly.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the low-resolution image.
-        out_channels: channels of the output; they are residuals on the first ``out_channels`` input channels.
-        scale: integer factor of 1 to 8, or one per axis, e.g. ``(1, 1, 4)``.
         features: channels of the trunk.
         growth: channels that each dense convolution adds. Multiples of 16 are fastest on CPUs.
         num_blocks: residual-in-residual dense blocks.
@@ -44,12 +39,6 @@ class RRDBNet(nn.Module):
     Attributes:
         receptive_radius: low-resolution voxels on each side that an output voxel can depend on.
 
-    Shape:
-        (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
-
-    Raises:
-        InputError: a parameter is out of range; the message names it.
-
     Reference:
         Wang et al., ESRGAN, doi:10.1007/978-3-030-11021-5_5
     """
@@ -59,7 +48,7 @@ class RRDBNet(nn.Module):
         spatial_dims: int,
         in_channels: int = 1,
         out_channels: int = 1,
-        scale: int | Sequence[int] = 2,
+        scale: Scale = 2,
         features: int = 32,
         growth: int = 16,
         num_blocks: int = 1,
@@ -67,13 +56,9 @@ class RRDBNet(nn.Module):
         residual_scale: float = 0.2,
         initial_gain: float = 0.5,
     ) -> None:
-        super().__init__()
-        self.scale = scale_per_axis(scale, spatial_dims)
         check_residual_channels(in_channels, out_channels)
-        check_counts(features=features, growth=growth, num_blocks=num_blocks, dense_blocks=dense_blocks)
-        self.spatial_dims = spatial_dims
-        self.initial_gain = initial_gain
-        self.out_channels = out_channels
+        counts = {"features": features, "growth": growth, "num_blocks": num_blocks, "dense_blocks": dense_blocks}
+        super().__init__(spatial_dims, in_channels, out_channels, scale, **counts)
         self.interpolation = "bilinear" if spatial_dims == 2 else "trilinear"
         self.scale_factor = [float(s) for s in self.scale]
         factor = math.prod(self.scale)
@@ -84,27 +69,19 @@ class RRDBNet(nn.Module):
         )
         self.tail = nn.Sequential(
             convolution(spatial_dims, features, features),
-            nn.LeakyReLU(0.2, inplace=True),
+            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
             convolution(spatial_dims, features, out_channels * factor),
             PixelShuffle(self.scale),
         )
         # Half a kernel per convolution of the longest chain, which here has all convolutions. The interpolation's
         # radius of 1 is smaller.
-        self.receptive_radius = sum(conv.kernel_size[0] // 2 for conv in self._convolutions())
-        self._initialise(factor)
-
-    def _convolutions(self) -> list[nn.Conv3d]:
-        return [m for m in self.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))]  # type: ignore[misc]
-
-    def _initialise(self, factor: int) -> None:
-        for conv in self._convolutions():
-            nn.init.kaiming_normal_(conv.weight, a=0.2)
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
+        convolutions = [m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
+        self.receptive_radius = sum(conv.kernel_size[0] // 2 for conv in convolutions)
+        initialise_kaiming_(self, slope=NEGATIVE_SLOPE)
         for module in self.body.modules():
-            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
-                module.weight.data.mul_(self.initial_gain)
-        initialise_icnr_(self._convolutions()[-1].weight, factor, TAIL_GAIN)
+            if isinstance(module, nn.Conv2d | nn.Conv3d):
+                module.weight.data.mul_(initial_gain)
+        initialise_icnr_(convolutions[-1].weight, factor, TAIL_GAIN)
 
     def forward(self, image: Tensor) -> Tensor:
         features = self.head(image)

@@ -7,20 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.networks.blocks import (
-    check_counts,
-    check_kernel,
-    convolution,
-    initialise_kaiming_,
-    scale_per_axis,
-)
+from medsr_monai.networks.blocks import TAIL_GAIN, Generator, Scale, check_kernel, convolution, initialise_kaiming_
 from medsr_monai.networks.upsampling import CubicUpsampling
 from medsr_monai.system.errors import InputError
 
-TAIL_GAIN = 0.1
 
-
-class SRCNN(nn.Module):
+class SRCNN(Generator):
     """Patch extraction, non-linear mapping and reconstruction: ``sr = F3(relu(F2(relu(F1(interpolate(lr))))))``.
 
     Departs from the paper: zero padding keeps the size; the initial weights pass the interpolated image through (where
@@ -28,19 +20,9 @@ class SRCNN(nn.Module):
     dimensions, where a kernel of 9 has 729 weights and a smaller one is advisable.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the low-resolution image.
-        out_channels: channels of the output.
-        scale: integer factor of 1 to 8, or one per axis, e.g. ``(1, 1, 4)``.
         features: channels after the first convolution.
         mapped_features: channels after the second convolution.
         kernel_sizes: of the three convolutions, odd.
-
-    Shape:
-        (B, in_channels, *spatial) -> (B, out_channels, *(scale * spatial))
-
-    Raises:
-        InputError: a parameter is out of range; the message names it.
 
     Reference:
         Dong et al., doi:10.1109/TPAMI.2015.2439281; in three dimensions Pham et al., doi:10.1109/ISBI.2017.7950500
@@ -51,22 +33,17 @@ class SRCNN(nn.Module):
         spatial_dims: int,
         in_channels: int = 1,
         out_channels: int = 1,
-        scale: int | Sequence[int] = 2,
+        scale: Scale = 2,
         features: int = 64,
         mapped_features: int = 32,
         kernel_sizes: Sequence[int] = (9, 1, 5),
     ) -> None:
-        super().__init__()
-        self.scale = scale_per_axis(scale, spatial_dims)
-        check_counts(
-            in_channels=in_channels, out_channels=out_channels, features=features, mapped_features=mapped_features
-        )
+        counts = {"features": features, "mapped_features": mapped_features}
+        super().__init__(spatial_dims, in_channels, out_channels, scale, **counts)
         if len(kernel_sizes) != 3:
             raise InputError(f"kernel_sizes {tuple(kernel_sizes)}: need three, one per convolution")
         for size in kernel_sizes:
             check_kernel("kernel_sizes", size)
-        self.spatial_dims = spatial_dims
-        self.out_channels = out_channels
         self.upsampling = CubicUpsampling(self.scale)
         self.extraction = convolution(spatial_dims, in_channels, features, kernel_sizes[0])
         self.mapping = convolution(spatial_dims, features, mapped_features, kernel_sizes[1])

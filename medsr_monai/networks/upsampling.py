@@ -9,7 +9,18 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.networks.blocks import PixelShuffle, convolution, initialise_icnr_
+from medsr_monai.networks.blocks import (
+    BATCH_NORMS,
+    TAIL_GAIN,
+    Generator,
+    PixelShuffle,
+    Scale,
+    check_residual_channels,
+    convolution,
+    initialise_icnr_,
+    initialise_kaiming_,
+)
+from medsr_monai.system.errors import InputError
 
 # Slope of Keys' kernel, as in `imresize`, which papers on photographs use; torch's own "bicubic" has -0.75.
 SLOPE = -0.5
@@ -84,13 +95,7 @@ def upsampling_stages(scale: Sequence[int]) -> list[tuple[int, ...]]:
 def sub_pixel_upsampling(
     spatial_dims: int, features: int, scale: Sequence[int], activation: Callable[[], nn.Module] | None = None
 ) -> nn.Sequential:
-    """One convolution and one pixel shuffle per stage (two stages for a factor of 4), as in SRGAN, EDSR and RCAN.
-
-    Args:
-        spatial_dims: 2 or 3.
-        features: channels in and out.
-        scale: factor per spatial axis.
-        activation: after every stage; None for none.
+    """One convolution, pixel shuffle and activation per stage (two for a factor of 4), as in SRGAN, EDSR and RCAN.
 
     Shape:
         (B, features, *spatial) -> (B, features, *(scale * spatial))
@@ -107,3 +112,81 @@ def sub_pixel_upsampling(
         if activation is not None:
             layers.append(activation())
     return nn.Sequential(*layers)
+
+
+class SubPixelGenerator(Generator):
+    """``sr = tail(upsample(f + body(f)))`` with ``f = head(lr)``: residual blocks on the low-resolution grid.
+
+    Args, after those of :class:`Generator`:
+        features: channels of the trunk.
+        num_blocks: blocks of the body, which a convolution ends.
+        block: makes a block, (B, features, *spatial) -> the same.
+        last: makes the convolution that ends the body; None for a plain one.
+        end_kernel: size of the first and of the last convolution.
+        activation: after the first convolution and after every stage of upsampling; None for none.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        scale: Scale,
+        features: int,
+        num_blocks: int,
+        block: Callable[[], nn.Module],
+        last: Callable[[], nn.Module] | None = None,
+        end_kernel: int = 3,
+        activation: Callable[[], nn.Module] | None = None,
+    ) -> None:
+        super().__init__(spatial_dims, in_channels, out_channels, scale, features=features, num_blocks=num_blocks)
+        head = convolution(spatial_dims, in_channels, features, end_kernel)
+        self.head = nn.Sequential(head, activation()) if activation else head
+        blocks = [block() for _ in range(num_blocks)]
+        self.body = nn.Sequential(*blocks, last() if last else convolution(spatial_dims, features, features))
+        self.upsampling = sub_pixel_upsampling(spatial_dims, features, self.scale, activation)
+        self.tail = convolution(spatial_dims, features, out_channels, end_kernel)
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = self.head(image)
+        return self.tail(self.upsampling(maps + self.body(maps)))
+
+
+class InterpolatedResidual(Generator):
+    """``sr = interpolate(lr) + body(interpolate(lr))``: a chain of 3-voxel convolutions and ReLUs.
+
+    The residuals are on the first ``out_channels`` channels of lr, so ``in_channels`` must not be fewer. The last
+    convolution starts with small weights.
+
+    Args, after those of :class:`Generator`:
+        features: channels between the convolutions.
+        depth: convolutions, 2 or more.
+        batch_norm: normalise between the inner convolutions and their ReLUs.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        scale: Scale,
+        features: int,
+        depth: int,
+        batch_norm: bool = False,
+    ) -> None:
+        check_residual_channels(in_channels, out_channels)
+        super().__init__(spatial_dims, in_channels, out_channels, scale, features=features)
+        if depth < 2:
+            raise InputError(f"depth {depth}: must be at least 2")
+        self.upsampling = CubicUpsampling(self.scale)
+        layers: list[nn.Module] = [convolution(spatial_dims, in_channels, features), nn.ReLU(inplace=True)]
+        for _ in range(depth - 2):
+            layers.append(convolution(spatial_dims, features, features, bias=not batch_norm))
+            layers += [BATCH_NORMS[spatial_dims](features)] if batch_norm else []
+            layers.append(nn.ReLU(inplace=True))
+        self.body = nn.Sequential(*layers, convolution(spatial_dims, features, out_channels))
+        initialise_kaiming_(self, self.body[-1], TAIL_GAIN)
+
+    def forward(self, image: Tensor) -> Tensor:
+        image = self.upsampling(image)
+        return image[:, : self.out_channels] + self.body(image)

@@ -41,22 +41,7 @@ def place_weights(
     device: str | torch.device = "cpu",
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> nn.Module:
-    """Put a state dict into a network and move the network to a device.
-
-    Args:
-        network: changed in place.
-        state: the weights.
-        name: name of the weights, for the error.
-        device: where the network goes.
-        memory_format: of the weights.
-
-    Returns:
-        The network.
-
-    Raises:
-        InputError: the weights are for another network, the device does not exist, or the memory format is for
-            another number of dimensions.
-    """
+    """Put a state dict into a network, and move the network to a device; errors say the weights' name."""
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -86,7 +71,8 @@ def load_weights(
         The network.
 
     Raises:
-        InputError: the file is missing, damaged or for another network, or the device does not exist.
+        InputError: the file is missing, damaged or for another network, the device does not exist, or the memory format
+            is for another number of dimensions.
     """
     return place_weights(network, read_weights(path), path, device, memory_format)
 
@@ -117,14 +103,11 @@ def load_interpolated_weights(
         path: the weights of the fidelity stage.
         perceptual_path: the weights after adversarial training; not read if ``perception`` is 0.
         perception: 0 (fidelity) to 1 (perceptual).
-        device: where the network goes.
-        memory_format: of the weights.
-
-    Returns:
-        The network.
+        device: see `load_weights`, also for the result and the errors.
+        memory_format: see `load_weights`.
 
     Raises:
-        InputError: ``perception`` is out of range; also as :func:`load_weights`.
+        InputError: ``perception`` is out of range.
 
     Reference:
         Wang et al., ESRGAN, section 3.4, network interpolation, doi:10.1007/978-3-030-11021-5_5
@@ -133,8 +116,8 @@ def load_interpolated_weights(
         raise InputError(f"perception '{perception}': must be a number from 0 (fidelity) to 1 (perceptual)")
     if perception == 0:
         return load_weights(network, path, device, memory_format)
-    place_weights(network, read_weights(path), path)
+    load_weights(network, path)
     fidelity = {name: value.clone() for name, value in network.state_dict().items()}
-    place_weights(network, read_weights(perceptual_path), perceptual_path)
-    mixed = {name: torch.lerp(fidelity[name], value, perception) for name, value in network.state_dict().items()}
+    perceptual = load_weights(network, perceptual_path).state_dict()
+    mixed = {name: torch.lerp(fidelity[name], value, perception) for name, value in perceptual.items()}
     return place_weights(network, mixed, perceptual_path, device, memory_format)

@@ -12,7 +12,7 @@ from medsr_monai.transforms.spatial import (
     MiddleSliced,
     RandAxisPermuted,
     RandForegroundCropd,
-    ReorientToCanonicald,
+    ReorientToNetworkd,
     RequireSized,
 )
 
@@ -26,7 +26,7 @@ __all__ = [
     "RandAcquired",
     "RandAxisPermuted",
     "RandForegroundCropd",
-    "ReorientToCanonicald",
+    "ReorientToNetworkd",
     "RequireSized",
     "RestoreIntensityd",
 ]

@@ -11,25 +11,34 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 
-from medsr_monai.geometry import Grid, reorient
+from medsr_monai.geometry import Grid, network_orientation, reorient
 from medsr_monai.system.errors import InputError
 
 
-class ReorientToCanonicald(MapTransform):
-    """Bring images to the closest RAS orientation by flips and permutations only; the affine follows.
+class ReorientToNetworkd(MapTransform):
+    """Bring images to the axes of a network by flips and permutations only; the affine follows.
+
+    With one scale these are the canonical axes (closest to RAS).
 
     Args:
         keys: images (C, *spatial) with an affine.
+        scale: of the network, see :func:`medsr_monai.network_orientation`.
+        axes: ``image`` or ``slice``, as there.
     """
+
+    def __init__(self, keys: KeysCollection, scale: Sequence[float] = (1, 1, 1), axes: str = "image") -> None:
+        super().__init__(keys)
+        self.scale, self.axes = scale, axes
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.keys:
             image = result[key]
-            target, orientation = Grid(tuple(image.shape[1:]), np.asarray(image.affine)).canonical()
+            grid = Grid(tuple(image.shape[1:]), np.asarray(image.affine))
+            orientation = network_orientation(grid, self.scale, self.axes)
             array = reorient(image.as_tensor(), orientation)
             meta = {name: value for name, value in image.meta.items() if name != "affine"}
-            result[key] = MetaTensor(array, affine=torch.tensor(target.affine), meta=meta)
+            result[key] = MetaTensor(array, affine=torch.tensor(grid.reoriented(orientation).affine), meta=meta)
         return result
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from medsr_monai.acquisition import IntensityRule, RobustRange, SeparableAcquisition, SlabProjection
-from medsr_monai.geometry import inverse_orientation, reorient
+from medsr_monai.geometry import AXES, inverse_orientation, reorient
 from medsr_monai.system.atomic import Together
 from medsr_monai.system.device import free_bytes
 from medsr_monai.system.errors import InputError
@@ -29,7 +29,7 @@ from medsr_monai.system.scratch import SliceFile, SliceMemory
 from medsr_monai.upscaling.consistent import is_exact, taken_apart
 from medsr_monai.upscaling.convolution.tracing import evaluation_mode
 from medsr_monai.upscaling.low_resolution import LowResolutionImage, cut, slab_of, upscaled_parts
-from medsr_monai.upscaling.network_view import AXES, NetworkView, refuse_channels, view_of
+from medsr_monai.upscaling.network_view import NetworkView, refuse_channels, view_of
 from medsr_monai.upscaling.streaming import Image, Place, StreamingInferer, device_of
 from medsr_monai.volumes import (
     LazyVolume,

@@ -10,11 +10,10 @@ import torch
 from monai.inferers import Inferer
 from torch import nn
 
-from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.geometry import N_AXES, Grid, network_orientation
 from medsr_monai.system.errors import InputError
 from medsr_monai.upscaling.streaming import StreamingInferer
 
-AXES = ("image", "slice")
 _PROBES = (4, 8, 16, 32, 64)  # voxels along each axis: some networks need more than a few, or a multiple
 
 
@@ -30,53 +29,9 @@ class NetworkView:
     scale: tuple[int, ...]
     is_2d: bool = False
 
-    @property
-    def odd_axis(self) -> int | None:
-        """The network's axis that is unlike the others: of slices, or with another scale; None if all are alike.
-
-        Of three different scales it is the largest.
-        """
-        if self.is_2d:
-            return N_AXES - 1
-        if len(set(self.scale)) == 1:
-            return None
-        rare = [axis for axis, factor in enumerate(self.scale) if self.scale.count(factor) == 1]
-        return rare[0] if len(rare) == 1 else int(np.argmax(self.scale))
-
     def orientation(self, grid: Grid, axes: str = "image") -> np.ndarray:
-        """The turn, as `reorient` takes it, that brings a stored image to the network's axes.
-
-        A network of one scale sees the canonical axes (closest to RAS). Else its odd axis goes to an axis of the
-        image, and the others, where their scales are the same, to the rest in canonical order. All directions are the
-        canonical ones.
-
-        Args:
-            grid: of the stored image.
-            axes: ``image``: the network's axis i is the image's axis i as stored; ``slice``: its odd axis is the
-                slice axis, see :func:`slice_axis`.
-        """
-        turn = grid.canonical()[1]
-        odd = self.odd_axis
-        if odd is None:
-            return turn
-        chosen = odd if axes == "image" else slice_axis(grid)
-        rest = [axis for axis in range(N_AXES) if axis != odd]
-        stored = [axis for axis in range(N_AXES) if axis != chosen]
-        if len({self.scale[axis] for axis in rest}) == 1:
-            stored.sort(key=lambda axis: turn[axis, 0])
-        turned = turn.copy()
-        for image_axis, network_axis in zip([chosen, *stored], [odd, *rest], strict=True):
-            turned[image_axis, 0] = network_axis
-        return turned
-
-
-def slice_axis(grid: Grid) -> int:
-    """The axis of the slices: that of one voxel, where there is one such; else the thickest; of equals the last."""
-    single = [axis for axis, n in enumerate(grid.shape) if n == 1]
-    if len(single) == 1:
-        return single[0]
-    spacing = np.array(grid.spacing_mm)
-    return int(np.flatnonzero(spacing >= spacing.max() * (1 - 1e-3))[-1])
+        """The turn that brings a stored image to the network's axes, see :func:`network_orientation`."""
+        return network_orientation(grid, self.scale[:2] if self.is_2d else self.scale, axes)
 
 
 def view_of(network: nn.Module, inferer: Inferer) -> NetworkView:

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING
 from medsr_monai.system.optional import load_lazily
 
 if TYPE_CHECKING:
-    from medsr_monai.volumes.dicom_series import is_dicom_volume, say_what_was_done, write_derived_series
     from medsr_monai.volumes.dictionary import LoadVolumed
     from medsr_monai.volumes.example import write_example
     from medsr_monai.volumes.finding import find_volumes
     from medsr_monai.volumes.in_memory import volume_of
     from medsr_monai.volumes.lazy import LazyVolume, open_volume, read_volume, voxels_to_unpack
-    from medsr_monai.volumes.reading import read_info
-    from medsr_monai.volumes.slab_writing import SlabWriter, VolumeKeeper, streamable_suffix, write_volume
+    from medsr_monai.volumes.reading import is_dicom_volume, read_info, say_what_was_done
+    from medsr_monai.volumes.slab_writing import (
+        SlabWriter,
+        VolumeKeeper,
+        streamable_suffix,
+        write_derived_series,
+        write_volume,
+    )
     from medsr_monai.volumes.volume import (
         DICOM_SUFFIX,
         READABLE_SUFFIXES,
@@ -32,14 +37,13 @@ if TYPE_CHECKING:
     from medsr_monai.volumes.writing import DTYPES, OutputsTogether, prepare_folder, refuse_overwriting
 
 FILES = {
-    "dicom_series": "is_dicom_volume say_what_was_done write_derived_series",
     "dictionary": "LoadVolumed",
     "example": "write_example",
     "finding": "find_volumes",
     "in_memory": "volume_of",
     "lazy": "LazyVolume open_volume read_volume voxels_to_unpack",
-    "reading": "read_info",
-    "slab_writing": "SlabWriter VolumeKeeper streamable_suffix write_volume",
+    "reading": "is_dicom_volume read_info say_what_was_done",
+    "slab_writing": "SlabWriter VolumeKeeper streamable_suffix write_derived_series write_volume",
     "volume": """
         DICOM_SUFFIX READABLE_SUFFIXES STREAMABLE_SUFFIXES WRITABLE_SUFFIXES Volume VolumeInfo VolumePath volume_stem
         volume_suffix

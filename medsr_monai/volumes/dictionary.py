@@ -14,8 +14,8 @@ from monai.utils.enums import MetaKeys
 
 from medsr_monai.geometry import N_AXES
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes.dicom_series import say_what_was_done
 from medsr_monai.volumes.lazy import read_volume
+from medsr_monai.volumes.reading import say_what_was_done
 
 _FILE_NAME = "filename_or_obj"
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,94 +15,92 @@ import numpy as np
 from medsr_monai.geometry import N_AXES, Grid
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.nifti import MAX_DEFLATE_RATIO
-from medsr_monai.volumes.volume import VolumeInfo
+from medsr_monai.volumes.volume import Place, VolumeInfo, too_short
 
 # As OME-Zarr has it; NIfTI, which has no fields of one's own, begins its description with the word.
 _APPROXIMATE = ("approximate", "true")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MAX_BZIP2_RATIO = 50_000
 _HEADER_BYTES = 1 << 16
+_NEEDED = {".nrrd": ("dimension", "sizes", "type"), ".mha": ("dimsize", "elementtype", "ndims")}
+_DTYPES = {"signed integer": "int", "unsigned integer": "uint", "float": "float"}
 
 
-def _simpleitk() -> Any:
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise InputError(
-            "SimpleITK is not installed: .mha, .mhd and .nrrd need it; pip install SimpleITK, or use .nii.gz"
-        ) from error
-    return SimpleITK
+@dataclass(frozen=True)
+class _Layout:
+    """What a header says of its voxels."""
+
+    header_bytes: int  # its own length
+    data_file: str  # where they are; "" for behind it
+    most: int  # bytes that one byte on disk may be
+    is_raw: bool  # whether they are neither packed nor written as text, and nothing stands before them
+    is_big: bool  # whether their byte order is big-endian
 
 
-def _header_fields(path: Path) -> tuple[dict[str, str], int]:
-    """Parse "key: value" (NRRD) or "key = value" (MetaImage), keys in lower case; and find where the header ends."""
+def _layout(path: Path) -> _Layout:
+    """Parse "key: value" (NRRD) or "key = value" (MetaImage).
+
+    What is no such file at all is refused here: the libraries would print lines of their own about it.
+    """
     with open(path, "rb") as file:
         lines = file.read(_HEADER_BYTES).decode("latin-1").splitlines(keepends=True)
-    parsed: dict[str, str] = {}
-    is_nrrd = path.suffix.lower() == ".nrrd"
+    said: dict[str, str] = {}
+    suffix = path.suffix.lower()
+    is_nrrd = suffix == ".nrrd"
     n_bytes = 0
     for line in lines:
         key, found, value = line.partition(":" if is_nrrd else "=")
         n_bytes += len(line)
         if found:
-            parsed[key.strip().lower()] = value.strip()
+            said[key.strip().lower()] = value.strip()
         if not line.strip() if is_nrrd else key.strip().lower() == "elementdatafile":
             break
-    return parsed, n_bytes
+    for key in _NEEDED[".nrrd" if is_nrrd else ".mha"]:
+        if key not in said:
+            raise InputError(f"{path}: not a valid {suffix} file (no {key} in its header); export it again")
+    lower = {key: value.lower() for key, value in said.items()}
+    if is_nrrd:
+        encoding = lower.get("encoding", "raw")
+        most = {"raw": 1, "gzip": MAX_DEFLATE_RATIO, "gz": MAX_DEFLATE_RATIO, "bzip2": _MAX_BZIP2_RATIO}
+        is_raw = encoding == "raw" and not {"byte skip", "byteskip", "line skip", "lineskip"} & said.keys()
+        data_file = said.get("data file", said.get("datafile", ""))
+        return _Layout(n_bytes, data_file, most.get(encoding, 8), is_raw, lower.get("endian") == "big")
+    data_file = said.get("elementdatafile", "LOCAL")
+    packed = lower.get("compresseddata", "false")
+    is_plain = packed in ("false", "0") and lower.get("binarydata", "true") in ("true", "1")
+    return _Layout(
+        header_bytes=n_bytes,
+        data_file="" if data_file.upper() == "LOCAL" else data_file,
+        most=MAX_DEFLATE_RATIO if packed in ("true", "1") else 1,
+        is_raw=is_plain and not said.get("headersize"),
+        is_big="true" in (lower.get("binarydatabyteordermsb"), lower.get("elementbyteordermsb")),
+    )
 
 
-def _check_header(path: Path) -> None:
-    """Refuse what is no such file at all, about which the libraries would print lines of their own."""
-    parsed, _ = _header_fields(path)
-    needed = {"type", "dimension", "sizes"} if path.suffix.lower() == ".nrrd" else {"ndims", "dimsize", "elementtype"}
-    missing = sorted(needed - parsed.keys())
-    if missing:
-        raise InputError(
-            f"{path}: not a valid {path.suffix.lower()} file (no {missing[0]} in its header); export it again"
-        )
-
-
-def _check_length(path: Path, n_bytes: int) -> None:
+def _check_length(path: Path, layout: _Layout, n_bytes: int) -> None:
     """Refuse a header that claims more than its file can hold, before SimpleITK asks for memory."""
-    parsed, header_bytes = _header_fields(path)
-    if path.suffix.lower() == ".nrrd":
-        encoding = parsed.get("encoding", "raw").lower()
-        data_file = parsed.get("data file", parsed.get("datafile", ""))
-        ratio = {"raw": 1, "gzip": MAX_DEFLATE_RATIO, "gz": MAX_DEFLATE_RATIO, "bzip2": _MAX_BZIP2_RATIO}.get(
-            encoding, 8
-        )
-    else:
-        data_file = parsed.get("elementdatafile", "LOCAL")
-        data_file = "" if data_file.upper() == "LOCAL" else data_file
-        ratio = MAX_DEFLATE_RATIO if parsed.get("compresseddata", "").lower() in ("true", "1") else 1
-    if " " in data_file or "%" in data_file or data_file.upper().startswith("LIST"):
+    name = layout.data_file
+    if " " in name or "%" in name or name.upper().startswith("LIST"):
         return  # one file per slice, each checked by SimpleITK
-    holder = path.parent / data_file if data_file else path
+    holder = path.parent / name if name else path
     if not holder.is_file():
-        raise InputError(f"{path}: its data file {data_file} is missing; keep the two in one folder")
-    if n_bytes > (holder.stat().st_size - (0 if data_file else header_bytes)) * ratio:
-        raise InputError(
-            f"{path}: truncated, or a wrong header: it claims {n_bytes} bytes, and the file holds fewer; "
-            "copy or download it again"
-        )
+        raise InputError(f"{path}: its data file {name} is missing; keep the two in one folder")
+    if n_bytes > (holder.stat().st_size - (0 if name else layout.header_bytes)) * layout.most:
+        raise too_short(path, n_bytes)
 
 
-def _dtype(path: Path, reader: Any, sitk: Any) -> np.dtype:
-    name = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+def _dtype(path: Path, reader: Any) -> np.dtype:
+    import SimpleITK as sitk
+
+    name, n = sitk.GetPixelIDValueAsString(reader.GetPixelID()), reader.GetNumberOfComponents()
     if "complex" in name:
         raise InputError(f"{path}: complex voxels; save magnitude (and phase) as separate real images")
-    if reader.GetNumberOfComponents() > 1:
-        n = reader.GetNumberOfComponents()
+    if n > 1:
         raise InputError(f"{path}: {n} values per voxel (RGB or vector); convert to one grey value, or to a 4D volume")
-    names = {
-        f"{bits}-bit {sign} integer": f"{short}{bits}"
-        for bits in (8, 16, 32, 64)
-        for sign, short in (("signed", "int"), ("unsigned", "uint"))
-    }
-    names |= {"32-bit float": "float32", "64-bit float": "float64"}
-    if name not in names:
+    known = re.fullmatch(rf"(\d+)-bit ({'|'.join(_DTYPES)})", name)
+    if known is None:
         raise InputError(f"{path}: voxels of an unsupported type; convert to float32")
-    return np.dtype(names[name])
+    return np.dtype(f"{_DTYPES[known[2]]}{known[1]}")
 
 
 def _grid(path: Path, reader: Any) -> Grid:
@@ -116,20 +117,15 @@ def _grid(path: Path, reader: Any) -> Grid:
         raise InputError(f"{path}: {error}; correct direction or spacing") from None
 
 
-def open_itk(path: Path) -> tuple[VolumeInfo, Any]:
-    """Read and check the header of a MetaImage or NRRD file.
+def read_header(path: Path) -> VolumeInfo:
+    """Read and check the header of an existing .mha, .mhd or .nrrd file; raises as `read_info`."""
+    return _opened(path)[0]
 
-    Args:
-        path: an existing .mha, .mhd or .nrrd file.
 
-    Returns:
-        What it says, and the SimpleITK reader, whose voxels are still on disk.
+def _opened(path: Path) -> tuple[VolumeInfo, Any]:
+    import SimpleITK as sitk
 
-    Raises:
-        InputError: see `read_info`.
-    """
-    sitk = _simpleitk()
-    _check_header(path)
+    layout = _layout(path)
     reader = sitk.ImageFileReader()
     try:
         reader.SetFileName(str(path))
@@ -142,8 +138,11 @@ def open_itk(path: Path) -> tuple[VolumeInfo, Any]:
     shape = tuple(int(n) for n in reader.GetSize())
     if len(shape) not in (N_AXES, N_AXES + 1):
         raise InputError(f"{path}: {len(shape)}D image of shape {shape}; need a 3D or 4D volume")
-    dtype = _dtype(path, reader, sitk)
-    _check_length(path, math.prod(shape) * dtype.itemsize)
+    dtype = _dtype(path, reader)
+    n_bytes = math.prod(shape) * dtype.itemsize
+    _check_length(path, layout, n_bytes)
+    # Where the arithmetic does not come out, SimpleITK knows better.
+    is_raw = layout.is_raw and not layout.data_file and path.stat().st_size == layout.header_bytes + n_bytes
     is_series = len(shape) > N_AXES and shape[N_AXES] > 1
     info = VolumeInfo(
         path=path,
@@ -151,109 +150,57 @@ def open_itk(path: Path) -> tuple[VolumeInfo, Any]:
         n_times=shape[N_AXES] if is_series else None,
         dtype=dtype,
         time_step=float(reader.GetSpacing()[N_AXES]) if is_series else None,
+        place=Place(False, layout.header_bytes, dtype.newbyteorder(">" if layout.is_big else "<"))
+        if is_raw
+        else Place(True, 0, dtype),
     )
     return info, reader
 
 
-def find_raw_voxels(path: Path, info: VolumeInfo) -> tuple[int, np.dtype] | None:
-    """Find uncompressed voxels that follow the header in the same file.
-
-    Args:
-        path: an existing .mha, .mhd or .nrrd file.
-        info: what its header says.
-
-    Returns:
-        Where they start, in bytes, and their type in the file's byte order; None if they are stored otherwise.
-    """
-    parsed, header_bytes = _header_fields(path)
-    if path.suffix.lower() == ".nrrd":
-        is_raw = parsed.get("encoding", "").lower() == "raw" and not {"data file", "datafile"} & parsed.keys()
-        is_raw = is_raw and not {"byte skip", "byteskip", "line skip", "lineskip"} & parsed.keys()
-        is_big = parsed.get("endian", "").lower() == "big"
-    else:
-        is_raw = parsed.get("elementdatafile", "").upper() == "LOCAL" and not parsed.get("headersize", "")
-        is_raw = is_raw and parsed.get("compresseddata", "false").lower() in ("false", "0")
-        is_raw = is_raw and parsed.get("binarydata", "true").lower() in ("true", "1")
-        is_big = "true" in (
-            parsed.get("binarydatabyteordermsb", "").lower(),
-            parsed.get("elementbyteordermsb", "").lower(),
-        )
-    # Where the arithmetic does not come out, SimpleITK knows better.
-    if not is_raw or path.stat().st_size != header_bytes + math.prod(info.shape) * info.dtype.itemsize:
-        return None
-    return header_bytes, info.dtype.newbyteorder(">" if is_big else "<")
-
-
-def read_itk(path: Path, dtype: np.dtype) -> np.ndarray:
-    """Read the voxels of a MetaImage or NRRD file.
-
-    Args:
-        path: an existing .mha, .mhd or .nrrd file, checked by `open_itk`.
-        dtype: of the voxels, which the library may give in another one.
-
-    Returns:
-        (X, Y, Z) or (X, Y, Z, T).
+def unpack(info: VolumeInfo) -> Iterator[memoryview]:
+    """The voxels of a file, however they are stored: all at once, in native byte order.
 
     Raises:
         InputError: see `read_volume`.
     """
-    info, reader = open_itk(path)
-    sitk = _simpleitk()
+    import SimpleITK as sitk
+
+    reader = _opened(info.path)[1]
     try:
-        data = sitk.GetArrayViewFromImage(reader.Execute()).astype(dtype).transpose()
+        image = reader.Execute()  # in another type, perhaps
+        yield np.ascontiguousarray(sitk.GetArrayViewFromImage(image), info.dtype).data.cast("B")
     except RuntimeError as error:
-        raise InputError(f"{path}: truncated or damaged data; copy or download it again") from error
+        raise InputError(f"{info.path}: truncated or damaged data; copy or download it again") from error
     except MemoryError as error:
-        raise InputError(f"{path}: does not fit into memory; crop it or use a machine with more") from error
-    return data.reshape(info.shape, order="F")
+        raise InputError(f"{info.path}: does not fit into memory; crop it or use a machine with more") from error
 
 
-def _described(image: Any, grid: Grid, time_step: float | None, is_approximate: bool) -> Any:
-    """Give a SimpleITK image its place in the world, and a field that says what it is."""
-    affine = _LPS_TO_RAS @ grid.affine
-    n_dims = image.GetDimension()
-    direction, spacing, origin = np.eye(n_dims), np.ones(n_dims), np.zeros(n_dims)
-    spacing[:N_AXES] = grid.spacing_mm
-    spacing[N_AXES:] = time_step or 1.0
-    direction[:N_AXES, :N_AXES] = affine[:N_AXES, :N_AXES] / spacing[:N_AXES]
-    origin[:N_AXES] = affine[:N_AXES, N_AXES]
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(origin.tolist())
-    image.SetDirection(direction.ravel().tolist())
-    if is_approximate:
-        image.SetMetaData(*_APPROXIMATE)
-    return image
-
-
-def itk_header(
-    suffix: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    grid: Grid,
-    time_step: float | None,
-    is_approximate: bool = False,
-) -> bytes:
-    """What stands before the voxels of an uncompressed file, with nothing but the grid and that mark in it.
+def file_header(info: VolumeInfo, is_approximate: bool) -> bytes:
+    """What stands before the voxels of a new, uncompressed .mha or .nrrd file, with nothing but the grid in it.
 
     Args:
-        suffix: .mha or .nrrd.
-        shape: (X, Y, Z) or (X, Y, Z, T).
-        dtype: of the numbers that will follow, in native byte order.
-        grid: where the voxels lie.
-        time_step: spacing of the fourth axis.
+        info: what to say.
         is_approximate: say so in a field of its own: `approximate`, which is `true`.
     """
-    sitk = _simpleitk()
-    voxel = sitk.GetImageFromArray(np.zeros((1,) * len(shape), dtype), isVector=False)
-    one = _described(voxel, grid, time_step, is_approximate)
+    import SimpleITK as sitk
+
+    n_dims, suffix = len(info.shape), info.path.suffix.lower()
+    affine, spacing_mm = _LPS_TO_RAS @ info.grid.affine, info.grid.spacing_mm
+    direction = np.eye(n_dims)
+    direction[:N_AXES, :N_AXES] = affine[:N_AXES, :N_AXES] / spacing_mm
+    voxel = sitk.GetImageFromArray(np.zeros((1,) * n_dims, info.dtype), isVector=False)
+    voxel.SetSpacing([*spacing_mm, info.time_step or 1.0][:n_dims])
+    voxel.SetOrigin([*affine[:N_AXES, N_AXES].tolist(), 0.0][:n_dims])
+    voxel.SetDirection(direction.ravel().tolist())
+    if is_approximate:
+        voxel.SetMetaData(*_APPROXIMATE)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"one{suffix}"
-        sitk.WriteImage(one, str(path), useCompression=False)
-        header = path.read_bytes()[: -dtype.itemsize]
+        sitk.WriteImage(voxel, str(path), useCompression=False)
+        header = path.read_bytes()[: -info.dtype.itemsize]
     # The library writes the header of an image of one voxel; its size is the one line that differs.
     key = b"sizes: " if suffix == ".nrrd" else b"DimSize = "
     before, found, after = header.partition(b"\n" + key)
     if not found:
         raise RuntimeError(f"SimpleITK wrote a {suffix} header without '{key.decode()}'")
-    size = " ".join(str(n) for n in shape).encode()
-    return before + found + size + after[after.index(b"\n") :]
+    return before + found + " ".join(map(str, info.shape)).encode() + after[after.index(b"\n") :]

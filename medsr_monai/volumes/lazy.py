@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -21,10 +18,9 @@ from medsr_monai.acquisition.intensity_range import IntensityScan
 from medsr_monai.geometry import N_AXES, parse_orientation, reorient
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
-from medsr_monai.volumes.reading import read_info, refuse_values
+from medsr_monai.volumes.reading import read_info
 from medsr_monai.volumes.volume import NIFTI_SUFFIXES, Volume, VolumeInfo, VolumePath, volume_suffix
 
-_CHUNK_BYTES = 1 << 22
 _SCAN_VOXELS = 1 << 21
 
 Planes = Callable[[int, int, int], np.ndarray]
@@ -32,7 +28,7 @@ Planes = Callable[[int, int, int], np.ndarray]
 intensity scaling applied."""
 
 
-class LazyVolume:
+class LazyVolume(ExitStack):
     """A volume that is read slice by slice, turned to an orientation by flips and permutations.
 
     Close it, or use it as a context manager.
@@ -51,23 +47,13 @@ class LazyVolume:
         orientation: np.ndarray | None = None,
         resources: ExitStack | None = None,
     ) -> None:
+        super().__init__()
         self.info = info
         self.orientation = info.grid.canonical()[1] if orientation is None else orientation
         self.grid = info.grid.reoriented(self.orientation)
         self._planes = planes
-        self._resources = ExitStack() if resources is None else resources
-
-    def __enter__(self) -> LazyVolume:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give back the file, and the room of the unpacked voxels."""
-        self._resources.close()
+        if resources is not None:
+            self.enter_context(resources)
 
     @property
     def slow_axis(self) -> int:
@@ -130,10 +116,19 @@ class LazyVolume:
             InputError: voxels that are not finite, or a constant image.
         """
         rule = RobustRange() if intensity is None else intensity
-        scans = [rule.scan(lambda t=time: self._portions(t)) for time in range(self.n_times)]  # type: ignore[misc]
+        scans = [
+            rule.scan(lambda t=time: (self._planes(first, last, t) for first, last in self._ranges()))  # type: ignore[misc]
+            for time in range(self.n_times)
+        ]
         is_constant = min(scan.low for scan in scans) == max(scan.high for scan in scans)
         n_nan, n_inf = sum(scan.n_nan for scan in scans), sum(scan.n_inf for scan in scans)
-        refuse_values(self.info, n_nan, n_inf, is_constant and not allow_constant)
+        counts = " and ".join(f"{n} {what}" for n, what in ((n_nan, "NaN"), (n_inf, "Inf")) if n)
+        too_large = " (Inf includes values too large for float32)" if n_inf and self.info.dtype.itemsize > 4 else ""
+        path = self.info.path
+        if counts:
+            raise InputError(f"{path}: {counts} voxels{too_large}; replace them first (e.g. numpy.nan_to_num)")
+        if is_constant and not allow_constant:
+            raise InputError(f"{path}: constant image, every voxel has the same value; check how it was exported")
         return scans
 
     def load(self) -> Volume:
@@ -145,10 +140,7 @@ class LazyVolume:
             data = np.empty(self.info.shape, dtype=np.float32, order="F")
             for time in range(self.n_times):
                 data[..., time] = self._planes(0, n, time)
-        return Volume(data=data, **{field.name: getattr(self.info, field.name) for field in fields(VolumeInfo)})
-
-    def _portions(self, time: int) -> Iterator[np.ndarray]:
-        return (self._planes(first, last, time) for first, last in self._ranges())
+        return self.info.with_voxels(data)
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
         """Ranges of planes along the file's slowest axis that fit a bounded memory."""
@@ -157,78 +149,42 @@ class LazyVolume:
         return ((first, min(first + thick, n)) for first in range(0, n, thick))
 
 
-@dataclass(frozen=True)
-class _StoredPlanes:
-    """Voxels one after the other, from some byte of a file on."""
+def _array_planes(data: np.ndarray) -> Planes:
+    """Of voxels in memory: (X, Y, Z) or (X, Y, Z, T)."""
 
-    info: VolumeInfo
-    file: BinaryIO
-    offset: int
-    dtype: np.dtype
+    def read(first: int, last: int, time: int) -> np.ndarray:
+        return (data[..., time] if data.ndim > N_AXES else data)[..., first:last]
 
-    def __call__(self, first: int, last: int, time: int) -> np.ndarray:
-        shape = (*self.info.grid.shape[:-1], last - first)
-        plane = math.prod(shape[:-1]) * self.dtype.itemsize
-        offset = self.offset + (time * self.info.grid.shape[-1] + first) * plane
-        spec = (shape, self.dtype, offset, self.info.slope, self.info.inter)
+    return read
+
+
+def _stored_planes(info: VolumeInfo, file: BinaryIO, offset: int, dtype: np.dtype) -> Planes:
+    """Of voxels one after the other, from some byte of a file on."""
+
+    def read(first: int, last: int, time: int) -> np.ndarray:
+        shape = (*info.grid.shape[:-1], last - first)
+        plane = math.prod(shape[:-1]) * dtype.itemsize
+        spec = (shape, dtype, offset + (time * info.grid.shape[-1] + first) * plane, info.slope, info.inter)
         # nibabel does the arithmetic of slope and intercept. Too large a float64 becomes Inf, which a scan counts.
-        with nifti.errors_named(self.info.path), np.errstate(over="ignore", invalid="ignore"):
-            return np.asarray(ArrayProxy(self.file, spec, mmap=False), dtype=np.float32)
+        with nifti.errors_named(info.path), np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(ArrayProxy(file, spec, mmap=False), dtype=np.float32)
+
+    return read
 
 
-@dataclass(frozen=True)
-class _ArrayPlanes:
-    """Voxels in memory: (X, Y, Z) or (X, Y, Z, T)."""
-
-    data: np.ndarray
-
-    def __call__(self, first: int, last: int, time: int) -> np.ndarray:
-        volume = self.data[..., time] if self.data.ndim > N_AXES else self.data
-        with np.errstate(over="ignore", invalid="ignore"):
-            return volume[..., first:last].astype(np.float32, copy=False)
-
-
-class _Scratch:
-    """Room for unpacked voxels: a temporary file without a name, which vanishes with the process; or memory.
-
-    Args:
-        path: what is unpacked, for messages.
-        folder: of the file; None for the system's.
-        resources: closes it.
-        in_memory: no file.
-    """
-
-    def __init__(self, path: Path, folder: str | Path | None, resources: ExitStack, in_memory: bool) -> None:
-        self._path, self._folder = path, folder or tempfile.gettempdir()
-        try:
-            # The stack closes it.
-            file = io.BytesIO() if in_memory else resources.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
-        except OSError as error:
-            raise self._no_room(error) from error
-        self.file = cast(BinaryIO, file)
-
-    def store(self, chunk: bytes | memoryview) -> None:
-        try:
-            self.file.write(chunk)
-            self.file.flush()
-        except OSError as error:
-            raise self._no_room(error) from error
-
-    def _no_room(self, error: OSError) -> InputError:
-        cause = error.strerror or error
-        return InputError(f"{self._folder}: cannot hold the unpacked {self._path} ({cause}); free space")
-
-    def unpack(self, offset: int, n_bytes: int) -> None:
-        """Store what a .gz file holds."""
-        with nifti.errors_named(self._path), gzip.open(self._path, "rb") as packed:
-            packed.seek(offset)
-            while n_bytes > 0:
-                chunk = packed.read(min(n_bytes, _CHUNK_BYTES))
-                if not chunk:
-                    raise EOFError
-                self.store(chunk)
-                n_bytes -= len(chunk)
-            packed.read(1)  # the checksum is compared at the end of the data
+def _unpacked(info: VolumeInfo, folder: str | Path | None, in_memory: bool, resources: ExitStack) -> BinaryIO:
+    """Unpack voxels to a temporary file without a name, which vanishes with the process; or to memory."""
+    kind = nifti if volume_suffix(info.path) in NIFTI_SUFFIXES else itk_image
+    try:
+        # The stack closes it.
+        file = io.BytesIO() if in_memory else resources.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
+        for chunk in kind.unpack(info):
+            file.write(chunk)
+        file.flush()
+    except OSError as error:
+        cause, folder = error.strerror or error, folder or tempfile.gettempdir()
+        raise InputError(f"{folder}: cannot hold the unpacked {info.path} ({cause}); free space") from error
+    return cast(BinaryIO, file)
 
 
 def open_volume(
@@ -255,40 +211,21 @@ def open_volume(
     """
     info = source if isinstance(source, VolumeInfo) else read_info(source)
     if isinstance(info, Volume):
-        return LazyVolume(info, _ArrayPlanes(info.data), orientation)
+        return LazyVolume(info, _array_planes(info.data), orientation)
     if info.series is not None:
         series = info.series
         if in_memory:  # each slice is decoded once
-            return LazyVolume(info, _ArrayPlanes(series.read(0, info.grid.shape[-1])), orientation)
+            return LazyVolume(info, _array_planes(series.read(0, info.grid.shape[-1])), orientation)
         return LazyVolume(info, lambda first, last, time: series.read(first, last), orientation)
+    assert info.place is not None
+    is_packed, offset, dtype = info.place
     with ExitStack() as stack:  # what is opened is closed again where the rest fails
-        make = _nifti_planes if volume_suffix(info.path) in NIFTI_SUFFIXES else _itk_planes
-        planes = make(info, scratch_dir, in_memory, stack)
-        return LazyVolume(info, planes, orientation, stack.pop_all())
-
-
-def _nifti_planes(info: VolumeInfo, scratch_dir: str | Path | None, in_memory: bool, stack: ExitStack) -> Planes:
-    _, image = nifti.open_nifti(info.path)
-    stored = cast(ArrayProxy, image.dataobj)
-    offset = int(stored.offset)
-    if not info.path.name.lower().endswith(".gz"):
-        with nifti.errors_named(info.path):
-            return _StoredPlanes(info, stack.enter_context(info.path.open("rb")), offset, stored.dtype)
-    scratch = _Scratch(info.path, scratch_dir, stack, in_memory)
-    scratch.unpack(offset, math.prod(info.shape) * stored.dtype.itemsize)
-    return _StoredPlanes(info, scratch.file, 0, stored.dtype)
-
-
-def _itk_planes(info: VolumeInfo, scratch_dir: str | Path | None, in_memory: bool, stack: ExitStack) -> Planes:
-    place = itk_image.find_raw_voxels(info.path, info)
-    if place is not None:
-        return _StoredPlanes(info, stack.enter_context(info.path.open("rb")), *place)
-    data = itk_image.read_itk(info.path, info.dtype)
-    if in_memory:
-        return _ArrayPlanes(data)
-    scratch = _Scratch(info.path, scratch_dir, stack, in_memory)
-    scratch.store(data.ravel(order="F").data)
-    return _StoredPlanes(info, scratch.file, 0, data.dtype)
+        if is_packed:
+            file, offset = _unpacked(info, scratch_dir, in_memory, stack), 0
+        else:
+            with nifti.errors_named(info.path):
+                file = stack.enter_context(info.path.open("rb"))
+        return LazyVolume(info, _stored_planes(info, file, offset, dtype), orientation, stack.pop_all())
 
 
 def read_volume(path: VolumePath, allow_constant: bool = False) -> Volume:
@@ -315,10 +252,5 @@ def read_volume(path: VolumePath, allow_constant: bool = False) -> Volume:
 
 def voxels_to_unpack(info: VolumeInfo) -> int:
     """How many bytes `open_volume` will write to its scratch folder."""
-    if info.series is not None or isinstance(info, Volume):
-        return 0
-    if volume_suffix(info.path) in NIFTI_SUFFIXES:
-        is_packed = info.path.name.lower().endswith(".gz")
-    else:
-        is_packed = itk_image.find_raw_voxels(info.path, info) is None
+    is_packed = info.place is not None and info.place.is_packed and not isinstance(info, Volume)
     return math.prod(info.shape) * info.dtype.itemsize if is_packed else 0

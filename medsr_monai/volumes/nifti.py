@@ -22,7 +22,7 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from medsr_monai.geometry import N_AXES, Grid, corner_error_mm
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes.volume import VolumeInfo
+from medsr_monai.volumes.volume import Place, VolumeInfo, too_short
 
 # deflate cannot shrink anything further than this, so a header that claims more voxels is wrong.
 MAX_DEFLATE_RATIO = 1032
@@ -46,6 +46,14 @@ _QFORM_TOLERANCE_MM = 5e-3
 _PREFERRED_QFORM_TOLERANCE_MM = 5e-4
 GZIP_LEVEL = 1  # 256^3 noisy float32: 3 s and 55 MB; level 6 takes 5 s for the same size
 
+# What nibabel and zlib raise on a bad file; the first that fits says what it is.
+_CAUSES: dict[tuple[type[Exception], ...], str] = {
+    (EOFError, zlib.error, gzip.BadGzipFile): "truncated or damaged gzip data; copy or download it again",
+    (MemoryError,): "does not fit into memory; crop it or use a machine with more",
+    (ImageFileError, HeaderDataError, HeaderTypeError): "not a valid NIfTI file (bad header); export it again",
+    (OSError,): "cannot be read or is truncated; copy or download it again",
+    (ValueError, OverflowError, KeyError, TypeError): "damaged NIfTI file (inconsistent header); export it again",
+}
 _reading: ContextVar[bool] = ContextVar("reading", default=False)
 # nibabel reports header repairs on standard error; a filter per context is quiet for this thread's reading alone.
 imageglobals.logger.addFilter(lambda record: not _reading.get())
@@ -65,20 +73,12 @@ def errors_named(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (EOFError, zlib.error) as error:
-        raise InputError(f"{path}: truncated or damaged gzip data; copy or download it again") from error
-    except gzip.BadGzipFile as error:
-        if _is_gzip(path):  # a wrong checksum or length, or something else after the compressed data
-            raise InputError(f"{path}: truncated or damaged gzip data; copy or download it again") from error
-        raise InputError(f"{path}: not gzip data; rename it to .nii if it is not compressed") from error
-    except MemoryError as error:
-        raise InputError(f"{path}: does not fit into memory; crop it or use a machine with more") from error
-    except (ImageFileError, HeaderDataError, HeaderTypeError) as error:
-        raise InputError(f"{path}: not a valid NIfTI file (bad header); export or download it again") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read or is truncated; copy or download it again") from error
-    except (ValueError, OverflowError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged NIfTI file (inconsistent header); export or download it again") from error
+    except tuple(kind for kinds in _CAUSES for kind in kinds) as error:
+        cause = next(said for kinds, said in _CAUSES.items() if isinstance(error, kinds))
+        # Of gzip data it is a wrong checksum or length, or something else after them.
+        if isinstance(error, gzip.BadGzipFile) and not _is_gzip(path):
+            cause = "not gzip data; rename it to .nii if it is not compressed"
+        raise InputError(f"{path}: {cause}") from error
     finally:
         _reading.reset(token)
 
@@ -88,39 +88,50 @@ def _check_kind(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise InputError(f"{path}: complex voxels; save magnitude (and phase) as separate real images")
     if dtype.kind not in "iufb":
         raise InputError(f"{path}: colour (RGB) voxels; convert to one grey value per voxel")
-    if len(shape) < N_AXES:
+    if len(shape) not in (N_AXES, N_AXES + 1):
         raise InputError(f"{path}: {len(shape)}D image of shape {shape}; need a 3D or 4D volume")
-    if len(shape) > N_AXES + 1:
-        raise InputError(f"{path}: {len(shape)}D image of shape {shape}; split it into 3D or 4D volumes")
     if min(shape) < 1:
         raise InputError(f"{path}: shape {shape} holds no voxels; export or download it again")
 
 
 def _holds(path: Path, n_bytes: int) -> bool:
     """Count decompressed bytes, keeping none, until there are enough."""
+    return sum(map(len, _decompressed(path, 0, n_bytes))) == n_bytes
+
+
+def _decompressed(path: Path, offset: int, n_bytes: int) -> Iterator[bytes]:
+    """So many bytes of a .gz file, in chunks; fewer where it ends before."""
     with gzip.open(path, "rb") as file:
-        while n_bytes > 0:
-            chunk = file.read(min(n_bytes, _CHUNK_BYTES))
-            if not chunk:
-                return False
+        file.seek(offset)
+        while n_bytes > 0 and (chunk := file.read(min(n_bytes, _CHUNK_BYTES))):
             n_bytes -= len(chunk)
-    return True
+            yield chunk
+        if n_bytes == 0:
+            file.read(1)  # the checksum is compared at the end of the data
+
+
+def unpack(info: VolumeInfo) -> Iterator[bytes]:
+    """The voxels of a .nii.gz file as they are stored, in chunks.
+
+    Raises:
+        InputError: damaged or truncated data.
+    """
+    assert info.place is not None
+    missing = math.prod(info.shape) * info.dtype.itemsize
+    with errors_named(info.path):
+        for chunk in _decompressed(info.path, info.place.offset, missing):
+            missing -= len(chunk)
+            yield chunk
+        if missing:
+            raise EOFError
 
 
 def _check_length(path: Path, n_bytes: int) -> None:
     """Refuse a header that claims more than the file holds, before memory is asked for."""
-    on_disk = path.stat().st_size
-    if path.name.lower().endswith(".gz"):
-        possible = n_bytes <= on_disk * MAX_DEFLATE_RATIO
-        if possible and n_bytes > on_disk * _USUAL_DEFLATE_RATIO:
-            possible = _holds(path, n_bytes)
-    else:
-        possible = n_bytes <= on_disk
-    if not possible:
-        raise InputError(
-            f"{path}: truncated, or a wrong header: it claims {n_bytes} bytes, and the file holds fewer; "
-            "copy or download it again"
-        )
+    ratio = n_bytes / path.stat().st_size
+    is_packed = path.name.lower().endswith(".gz")
+    if ratio > (MAX_DEFLATE_RATIO if is_packed else 1) or (ratio > _USUAL_DEFLATE_RATIO and not _holds(path, n_bytes)):
+        raise too_short(path, n_bytes)
 
 
 def grid_of(path: Path, shape: tuple[int, ...], image: nib.Nifti1Image) -> Grid:
@@ -137,20 +148,11 @@ def grid_of(path: Path, shape: tuple[int, ...], image: nib.Nifti1Image) -> Grid:
         raise InputError(f"{path}: {error}; correct sform or qform (nibabel set_sform)") from None
 
 
-def open_nifti(path: Path) -> tuple[VolumeInfo, nib.Nifti1Image]:
-    """Read and check a NIfTI header.
-
-    Args:
-        path: an existing .nii or .nii.gz file.
-
-    Returns:
-        What it says, and the image, whose voxels are still on disk.
-
-    Raises:
-        InputError: see `read_info`.
-    """
+def read_header(path: Path) -> VolumeInfo:
+    """Read and check the header of an existing .nii or .nii.gz file; raises as `read_info`."""
+    is_packed = path.name.lower().endswith(".gz")
     with errors_named(path):
-        if path.name.lower().endswith(".gz"):
+        if is_packed:
             _holds(path, _SNIFFED_BYTES)  # nibabel would call damaged gzip data a wrong file type
         # No memory map: the file may be replaced while its voxels are in use.
         image = nib.load(path, mmap=False)
@@ -164,7 +166,7 @@ def open_nifti(path: Path) -> tuple[VolumeInfo, nib.Nifti1Image]:
         stored = cast(ArrayProxy, image.dataobj)
         _check_length(path, stored.offset + math.prod(shape) * dtype.itemsize)
         time_step = float(image.header["pixdim"][4])
-        info = VolumeInfo(
+        return VolumeInfo(
             path=path,
             grid=grid_of(path, shape, image),
             n_times=shape[N_AXES] if len(shape) > N_AXES else None,
@@ -173,8 +175,8 @@ def open_nifti(path: Path) -> tuple[VolumeInfo, nib.Nifti1Image]:
             inter=float(stored.inter),
             header=image.header.copy(),
             time_step=time_step if math.isfinite(time_step) and time_step > 0 else None,
+            place=Place(is_packed, int(stored.offset), stored.dtype),
         )
-    return info, image
 
 
 def _xform_codes(like: VolumeInfo | None) -> tuple[int, int]:
@@ -257,48 +259,34 @@ def _copy_true_fields(header: Nifti1Header, grid: Grid, like: VolumeInfo, data_r
             header[name] = source[name]
 
 
-def nifti_header(
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    grid: Grid,
-    like: VolumeInfo | None,
-    scaling: tuple[float, float],
-    data_range: tuple[float, float],
-    is_approximate: bool = False,
-) -> Nifti1Header:
-    """The header of a new file.
+def file_header(
+    info: VolumeInfo, like: VolumeInfo | None, data_range: tuple[float, float], is_approximate: bool
+) -> bytes:
+    """All that stands before the voxels of a new file.
 
     Args:
-        shape: (X, Y, Z) or (X, Y, Z, T); no side past `MAX_SIDE`.
-        dtype: of the numbers to store.
-        grid: where the voxels lie.
+        info: what to say; no side past `MAX_SIDE`.
         like: the source, for the header fields that stay true.
-        scaling: (slope, inter), intensity = slope * stored + inter.
         data_range: least and largest intensity: the source's display range is kept where it overlaps.
         is_approximate: begin the description with that word.
     """
     header = Nifti1Header()
-    header.set_data_shape(shape)
-    header.set_data_dtype(dtype)
+    header.set_data_shape(info.shape)
+    header.set_data_dtype(info.dtype)
     header.set_xyzt_units("mm")
-    _set_forms(header, grid, *_xform_codes(like))
+    _set_forms(header, info.grid, *_xform_codes(like))
     if like is not None:
-        _copy_true_fields(header, grid, like, data_range)
-        if like.time_step is not None:
-            header["pixdim"][4] = like.time_step
+        _copy_true_fields(header, info.grid, like, data_range)
+    if info.time_step is not None:
+        header["pixdim"][4] = info.time_step
     if is_approximate:
         described = bytes(header["descrip"].item())
         header["descrip"] = b"; ".join([b"approximate", *([described] if described else [])])[:_DESCRIPTION_BYTES]
     # The image's own copy of the header, as it will be written, starts without a scaling.
-    image = nib.Nifti1Image(np.broadcast_to(np.zeros((), dtype), shape), None, header)
-    image.header.set_slope_inter(*scaling)
+    image = nib.Nifti1Image(np.broadcast_to(np.zeros((), info.dtype), info.shape), None, header)
+    image.header.set_slope_inter(info.slope, info.inter)
     image.update_header()
     image.header.set_data_offset(image.header.single_vox_offset)
-    return image.header
-
-
-def header_bytes(header: Nifti1Header) -> bytes:
-    """All that stands before the voxels of a single-file image."""
     buffer = io.BytesIO()
-    header.write_to(buffer)
-    return buffer.getvalue().ljust(int(header["vox_offset"]), b"\0")
+    image.header.write_to(buffer)
+    return buffer.getvalue().ljust(image.header.single_vox_offset, b"\0")

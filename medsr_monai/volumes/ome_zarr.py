@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.geometry import N_AXES
 from medsr_monai.system.optional import require
+from medsr_monai.volumes.volume import VolumeInfo, volume_stem
 
 _CHUNK = (16, 256, 256)  # z, y, x: about 4 MB of float32
 
@@ -25,42 +24,33 @@ class OmeZarrPlanes:
 
     Args:
         folder: an empty folder.
-        shape: (X, Y, Z) or (X, Y, Z, T).
-        dtype: of the numbers to store.
-        grid: where the voxels lie.
-        time_step: spacing of the fourth axis.
-        name: of the image.
-        remarks: what else to say under `medsr`.
+        info: what to say.
+        is_approximate: say so under `medsr`.
 
     Raises:
         InputError: zarr or ome-zarr-models is not installed.
         OSError: the folder cannot be written.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        shape: tuple[int, ...],
-        dtype: np.dtype,
-        grid: Grid,
-        time_step: float | None,
-        name: str,
-        remarks: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, info: VolumeInfo, is_approximate: bool) -> None:
         zarr = require("zarr", "zarr")
         model = require("ome_zarr_models.v05", "zarr")
         axis = require("ome_zarr_models.v05.axes", "zarr").Axis
         spec = require("pydantic_zarr.v3", "zarr").ArraySpec
-        is_series = len(shape) > N_AXES
+        shape, grid, is_series = info.shape, info.grid, info.n_times is not None
         names = ["t", "z", "y", "x"][0 if is_series else 1 :]
         group = zarr.open_group(str(folder), mode="w", zarr_format=3)
         chunks = [min(n, side) for n, side in zip(shape[:N_AXES][::-1], _CHUNK, strict=True)]
         self._array = group.create_array(
-            "0", shape=shape[::-1], chunks=[1, *chunks] if is_series else chunks, dtype=dtype, dimension_names=names
+            "0",
+            shape=shape[::-1],
+            chunks=[1, *chunks] if is_series else chunks,
+            dtype=info.dtype,
+            dimension_names=names,
         )
         directions = grid.affine[:N_AXES, :N_AXES] / grid.spacing_mm
         first_mm = grid.affine[:N_AXES, N_AXES] @ directions
-        scale = [*([time_step or 1.0] if is_series else []), *grid.spacing_mm[::-1]]
+        scale = [*([info.time_step or 1.0] if is_series else []), *grid.spacing_mm[::-1]]
         translation = [*([0.0] if is_series else []), *(float(mm) for mm in first_mm[::-1])]
         axes = [axis(name=n, type="time") if n == "t" else axis(name=n, type="space", unit="millimeter") for n in names]
         image = model.Image.new(
@@ -69,10 +59,10 @@ class OmeZarrPlanes:
             axes=axes,
             scales=[scale],
             translations=[translation],
-            name=name,
+            name=volume_stem(info.path),
         )
         group.attrs.update(image.attributes.model_dump(exclude_none=True))
-        group.attrs["medsr"] = {"affine_ijk_to_ras_mm": grid.affine.tolist(), **(remarks or {})}
+        group.attrs["medsr"] = {"affine_ijk_to_ras_mm": grid.affine.tolist(), "approximate": is_approximate}
         self._n_planes = shape[N_AXES - 1]
         self._is_series = is_series
         self._depth = chunks[0]

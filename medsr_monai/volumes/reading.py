@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
-from medsr_monai.volumes.dicom_series import is_dicom_volume, read_dicom_info
+from medsr_monai.volumes.dicom import DicomSource, is_dicom, open_series
 from medsr_monai.volumes.volume import NIFTI_SUFFIXES, READABLE_SUFFIXES, VolumeInfo, VolumePath, volume_suffix
 
+log = logging.getLogger(__name__)
 
-def _check_file(path: Path) -> str:
+
+def is_dicom_volume(path: VolumePath) -> bool:
+    """Whether a path names DICOM, a series among others (see `find_volumes`), and no file of another format."""
+    if isinstance(path, DicomSource):
+        return True
+    path = Path(path)
+    return not (path.is_file() and volume_suffix(path)) and is_dicom(path)
+
+
+def read_info(path: VolumePath) -> VolumeInfo:
+    """Read what the header says, not the voxels.
+
+    Args:
+        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series; what `find_volumes` gives.
+
+    Returns:
+        Grid, type and header.
+
+    Raises:
+        InputError: a file that cannot be opened, is no supported volume, or is shorter than its header claims.
+    """
+    if is_dicom_volume(path):
+        series = path.volume if isinstance(path, DicomSource) else open_series(Path(path))
+        kept = series.storage
+        return VolumeInfo(
+            path=series.path, grid=series.grid, dtype=kept.dtype, slope=kept.slope, inter=kept.inter, series=series
+        )
+    path = Path(path)
+    return (nifti if _checked_suffix(path) in NIFTI_SUFFIXES else itk_image).read_header(path)
+
+
+def _checked_suffix(path: Path) -> str:
     try:
         if path.is_dir():
             raise InputError(
@@ -29,34 +62,7 @@ def _check_file(path: Path) -> str:
     return suffix
 
 
-def refuse_values(info: VolumeInfo, n_nan: int, n_inf: int, is_constant: bool) -> None:
-    """Refuse voxels that nothing can be computed from.
-
-    Raises:
-        InputError: any that are not finite, or a constant image.
-    """
-    counts = " and ".join(f"{n} {what}" for n, what in ((n_nan, "NaN"), (n_inf, "Inf")) if n)
-    too_large = " (Inf includes values too large for float32)" if n_inf and info.dtype.itemsize > 4 else ""
-    if counts:
-        raise InputError(f"{info.path}: {counts} voxels{too_large}; replace them first (e.g. numpy.nan_to_num)")
-    if is_constant:
-        raise InputError(f"{info.path}: constant image, every voxel has the same value; check how it was exported")
-
-
-def read_info(path: VolumePath) -> VolumeInfo:
-    """Read what the header says, not the voxels.
-
-    Args:
-        path: a .nii, .nii.gz, .mha, .mhd or .nrrd file, or a DICOM series; what `find_volumes` gives.
-
-    Returns:
-        Grid, type and header.
-
-    Raises:
-        InputError: a file that cannot be opened, is no supported volume, or is shorter than its header claims.
-    """
-    if is_dicom_volume(path):
-        return read_dicom_info(path)
-    path = Path(path)
-    suffix = _check_file(path)
-    return nifti.open_nifti(path)[0] if suffix in NIFTI_SUFFIXES else itk_image.open_itk(path)[0]
+def say_what_was_done(info: VolumeInfo) -> None:
+    """Log what was done to the slices of a series before it became a volume: duplicates, resampling, tilt."""
+    for note in () if info.series is None else info.series.notes:
+        log.warning("%s: %s", info.path, note)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from medsr_monai.geometry import N_AXES, Grid
+from medsr_monai.geometry import N_AXES, Grid, reorient
 from medsr_monai.system.atomic import Together, replacing, replacing_folder
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes import itk_image, nifti
-from medsr_monai.volumes.dicom_series import DicomPlanes, refuse_target
+from medsr_monai.volumes.dicom.derivation import classic_class
+from medsr_monai.volumes.dicom.derived import DerivedSeriesWriter
 from medsr_monai.volumes.gzip_stream import GzipStream
 from medsr_monai.volumes.ome_zarr import OmeZarrPlanes
 from medsr_monai.volumes.volume import (
@@ -78,9 +79,9 @@ def streamable_suffix(path: str | Path) -> str:
 class SlabWriter:
     """A volume that is written plane by plane, in ascending order along the file's last spatial axis.
 
-    A context manager: the name is given when
-    the last plane is written; on any error, or when it is left early, no trace remains. Of a process that is killed, a
-    hidden ".medsr-..." file or folder beside the target remains, which nothing reads.
+    A context manager: the name is given when the last plane is written; on any error, or when it is left early, no
+    trace remains. Of a process that is killed, a hidden ".medsr-..." file or folder beside the target remains, which
+    nothing reads.
 
     Args:
         path: .nii, .nii.gz, .mha, .nrrd, an .ome.zarr folder (see `OmeZarrPlanes`; extra `zarr`), or the new or empty
@@ -116,36 +117,33 @@ class SlabWriter:
     ) -> None:
         self.path = Path(path)
         self.suffix = streamable_suffix(path)
-        self.grid = grid
-        self.shape = grid.shape if n_times is None else (*grid.shape, n_times)
         self.like = like
         self.data_range = data_range
         self.is_approximate = is_approximate
-        self._together = together
-        self.storage, self.scaling = choose_storage(dtype, like, self.suffix in NIFTI_SUFFIXES)
-        if self.suffix in NIFTI_SUFFIXES and max(self.shape) > nifti.MAX_SIDE:
-            raise InputError(
-                f"{path}: shape {self.shape}; a side of NIfTI-1 ends at {nifti.MAX_SIDE}, write .mha or .nrrd"
-            )
         self.algorithm = algorithm
+        self._together = together
+        kind, slope, inter = choose_storage(dtype, like, self.suffix in NIFTI_SUFFIXES)
         if self.suffix == DICOM_SUFFIX:
-            refuse_target(self.path, like)
-            self.storage, self.scaling = np.dtype(np.float32), (1.0, 0.0)  # what follows rounds, and counts clipping
-        is_folder = self.suffix in (ZARR_SUFFIX, DICOM_SUFFIX)
-        if (
-            self.suffix != DICOM_SUFFIX
-            and self.path.exists()
-            and (self.path.is_dir() != is_folder or (is_folder and not _is_zarr(self.path)))
-        ):
+            _refuse_series(self.path, like)
+            kind, slope, inter = np.dtype(np.float32), 1.0, 0.0  # what follows rounds, and counts clipping
+        time_step = None if like is None else like.time_step
+        self.info = VolumeInfo(
+            path=self.path, grid=grid, n_times=n_times, dtype=kind, slope=slope, inter=inter, time_step=time_step
+        )
+        if self.suffix in NIFTI_SUFFIXES and max(self.info.shape) > nifti.MAX_SIDE:
+            raise InputError(
+                f"{path}: shape {self.info.shape}; a side of NIfTI-1 ends at {nifti.MAX_SIDE}, write .mha or .nrrd"
+            )
+        is_replaceable = _is_zarr if self.suffix == ZARR_SUFFIX else Path.is_file
+        if self.suffix != DICOM_SUFFIX and self.path.exists() and not is_replaceable(self.path):
             raise InputError(f"{path}: something that is no {self.suffix} is in the way; choose another name")
-        self._stack = ExitStack()
         self._sink: _Sink | None = None
         self._n_written = 0
 
     @property
     def n_bytes(self) -> int:
         """Bytes of the voxels, uncompressed."""
-        return math.prod(self.shape) * self.storage.itemsize
+        return math.prod(self.info.shape) * self.info.dtype.itemsize
 
     @property
     def is_compressed(self) -> bool:
@@ -153,43 +151,32 @@ class SlabWriter:
 
     def __enter__(self) -> SlabWriter:
         try:
-            self._sink = self._open()
-        except BaseException as error:
-            self._stack.__exit__(type(error), error, error.__traceback__)
-            if isinstance(error, OSError):
-                raise unwritable(self.path, error) from error
-            raise
+            with ExitStack() as stack:
+                self._sink = self._open(stack)
+                self._stack = stack.pop_all()
+        except OSError as error:
+            raise unwritable(self.path, error) from error
         return self
 
-    def _open(self) -> _Sink:
-        time_step = None if self.like is None else self.like.time_step
+    def _open(self, stack: ExitStack) -> _Sink:
         if self.suffix == ZARR_SUFFIX:
-            folder = self._stack.enter_context(replacing_folder(self.path, self.suffix, self._together))
-            name = self.path.name[: -len(self.suffix)]
-            return OmeZarrPlanes(
-                folder, self.shape, self.storage, self.grid, time_step, name, {"approximate": self.is_approximate}
-            )
+            folder = stack.enter_context(replacing_folder(self.path, self.suffix, self._together))
+            return OmeZarrPlanes(folder, self.info, self.is_approximate)
         if self.suffix == DICOM_SUFFIX:
             assert self.like is not None and self.like.series is not None
-            folder = self._stack.enter_context(replacing_folder(self.path, ".tmp", self._together))
+            folder = stack.enter_context(replacing_folder(self.path, ".tmp", self._together))
             mark = ", approximate" if self.is_approximate else ""
-            return DicomPlanes(folder, self.grid, self.like.series, f"{self.algorithm}{mark}")
-        temporary = self._stack.enter_context(replacing(self.path, self.suffix, self._together))
-        file = self._stack.enter_context(temporary.open("wb"))
-        if self.suffix not in NIFTI_SUFFIXES:
-            header = itk_image.itk_header(
-                self.suffix, self.shape, self.storage, self.grid, time_step, self.is_approximate
-            )
-            return _PlanesBehindHeader(file, header, file.flush)
-        header = nifti.header_bytes(
-            nifti.nifti_header(
-                self.shape, self.storage, self.grid, self.like, self.scaling, self.data_range, self.is_approximate
-            )
-        )
-        if self.suffix == ".nii":
+            return DerivedSeriesWriter(folder, self.like.series, self.info.grid, f"{self.algorithm}{mark}")
+        temporary = stack.enter_context(replacing(self.path, self.suffix, self._together))
+        file = stack.enter_context(temporary.open("wb"))
+        if self.suffix in NIFTI_SUFFIXES:
+            header = nifti.file_header(self.info, self.like, self.data_range, self.is_approximate)
+        else:
+            header = itk_image.file_header(self.info, self.is_approximate)
+        if self.suffix != ".nii.gz":
             return _PlanesBehindHeader(file, header, file.flush)
         stream = GzipStream(file, nifti.GZIP_LEVEL)
-        self._stack.callback(stream.close)
+        stack.callback(stream.close)
         return _PlanesBehindHeader(stream, header, stream.finish)
 
     def write(self, planes: np.ndarray) -> None:
@@ -203,16 +190,16 @@ class SlabWriter:
         """
         if self._sink is None:
             raise ValueError("a SlabWriter is a context manager: enter it first")
-        left = self.shape[N_AXES - 1] - self._n_written % self.shape[N_AXES - 1]
-        if planes.ndim != N_AXES or planes.shape[:-1] != self.shape[: N_AXES - 1] or not 0 < planes.shape[-1] <= left:
-            raise InputError(f"{self.path}: planes of shape {planes.shape}, but {left} are left of {self.shape}")
+        columns, rows, n = self.info.grid.shape
+        left = n - self._n_written % n
+        if planes.ndim != N_AXES or planes.shape[:-1] != (columns, rows) or not 0 < planes.shape[-1] <= left:
+            raise InputError(f"{self.path}: planes of shape {planes.shape}, but {left} are left of {self.info.shape}")
         n_bad = planes.size - int(np.isfinite(planes).sum())
         if n_bad:
             raise InputError(f"{self.path}: {n_bad} voxels to write are NaN or Inf; the computation before went wrong")
-        stored = to_stored(planes, self.storage, self.scaling)
-        is_narrower = self.storage.kind == "f" and self.storage.itemsize < planes.dtype.itemsize
-        if is_narrower and not np.isfinite(stored).all():
-            raise InputError(f"{self.path}: values too large for {self.storage}; write float64")
+        kind, stored = self.info.dtype, to_stored(planes, self.info)
+        if kind.kind == "f" and kind.itemsize < planes.dtype.itemsize and not np.isfinite(stored).all():
+            raise InputError(f"{self.path}: values too large for {kind}; write float64")
         try:
             self._sink.write(stored)
         except OSError as error:
@@ -228,15 +215,15 @@ class SlabWriter:
             return
         try:
             with self._stack:
-                if self._n_written != math.prod(self.shape[N_AXES - 1 :]):
-                    raise ValueError(f"{self.path}: {self._n_written} planes of {self.shape} were written")
+                if self._n_written != math.prod(self.info.shape[N_AXES - 1 :]):
+                    raise ValueError(f"{self.path}: {self._n_written} planes of {self.info.shape} were written")
                 assert self._sink is not None
                 self._sink.finish()
         except OSError as failure:
             raise unwritable(self.path, failure) from failure
 
 
-class VolumeKeeper:
+class VolumeKeeper(AbstractContextManager["VolumeKeeper"]):
     """Takes the planes that a :class:`SlabWriter` takes, and keeps them as a volume in memory.
 
     Args:
@@ -245,17 +232,14 @@ class VolumeKeeper:
     """
 
     def __init__(self, grid: Grid, like: VolumeInfo) -> None:
-        shape = grid.shape if like.n_times is None else (*grid.shape, like.n_times)
-        data = np.empty(shape, dtype=np.float32, order="F")
-        self.volume = Volume(path=like.path, grid=grid, n_times=like.n_times, time_step=like.time_step, data=data)
+        info = VolumeInfo(path=like.path, grid=grid, n_times=like.n_times, time_step=like.time_step)
+        data = np.empty(info.shape, dtype=np.float32, order="F")
+        self.volume = info.with_voxels(data)
         self._planes = data.reshape(*grid.shape[:-1], -1, order="F")
         self._n_written = 0
 
-    def __enter__(self) -> VolumeKeeper:
-        return self
-
     def __exit__(self, *error: object) -> None:
-        return None
+        """Nothing is left to do."""
 
     def write(self, planes: np.ndarray) -> None:
         """Append planes (X, Y, n)."""
@@ -305,5 +289,48 @@ def write_volume(
 
 
 def _is_zarr(folder: Path) -> bool:
-    """Whether a folder is one that may be replaced: an earlier result, or empty."""
-    return (folder / "zarr.json").is_file() or (folder / ".zgroup").is_file() or not any(folder.iterdir())
+    """Whether it is a folder that may be replaced: an earlier result, or empty."""
+    is_earlier = (folder / "zarr.json").is_file() or (folder / ".zgroup").is_file()
+    return is_earlier or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def write_derived_series(folder: str | Path, volume: Volume, source: VolumeInfo, algorithm: str) -> None:
+    """Write a volume as a DICOM series that is derived from another; completely, or not at all.
+
+    Its axes are turned to those of the source. How many voxels had to be clipped is logged.
+
+    Args:
+        folder: a new or empty one.
+        volume: 3D, in the place and the intensities of the source.
+        source: the series.
+        algorithm: what made the volume: bundle, version, settings.
+
+    Raises:
+        InputError: a series of volumes, one in another place than the source or no finer than it, or a folder that
+            cannot take it.
+    """
+    _refuse_series(Path(folder), source)
+    if volume.n_times is not None:
+        raise InputError(f"{volume.path}: a series of {volume.n_times} volumes; need a 3D volume, split it")
+    if math.prod(volume.grid.shape) <= math.prod(source.grid.shape):
+        raise InputError(f"{volume.path}: {volume.grid.shape} is no finer than the reference, {source.grid.shape}")
+    place = np.linalg.solve(source.grid.affine, [*volume.grid.corners_mm.mean(axis=0), 1.0])[:N_AXES]
+    if not all(-0.5 <= x <= n - 0.5 for x, n in zip(place, source.grid.shape, strict=True)):
+        raise InputError(
+            f"{volume.path}: its centre lies outside of the reference; name the scan that it was made from"
+        )
+    turn = volume.grid.orientation_to("".join(source.grid.axcodes))
+    with SlabWriter(folder, volume.grid.reoriented(turn), like=source, algorithm=algorithm) as writer:
+        writer.write(reorient(volume.data, turn))
+
+
+def _refuse_series(folder: Path, source: VolumeInfo | None) -> None:
+    """Refuse a folder that a derived series cannot take: something is in it, or there is nothing to derive it from."""
+    if source is None or source.series is None:
+        raise InputError(
+            f"{folder}: a DICOM series can be derived from another only; write .nii.gz, or `medsr dicom write` it "
+            "with a reference series"
+        )
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder}: not an empty folder; a series needs a new or an empty one")
+    classic_class(source.series)

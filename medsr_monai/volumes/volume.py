@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
 from medsr_monai.geometry import Grid
+from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.dicom import DicomVolume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -27,6 +29,14 @@ VolumePath = str | os.PathLike[str]
 """What names a volume; a `DicomSource` from `find_volumes` knows besides what the headers of its series said."""
 
 
+class Place(NamedTuple):
+    """Where the voxels of a file lie."""
+
+    is_packed: bool
+    offset: int  # in bytes, of the unpacked file
+    dtype: np.dtype  # in the file's byte order
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VolumeInfo:
     """What the header of a volume file says.
@@ -41,6 +51,7 @@ class VolumeInfo:
         header: the NIfTI header (a Nifti2Header is one too), or None for other formats.
         time_step: spacing of the fourth axis in the unit of the header, if it has one.
         series: the DICOM series, or None for other formats.
+        place: where the voxels lie in the file; None for a DICOM series, and in memory.
     """
 
     path: Path
@@ -52,11 +63,16 @@ class VolumeInfo:
     header: Nifti1Header | None = None
     time_step: float | None = None
     series: DicomVolume | None = None
+    place: Place | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(X, Y, Z) or (X, Y, Z, T)."""
         return self.grid.shape if self.n_times is None else (*self.grid.shape, self.n_times)
+
+    def with_voxels(self, data: np.ndarray) -> Volume:
+        """The volume that this is said of."""
+        return Volume(data=data, **{field.name: getattr(self, field.name) for field in fields(VolumeInfo)})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,15 +86,16 @@ class Volume(VolumeInfo):
     data: np.ndarray
 
 
+def too_short(path: Path, n_bytes: int) -> InputError:
+    """The one line about a header that claims more than its file holds."""
+    return InputError(
+        f"{path}: truncated, or a wrong header: it claims {n_bytes} bytes, and the file holds fewer; "
+        "copy or download it again"
+    )
+
+
 def volume_suffix(path: VolumePath) -> str | None:
-    """Tell the format by the name.
-
-    Args:
-        path: a file name.
-
-    Returns:
-        The lower-case suffix (".nii.gz" counts as one), or None if it is not a volume's.
-    """
+    """The lower-case suffix of a file name (".nii.gz" counts as one), or None if it is not a volume's."""
     name = Path(path).name.lower()
     # ".nii" does not end "x.nii.gz", so the order of the suffixes does not matter.
     return next((suffix for suffix in READABLE_SUFFIXES if name.endswith(suffix)), None)
@@ -88,15 +105,9 @@ def volume_stem(path: VolumePath) -> str:
     """Strip folder and suffix, ".nii.gz" and ".ome.zarr" as one; of an unknown suffix strip the last part.
 
     A DICOM series is called by its UID, which names nobody, and not by its folder, which may.
-
-    Args:
-        path: a file name.
-
-    Returns:
-        The bare name.
     """
     name = Path(path).name
     if UID.fullmatch(name):  # the series of a virtual path, whose dots begin no suffix
         return name
-    suffix = ZARR_SUFFIX if Path(path).name.lower().endswith(ZARR_SUFFIX) else volume_suffix(path)
-    return Path(path).stem if suffix is None else Path(path).name[: -len(suffix)]
+    suffix = ZARR_SUFFIX if name.lower().endswith(ZARR_SUFFIX) else volume_suffix(path)
+    return Path(path).stem if suffix is None else name[: -len(suffix)]

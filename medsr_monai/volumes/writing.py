@@ -15,34 +15,31 @@ from medsr_monai.volumes.volume import VolumeInfo, VolumePath
 
 DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "int32", "same")
 
-_UNSCALED = (1.0, 0.0)
 
-
-def choose_storage(dtype: str, like: VolumeInfo | None, is_nifti: bool) -> tuple[np.dtype, tuple[float, float]]:
-    """Choose the type on disk and (slope, inter)."""
+def choose_storage(dtype: str, like: VolumeInfo | None, is_nifti: bool) -> tuple[np.dtype, float, float]:
+    """Choose the type on disk, slope and intercept."""
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype}: choose one of {', '.join(DTYPES)}")
     if dtype != "same":
-        return np.dtype(dtype), _UNSCALED
+        return np.dtype(dtype), 1.0, 0.0
     if like is None:
         raise InputError("dtype same: needs the source volume (like); name a type instead")
     if like.dtype.kind not in "iu":
-        return np.dtype(np.float64 if like.dtype.itemsize > 4 else np.float32), _UNSCALED
-    scaling = (like.slope, like.inter)
-    if scaling == _UNSCALED or is_nifti:
-        return like.dtype, scaling
+        return np.dtype(np.float64 if like.dtype.itemsize > 4 else np.float32), 1.0, 0.0
+    if (like.slope, like.inter) == (1, 0) or is_nifti:
+        return like.dtype, like.slope, like.inter
     # Without a scale in the header, rounding would reduce intensities such as 0 ... 1 to two values.
-    return np.dtype(np.float32), _UNSCALED
+    return np.dtype(np.float32), 1.0, 0.0
 
 
-def to_stored(data: np.ndarray, dtype: np.dtype, scaling: tuple[float, float]) -> np.ndarray:
+def to_stored(data: np.ndarray, info: VolumeInfo) -> np.ndarray:
     """Convert to what is stored: integers are rounded (halves to even) and clipped to the type's range."""
-    if data.dtype == dtype and scaling == _UNSCALED:
+    dtype, slope, inter = info.dtype, info.slope, info.inter
+    if data.dtype == dtype and (slope, inter) == (1, 0):
         return data
     if dtype.kind not in "iu":
         with np.errstate(over="ignore"):
             return data.astype(dtype, copy=False)
-    slope, inter = scaling
     limits = np.iinfo(dtype)
     # The largest 64-bit integers have no float64 of their own and would round up, out of the range.
     low, high = float(limits.min), float(limits.max)

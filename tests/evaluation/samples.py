@@ -15,7 +15,7 @@ from medsr_monai.networks import RRDBNet
 from medsr_monai.transforms import (
     CropToMultipled,
     NormaliseIntensityd,
-    ReorientToCanonicald,
+    ReorientToNetworkd,
     RestoreIntensityd,
 )
 from medsr_monai.volumes import LoadVolumed, write_volume
@@ -61,7 +61,7 @@ def evaluation(tmp_path: Path, out: str = "run", **settings: Any) -> Evaluation:
         "network": tiny_network(9),
         "weights": tmp_path / "model.pt",
         "weights_gan": tmp_path / "gan.pt",
-        "load": Compose([LoadVolumed("hr"), ReorientToCanonicald("hr"), CropToMultipled("hr", (2, 2, 2))]),
+        "load": Compose([LoadVolumed("hr"), ReorientToNetworkd("hr"), CropToMultipled("hr", (2, 2, 2))]),
         "normalise": NormaliseIntensityd("lr"),
         "restore": RestoreIntensityd("pred", "lr"),
         "scale": (2, 2, 2),

@@ -23,7 +23,7 @@ from medsr_monai.metrics import NIQEModel
 from medsr_monai.metrics.catalogue import catalogue
 from medsr_monai.networks import ConvolutionalFeatures, OnSlices
 from medsr_monai.system.errors import InputError
-from medsr_monai.transforms import ReorientToCanonicald
+from medsr_monai.transforms import ReorientToNetworkd
 from medsr_monai.volumes import LoadVolumed, write_volume
 from tests.evaluation.samples import AFFINE, NAMES, evaluation, scan, tiny_network, write_scans
 
@@ -299,7 +299,7 @@ def test_what_a_projection_assumes_can_be_wrong(tmp_path):
 def test_any_scale_per_axis_is_evaluated(tmp_path, scale):
     from medsr_monai.evaluation.report import write_report
 
-    load = Compose([LoadVolumed("hr"), ReorientToCanonicald("hr")])
+    load = Compose([LoadVolumed("hr"), ReorientToNetworkd("hr")])
     cases = write_scans(tmp_path / "hr", (24, 24, 40))
     run = evaluation(tmp_path, cases=cases, methods=["cubic", "cubic+exact"], scale=scale, load=load)
     run.run()

@@ -108,11 +108,11 @@ def test_the_catalogue_says_what_the_functions_say(measures):
     ratio = Pair(sr, REFERENCE).log_power_ratio
     thirds = [found[f"spectrum_{name}"] for name in ("low", "middle", "high")]
     assert sum(thirds) / 3 == pytest.approx(float(ratio.mean()), rel=1e-6)
-    assert measures["psnr"](sr, HR) == found["psnr"], "a measure by itself"
+    assert measures["psnr"].function(Pair(sr, REFERENCE)) == found["psnr"], "a measure by itself"
 
 
 def test_a_mask_of_ones_judges_voxels_that_are_no_foreground():
-    everywhere = catalogue()["mse"](noisy(30), HR, torch.ones(1, 1, *[SIDE] * 3))
+    everywhere = catalogue()["mse"].function(Pair(noisy(30), Reference(HR, torch.ones(1, 1, *[SIDE] * 3))))
     assert everywhere == pytest.approx((30 / REFERENCE.unit) ** 2, rel=0.02)
 
 

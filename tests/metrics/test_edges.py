@@ -11,8 +11,7 @@ from scipy import ndimage, stats
 from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.geometry import cubic_bspline
 from medsr_monai.metrics import (
-    GradientDistributionDistance,
-    GradientMagnitudeDistance,
+    ForegroundMetric,
     foreground_mask,
     foreground_percentile,
     gradient_distribution_distance,
@@ -29,10 +28,7 @@ def distance(request):
 
 @pytest.fixture
 def metric(distance):
-    return {
-        gradient_magnitude_distance: GradientMagnitudeDistance,
-        gradient_distribution_distance: GradientDistributionDistance,
-    }[distance]()
+    return ForegroundMetric(distance)
 
 
 def noise(shape: tuple[int, ...], rng: np.random.Generator) -> torch.Tensor:

@@ -17,8 +17,7 @@ from skimage.metrics import structural_similarity
 from medsr_monai.acquisition import SeparableAcquisition
 from medsr_monai.geometry import cubic_bspline
 from medsr_monai.metrics import (
-    ForegroundPSNR,
-    ForegroundSSIM,
+    ForegroundMetric,
     fidelity,
     foreground_mask,
     foreground_percentile,
@@ -185,14 +184,15 @@ def test_percentile_leaves_zeros_out():
         foreground_percentile(torch.stack([image[0], torch.zeros(1, 30, 50)]))
 
 
-@pytest.mark.parametrize("metric", [ForegroundPSNR, ForegroundSSIM])
-def test_metric_does_not_depend_on_the_unit(metric, pair):
+@pytest.mark.parametrize("function", [psnr, ssim])
+def test_metric_does_not_depend_on_the_unit(function, pair):
     sr, hr = pair
-    torch.testing.assert_close(metric()(sr * 900, hr * 900), metric()(sr, hr), atol=1e-4, rtol=0)
+    metric = ForegroundMetric(function)
+    torch.testing.assert_close(metric(sr * 900, hr * 900), metric(sr, hr), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("metric", "function"), [(ForegroundPSNR, psnr), (ForegroundSSIM, ssim)])
-def test_metric_averages_over_images_of_different_size(metric, function, rng):
+@pytest.mark.parametrize("function", [psnr, ssim])
+def test_metric_averages_over_images_of_different_size(function, rng):
     hr = [blob(shape, rng)[0] for shape in [(24, 30, 26), (30, 22, 25)]]
     sr = [image + sigma * torch.randn_like(image) for image, sigma in zip(hr, (0.02, 0.1), strict=True)]
     expected = []
@@ -200,7 +200,7 @@ def test_metric_averages_over_images_of_different_size(metric, function, rng):
         scale = foreground_percentile(reference[None])
         one, reference = one[None] / scale, reference[None] / scale
         expected.append(function(one, reference, foreground_mask(reference)).item())
-    measured = metric()
+    measured = ForegroundMetric(function)
     values = measured(sr, hr)
     assert [v.item() for v in values] == pytest.approx(expected, abs=1e-4)
     assert measured.aggregate().item() == pytest.approx(np.mean(expected), abs=1e-4)
@@ -218,8 +218,10 @@ def test_values_appear_in_an_evaluator(rng):
         device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset(cases), batch_size=2),
         network=torch.nn.Identity(),
-        key_val_metric={"psnr": IgniteMetricHandler(ForegroundPSNR(percentile=None), output_transform=keys)},
-        additional_metrics={"ssim": IgniteMetricHandler(ForegroundSSIM(percentile=None), output_transform=keys)},
+        key_val_metric={"psnr": IgniteMetricHandler(ForegroundMetric(psnr, percentile=None), output_transform=keys)},
+        additional_metrics={
+            "ssim": IgniteMetricHandler(ForegroundMetric(ssim, percentile=None), output_transform=keys)
+        },
     )
     for _ in range(2):
         evaluator.run()
@@ -239,6 +241,6 @@ def test_the_figure_to_beat(data_dir):
     acquisition = SeparableAcquisition.from_profile(hr.shape[2:], [n // 2 for n in hr.shape[2:]])
     lr = acquisition(hr)
     cubic = cubic_bspline(lr, hr.shape[2:])
-    metric = ForegroundPSNR()
+    metric = ForegroundMetric(psnr)
     assert metric(cubic, hr).item() == pytest.approx(23.67, abs=0.006)
     assert metric(acquisition.project(cubic, lr), hr).item() == pytest.approx(24.02, abs=0.006)

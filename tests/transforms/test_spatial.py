@@ -21,7 +21,7 @@ from medsr_monai.transforms import (
     MiddleSliced,
     RandAxisPermuted,
     RandForegroundCropd,
-    ReorientToCanonicald,
+    ReorientToNetworkd,
     RequireSized,
 )
 
@@ -69,11 +69,22 @@ def check_place_of_every_voxel(sr: MetaTensor, source: MetaTensor) -> None:
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIR"])
 def test_canonical_image_is_closest_to_ras(codes):
     image = as_loaded(oblique_affine(codes))
-    canonical = ReorientToCanonicald("image")({"image": image})["image"]
+    canonical = ReorientToNetworkd("image")({"image": image})["image"]
     assert Grid(tuple(canonical.shape[1:]), canonical.affine.numpy()).axcodes == ("R", "A", "S")
     assert canonical.meta["filename_or_obj"] == "scan.nii.gz"
     np.testing.assert_array_equal(canonical.meta["original_affine"], image.affine)
     check_place_of_every_voxel(canonical, image)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIR", "ASL"])
+@pytest.mark.parametrize(
+    "axes, scale, thick", [("image", (1, 1, 4), 2), ("slice", (1, 1, 4), 2), ("slice", (4, 1, 1), 0)]
+)
+def test_the_slices_of_any_stack_lie_along_the_network_s_odd_axis(codes, axes, scale, thick):
+    image = as_loaded(oblique_affine(codes))  # 2.5 mm along its third axis
+    turned = ReorientToNetworkd("image", scale, axes)({"image": image})["image"]
+    assert Grid(tuple(turned.shape[1:]), turned.affine.numpy()).spacing_mm[thick] == pytest.approx(2.5)
+    check_place_of_every_voxel(turned, image)
 
 
 # ---- cropping to a multiple

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import ProxyHandler, Request, build_opener, getproxies
+from urllib.request import ProxyHandler, build_opener, getproxies
 
 from fire.decorators import SetParseFns
 
@@ -30,25 +29,18 @@ def _answer(server: str, path: str, timeout_s: float, fields: dict[str, str] | N
     """The answer to a GET, or with fields to a POST of a form; an error status is bad input."""
     if urlsplit(server).scheme not in ("http", "https") or not urlsplit(server).hostname:
         raise InputError(f"--server {server}: must be an address such as {LOCAL_SERVER}")
-    address = server.rstrip("/") + path
-    boundary = secrets.token_hex(16)
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in (fields or {}).items()
-    ]
-    body = "".join([*parts, f"--{boundary}--\r\n"]).encode() if fields is not None else None
-    request = Request(address, body, {"Content-Type": f"multipart/form-data; boundary={boundary}"} if body else {})
+    body = None if fields is None else urlencode(fields).encode()
     # A proxy for the outside world is no way to this machine.
-    is_here = urlsplit(server).hostname in ("127.0.0.1", "localhost", "::1")
+    proxies = {} if urlsplit(server).hostname in ("127.0.0.1", "localhost", "::1") else getproxies()
     try:
-        with build_opener(ProxyHandler({} if is_here else getproxies())).open(request, timeout=timeout_s) as answer:
+        with build_opener(ProxyHandler(proxies)).open(server.rstrip("/") + path, body, timeout_s) as answer:
             yield cast(HTTPResponse, answer)
     except HTTPError as error:
         raise InputError(f"{server}: {_detail(error)}") from error
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        raise InputError(
-            f"{server}: no answer ({reason}); is the server running? start one with make label-server"
-        ) from error
+        way_out = "is the server running? start one with make label-server"
+        raise InputError(f"{server}: no answer ({reason}); {way_out}") from error
 
 
 def _detail(error: HTTPError) -> str:
@@ -63,13 +55,6 @@ def _detail(error: HTTPError) -> str:
 
 def server_info(server: str = LOCAL_SERVER, timeout_s: float = 60.0) -> dict[str, Any]:
     """What a server offers: its models with scale and modality, and the studies.
-
-    Args:
-        server: its address.
-        timeout_s: seconds to wait.
-
-    Returns:
-        The server's ``/info``.
 
     Raises:
         InputError: no answer, or an answer that is none of a MONAI Label server.
@@ -123,9 +108,8 @@ def fetch_upscaled(
                 shutil.copyfileobj(answer, file)
                 expected = answer.headers.get("Content-Length")
                 if expected is not None and file.tell() != int(expected):
-                    raise InputError(
-                        f"{server}: the answer broke off after {file.tell()} of {expected} bytes; ask again"
-                    )
+                    got = f"{file.tell()} of {expected} bytes"
+                    raise InputError(f"{server}: the answer broke off after {got}; ask again")
         except OSError as error:
             raise InputError(f"{output}: cannot be written ({error.strerror or error})") from error
     return target

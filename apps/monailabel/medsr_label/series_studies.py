@@ -32,12 +32,7 @@ class _Patient(HTTPAdapter):
 
 
 class SeriesStudies(ReadOnlyStudies):
-    """Series by SeriesInstanceUID, kept in a folder of the server's until it ends.
-
-    Args:
-        address: of the DICOMweb server.
-        state: folder for the series and the book-keeping.
-    """
+    """Series by SeriesInstanceUID, kept in a folder of the server's until it ends."""
 
     def __init__(self, address: str, state: Path) -> None:
         self.address = address

@@ -58,11 +58,7 @@ def run_inference(
 
 
 def check_parameters(params: str) -> None:
-    """Whether the text holds parameters, and nothing that belongs elsewhere.
-
-    Raises:
-        HTTPException: 400.
-    """
+    """Whether the text holds parameters, and nothing that belongs elsewhere."""
     try:
         given = json.loads(params or "{}")
     except ValueError as error:

@@ -19,11 +19,6 @@ class ReadOnlyStudies(LocalDatastore):
     """MONAI Label's store of images and labels without the labels, and without a way to write.
 
     Its own book-keeping, which would lie among the images, lies in a folder of the server's.
-
-    Args:
-        images: folder of the images.
-        state: folder for the book-keeping, made here.
-        extensions: patterns of the names of images.
     """
 
     def __init__(self, images: Path, state: Path, extensions: tuple[str, ...] = ()) -> None:
@@ -54,10 +49,6 @@ class FolderStudies(ReadOnlyStudies):
     """Volumes and DICOM series of one folder, without those of its subfolders.
 
     The ID of a volume is its name, with or without the suffix; that of a series is the name of its folder or zip.
-
-    Args:
-        studies: the folder.
-        state: folder for the book-keeping.
     """
 
     def __init__(self, studies: str, state: Path) -> None:

@@ -35,13 +35,7 @@ def refusal(status: int, error: InputError, image: Image | None = None) -> HTTPE
 
 
 class UpscaleTask(InferTask):
-    """The inference workflow of a bundle: exactly what ``medsr upscale`` runs, so that both give the same voxels.
-
-    Args:
-        name: of the bundle.
-        root: its folder.
-        results: folder for results on their way to the client.
-    """
+    """The inference workflow of a bundle: exactly what ``medsr upscale`` runs, so that both give the same voxels."""
 
     def __init__(self, name: str, root: Path, results: Path) -> None:
         self.name = name
@@ -80,25 +74,13 @@ class UpscaleTask(InferTask):
             "result": "image, float32",
         }
 
-    def checked_settings(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The request's parameters for the workflow.
-
-        Raises:
-            InputError: one that cannot serve.
-        """
-        return checked_request(request, self.defaults)
-
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """MONAI Label's way in, for an image that is already a path."""
         path = Path(request["image"])
-        return self.upscaled(Image(path.name, path), self.checked_settings(request))
+        return self.upscaled(Image(path.name, path), checked_request(request, self.defaults))
 
     def upscaled(self, image: Image, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Upscale an image.
-
-        Args:
-            image: a volume, or a DICOM series.
-            settings: as checked.
 
         Returns:
             The file to send, which the endpoint removes after that, and what is said of it.
@@ -110,27 +92,24 @@ class UpscaleTask(InferTask):
         overrides = {key: value for key, value in settings.items() if key != "result_extension"}
         suffix = settings["result_extension"]
         if "#" in str(image.path):
-            raise refusal(
-                422, InputError(f"{image.path}: MONAI's parser does not take '#' in a name; rename it"), image
-            )
+            error = InputError(f"{image.path}: MONAI's parser does not take '#' in a name; rename it")
+            raise refusal(422, error, image)
         self._remove_forgotten()
         with ONE_AT_A_TIME, tempfile.TemporaryDirectory(dir=self.results) as folder:
             written = Path(folder) / ("series" if suffix == SERIES_SUFFIX else f"sr{suffix}")
             if suffix == SERIES_SUFFIX:
                 overrides["output_suffix"] = ".dcm"
-            self._run(image, input=str(image.path), output_dir=folder, output_file=str(written), **overrides)
+            places = {"input": str(image.path), "output_dir": folder, "output_file": str(written)}
+            try:
+                run_inference(self.root, progress=False, **places, **overrides)
+            except InputError as error:
+                raise refusal(422, error, image) from error
             if suffix == SERIES_SUFFIX:
                 written = _zipped(written)
             result = written.rename(self._result_name(image, suffix))
         said = {**self._identity(), "settings": {**self.defaults, **overrides}, "research_use": RESEARCH_USE}
         said["seconds"] = round(time.monotonic() - start, 2)
         return str(result), said
-
-    def _run(self, image: Image, **overrides: Any) -> None:
-        try:
-            run_inference(self.root, progress=False, **overrides)
-        except InputError as error:
-            raise refusal(422, error, image) from error
 
     def _remove_forgotten(self) -> None:
         """Results whose client went away before the end, which nobody removes."""

@@ -2,11 +2,3 @@
 
 This app serves images and no label maps, so nothing here is ever used; an installed pydicom-seg goes first.
 """
-
-from __future__ import annotations
-
-from typing import NoReturn
-
-
-def __getattr__(name: str) -> NoReturn:
-    raise AttributeError(f"pydicom_seg.{name}: this server returns images; DICOM SEG needs pydicom-seg installed")

@@ -6,28 +6,35 @@ import re
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from fire.decorators import SetParseFns
 
 from medsr_monai.system.errors import InputError
+from medsr_monai.system.optional import require
+from medsr_pacs.identifiers import checked_uid
 
 if TYPE_CHECKING:
-    from medsr_pacs.configuration import Configuration
     from medsr_pacs.remote import Remote
+    from medsr_pacs.settings import Settings
 
 RESEARCH_USE = "Research use only: not a medical device; detail finer than the input is a guess."
 
 
-def _opened(config: str | None, remote: str | None) -> tuple[Configuration, Remote]:
-    from medsr_pacs.archives import open_remote
+def _configured(config: str | None) -> Settings:
+    for needed in ("pydicom", "pynetdicom", "requests", "dicomweb_client"):
+        require(needed, "dicom")
     from medsr_pacs.configuration import read_configuration
     from medsr_pacs.journal import silence_libraries
 
     silence_libraries()
-    configuration = read_configuration(config)
-    return configuration, open_remote(configuration, remote)
+    return read_configuration(config)
+
+
+def _opened(config: str | None, remote: str | None) -> Remote:
+    from medsr_pacs.configuration import open_remote
+
+    return open_remote(_configured(config), remote)
 
 
 @SetParseFns(remote=str, config=str)
@@ -38,7 +45,7 @@ def echo(*, remote: str | None = None, config: str | None = None) -> None:
         remote: its name in the configuration, where there are several.
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
-    _, archive = _opened(config, remote)
+    archive = _opened(config, remote)
     archive.echo()
     print(f"{archive.name}  answers")
 
@@ -65,8 +72,6 @@ def find(
         remote: name of the archive in the configuration, where there are several.
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
-    from medsr_pacs.round_trip import checked_uid
-
     if date is not None and not re.fullmatch(r"\d{8}(-(\d{8})?)?|-\d{8}", date):
         raise InputError(f"--date {date}: must be a day or a range, as 20240131 or 20240101-20240131")
     modality = modality and modality.upper()
@@ -85,7 +90,7 @@ def find(
             "StudyDate": date,
             "ModalitiesInStudy": modality,
         }
-    _, archive = _opened(config, remote)
+    archive = _opened(config, remote)
     found = archive.find(level, {keyword: value for keyword, value in query.items() if value is not None})
     for item in sorted(found, key=lambda item: (item.date, item.study, item.series)):
         number = item.n_series if level == "study" else item.n_instances
@@ -109,7 +114,6 @@ def fetch(
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
     from medsr_monai.system.atomic import replacing_folder
-    from medsr_pacs.round_trip import checked_uid
 
     checked_uid("study", study)
     if series is not None:
@@ -117,7 +121,7 @@ def fetch(
     target = Path(out).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{out}: is there already and not an empty folder; name a new one")
-    _, archive = _opened(config, remote)
+    archive = _opened(config, remote)
     with replacing_folder(target) as folder:
         got = archive.fetch(study, series, folder)
         if not got.n_instances:
@@ -138,7 +142,7 @@ def send(source: str, *, remote: str | None = None, config: str | None = None) -
     """
     from medsr_pacs.instances import find_dicom_files
 
-    _, archive = _opened(config, remote)
+    archive = _opened(config, remote)
     files = find_dicom_files(source)
     sent: list[Path] = []
     try:
@@ -166,13 +170,14 @@ def upscale(
         remote: name of the archive that has the study, where there are several.
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
-    from medsr_pacs.archives import open_remote
+    from medsr_pacs.configuration import open_remote
     from medsr_pacs.round_trip import upscale_study
     from medsr_pacs.upscaling import UpscaleProcess
 
-    configuration, archive = _opened(config, remote)
+    configuration = _configured(config)
+    archive = open_remote(configuration, remote)
     target = archive if destination is None else open_remote(configuration, destination)
-    process = UpscaleProcess(configuration.upscale)
+    process = UpscaleProcess(configuration.upscale.model_dump(exclude_none=True))
 
     def upscale_aloud(source: Path, result: Path) -> None:
         print(f"{source.name}  fetched, upscaling (minutes for a CT) ...", file=sys.stderr, flush=True)
@@ -187,11 +192,8 @@ def upscale(
     print(RESEARCH_USE)
     failed = sum(outcome.is_error for outcome in outcomes)
     if failed or not any(outcome.n_sent for outcome in outcomes):
-        raise InputError(
-            f"study {study}: {failed} of {len(outcomes)} series failed"
-            if failed
-            else f"study {study}: no series to upscale"
-        )
+        what = f"{failed} of {len(outcomes)} series failed" if failed else "no series to upscale"
+        raise InputError(f"study {study}: {what}")
 
 
 @SetParseFns(config=str)
@@ -201,18 +203,13 @@ def listen(*, config: str | None = None) -> None:
     Args:
         config: the configuration; default is what MEDSR_PACS_CONFIG names, or pacs.toml in the working folder.
     """
-    from medsr_pacs.configuration import read_configuration
-    from medsr_pacs.journal import say, silence_libraries
+    configuration = _configured(config)
+    from medsr_pacs.journal import say
     from medsr_pacs.service import Service
 
-    silence_libraries()
-    with Service(read_configuration(config)) as service:
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            service.stop()
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
+    with Service(configuration) as service:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: service.stop())
         say(RESEARCH_USE)
         service.run()
     say("stopped")

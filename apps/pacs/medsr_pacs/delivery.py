@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from medsr_monai.system.errors import InputError
@@ -14,11 +13,7 @@ SENT = "sent.txt"
 
 
 def derived_files(folder: Path) -> list[Path]:
-    """The files of a derived series, in order.
-
-    Raises:
-        InputError: none, or one that is no DICOM instance.
-    """
+    """The files of a derived series, in order."""
     files = sorted(folder.glob("*.dcm"))
     if not files:
         raise InputError("upscaling wrote no images")
@@ -27,8 +22,8 @@ def derived_files(folder: Path) -> list[Path]:
     return files
 
 
-def deliver(folder: Path, remote: Remote, ask_first: bool, confirmed: Callable[[], None] = lambda: None) -> int:
-    """Send what was not sent yet.
+def deliver(folder: Path, remote: Remote, ask_first: bool) -> int:
+    """Send what was not sent yet; returns how many images the series has.
 
     Each confirmed image is noted in the folder. After a crash, only the first one that is not noted may have been
     stored all the same (of a batch by DICOMweb: the first ones); the archive is asked for those. Derived UIDs are
@@ -38,10 +33,6 @@ def deliver(folder: Path, remote: Remote, ask_first: bool, confirmed: Callable[[
         folder: of the derived series.
         remote: where it goes.
         ask_first: whether the archive can be asked what it has: not where it may have an older series of these UIDs.
-        confirmed: called after each image that was noted.
-
-    Returns:
-        How many images the series has.
 
     Raises:
         UnreachableError: try again later; what was confirmed is noted.
@@ -59,22 +50,14 @@ def deliver(folder: Path, remote: Remote, ask_first: bool, confirmed: Callable[[
         def note(file: Path) -> None:
             log.write(f"{file.name}\n")
             log.flush()
-            confirmed()
 
-        if was_interrupted and ask_first:
-            left = skip_stored(left, remote, note)
+        while was_interrupted and ask_first and left:
+            instance = read_instance(left[0])
+            if not remote.holds(instance.study, instance.series, instance.sop_instance):
+                break
+            note(left.pop(0))
         if left:
             remote.send(left, note)
         log.flush()
         os.fsync(log.fileno())
     return len(files)
-
-
-def skip_stored(files: list[Path], remote: Remote, note: Callable[[Path], None]) -> list[Path]:
-    """Files without the first ones that the archive has."""
-    for index, file in enumerate(files):
-        instance = read_instance(file)
-        if not remote.holds(instance.study, instance.series, instance.sop_instance):
-            return files[index:]
-        note(file)
-    return []

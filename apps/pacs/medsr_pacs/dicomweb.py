@@ -6,17 +6,19 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pydicom
+import requests
+from dicomweb_client import DICOMwebClient
+from pydicom.dataset import Dataset
 
 from medsr_monai.system.errors import InputError
-from medsr_monai.system.optional import require
 from medsr_monai.volumes.dicom.headers import quietly
 from medsr_pacs.identifiers import is_uid, normal_uid
 from medsr_pacs.instances import SeriesFolders, identify, read_instance
 from medsr_pacs.remote import ASKED, Confirmed, Found, RefusedError, UnreachableError, read_found
-
-if TYPE_CHECKING:
-    from medsr_pacs.settings import WebSettings
+from medsr_pacs.settings import WebSettings
 
 # Statuses after which the same request may succeed later.
 LATER = (408, 425, 429, 500, 502, 503, 504, 507)
@@ -25,18 +27,9 @@ PAGE = 500
 
 
 class WebRemote:
-    """One archive.
-
-    Args:
-        name: of it in the configuration.
-        settings: where it is; secrets are read from the environment now.
-
-    Raises:
-        InputError: a secret is not in the environment.
-    """
+    """One archive."""
 
     def __init__(self, name: str, settings: WebSettings) -> None:
-        requests = require("requests", "dicom")
         self.name = name
         self._settings = settings
         session = requests.Session()
@@ -51,9 +44,7 @@ class WebRemote:
         token = secret(name, settings.token_env)
         if token:
             session.headers["Authorization"] = f"Bearer {token}"
-        self._client = require("dicomweb_client", "dicom").DICOMwebClient(
-            settings.url.rstrip("/"), session=session, timeout=settings.timeout
-        )
+        self._client = DICOMwebClient(settings.url.rstrip("/"), session=session, timeout=settings.timeout)
         self._client.set_http_retry_params(retry=False)  # the caller knows when to try again
 
     def echo(self) -> None:
@@ -68,19 +59,13 @@ class WebRemote:
         found: dict[tuple[str, str], Found] = {}
         while True:
             with self._answered("a query"), quietly():
-                page = self._page(search, filters, list(ASKED[level]), len(found))
+                answers = search(search_filters=filters, fields=list(ASKED[level]), limit=PAGE, offset=len(found))
+                page = [read_found(Dataset.from_json(answer)) for answer in answers]
             fresh = {(item.study, item.series): item for item in page if is_uid(item.study)}
-            if not set(fresh) - set(found):  # also where an archive knows no pages, and repeats the first
-                return list(found.values())
+            is_last = fresh.keys() <= found.keys()  # also where an archive knows no pages, and repeats the first
             found.update(fresh)
-            if len(page) < PAGE:
+            if is_last or len(page) < PAGE:
                 return list(found.values())
-
-    def _page(self, search: Any, filters: dict[str, str], fields: list[str], offset: int) -> list[Found]:
-        from pydicom.dataset import Dataset
-
-        answers = search(search_filters=filters, fields=fields, limit=PAGE, offset=offset)
-        return [read_found(Dataset.from_json(answer)) for answer in answers]
 
     def holds(self, study: str, series: str, sop_instance: str) -> bool | None:
         """QIDO-RS for one instance."""
@@ -99,24 +84,17 @@ class WebRemote:
         """WADO-RS, one instance in memory at a time."""
         folders = SeriesFolders(folder)
         with self._answered("a retrieval"), quietly():
-            if series:
-                instances = self._client.iter_series(study, series, media_types=AS_STORED)
-            else:
-                instances = self._client.iter_study(study, media_types=AS_STORED)
-            for dataset in instances:
-                dataset.save_as(self._place(dataset, folders))
+            client, media = self._client, dict[str, Any](media_types=AS_STORED)
+            for dataset in client.iter_series(study, series, **media) if series else client.iter_study(study, **media):
+                try:
+                    instance = identify(dataset, str(dataset.file_meta.get("TransferSyntaxUID", "")))
+                except InputError as error:
+                    raise RefusedError(f"{self.name}: sent an instance that cannot be kept: {error}") from None
+                dataset.save_as(folders.place(instance))
         return folders
-
-    def _place(self, dataset: Any, folders: SeriesFolders) -> Path:
-        try:
-            instance = identify(dataset, str(dataset.file_meta.get("TransferSyntaxUID", "")))
-        except InputError as error:
-            raise RefusedError(f"{self.name}: sent an instance that cannot be kept: {error}") from None
-        return folders.place(instance)
 
     def send(self, files: Sequence[Path], confirmed: Confirmed) -> None:
         """STOW-RS in batches of at most `batch_mb`."""
-        pydicom = require("pydicom", "dicom")
         for batch in batches(files, self._settings.batch_mb * 1e6):
             for file in batch:
                 read_instance(file)  # says what is wrong with it, where something is
@@ -132,7 +110,6 @@ class WebRemote:
     @contextmanager
     def _answered(self, what: str) -> Iterator[None]:
         """Errors of the libraries as ours, without the address: a query in it names a patient."""
-        requests = require("requests", "dicom")
         try:
             yield
         except InputError:
@@ -140,28 +117,23 @@ class WebRemote:
         except requests.HTTPError as error:
             status = error.response.status_code if error.response is not None else 0
             if status in (401, 403):
-                raise RefusedError(
-                    f"{self.name}: {what} is not allowed (HTTP {status}); check its *_env keys"
-                ) from None
-            kind = UnreachableError if status in LATER else RefusedError
-            hint = "; is the UID one that `medsr pacs find` lists, and is `url` right?" if status == 404 else ""
-            raise kind(f"{self.name}: {what} failed (HTTP {status}){hint}") from None
+                reason = f"is not allowed (HTTP {status}); check its *_env keys"
+            elif status == 404:
+                reason = "failed (HTTP 404); is the UID one that `medsr pacs find` lists, and is `url` right?"
+            else:
+                reason = f"failed (HTTP {status})"
+            raise (UnreachableError if status in LATER else RefusedError)(f"{self.name}: {what} {reason}") from None
         except requests.exceptions.SSLError:
             raise RefusedError(f"{self.name}: no trusted TLS connection; check ca, certificate and key") from None
         except (requests.RequestException, OSError) as error:
             raise UnreachableError(f"{self.name}: no connection ({type(error).__name__}); is it running?") from None
         except Exception as error:  # an answer that is no DICOM fails the parser with anything
-            raise RefusedError(
-                f"{self.name}: answered {what} with what is not DICOMweb ({type(error).__name__})"
-            ) from None
+            reply = f"{what} with what is not DICOMweb ({type(error).__name__})"
+            raise RefusedError(f"{self.name}: answered {reply}") from None
 
 
 def secret(remote: str, variable: str | None) -> str | None:
-    """What the environment variable holds; None where no variable is named.
-
-    Raises:
-        InputError: it is not set.
-    """
+    """What the environment variable holds; None where no variable is named."""
     if variable is None:
         return None
     value = os.environ.get(variable)

@@ -3,47 +3,38 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from medsr_monai.system.optional import require
+from pydicom.dataset import Dataset
+from pynetdicom import StoragePresentationContexts, _config, build_context, build_role, evt
+
 from medsr_monai.volumes.dicom.headers import quietly
 from medsr_monai.volumes.dicom.vocabulary import COMPRESSED
 from medsr_pacs.identifiers import is_uid, normal_uid
-from medsr_pacs.instances import PLAIN, VOLUMES, Instance, SeriesFolders, read_instance
+from medsr_pacs.instances import ENCODINGS, PLAIN, VOLUMES, SeriesFolders, read_instance
 from medsr_pacs.remote import ASKED, Confirmed, Found, RefusedError, UnreachableError, read_found
-from medsr_pacs.storage import NETWORK_LIMIT_MB, StorageServer, application, store_event
+from medsr_pacs.settings import DimseSettings, Network
+from medsr_pacs.storage import NO_RESOURCES, SUCCESS, VERIFICATION, application, serving, take
 from medsr_pacs.tls import client_context
 
-if TYPE_CHECKING:
-    from medsr_pacs.settings import DimseSettings, Network
-
+# Classes with their encodings.
+Kinds = Sequence[tuple[str, Sequence[str]]]
 # A requestor may propose 128 presentation contexts (their numbers are the odd ones below 256).
 MOST_CONTEXTS = 128
-VERIFICATION = "1.2.840.10008.1.1"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"  # study root
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
-SUCCESS, NO_RESOURCES = 0x0000, 0xA700
+LONGEST_BYTES = 4e9  # of an instance that an archive sends
 PENDING = (0xFF00, 0xFF01)
 
 
 class DimseRemote:
-    """One archive.
-
-    Args:
-        name: of it in the configuration.
-        settings: where it is.
-        network: our own title, and the times to wait.
-
-    Raises:
-        InputError: a certificate is none.
-    """
+    """One archive."""
 
     def __init__(self, name: str, settings: DimseSettings, network: Network) -> None:
-        require("pynetdicom", "dicom")
         self.name = name
         self._settings = settings
         self._network = network
@@ -51,8 +42,8 @@ class DimseRemote:
 
     def echo(self) -> None:
         """C-ECHO."""
-        with self._associated([(VERIFICATION, list(PLAIN))]) as association:
-            self._refuse_failure("C-ECHO", association.send_c_echo())
+        with self._associated([(VERIFICATION, PLAIN)]) as association:
+            self._refuse_failure("C-ECHO", [(association.send_c_echo(), None)])
 
     def find(self, level: str, query: Mapping[str, str]) -> list[Found]:
         """C-FIND in the study root model."""
@@ -60,19 +51,13 @@ class DimseRemote:
         return [found for found in map(read_found, answers) if is_uid(found.study)]
 
     def _find(self, query: Mapping[str, str]) -> list[Any]:
-        from pydicom.dataset import Dataset
-
         identifier = Dataset()
         for keyword, value in query.items():
             setattr(identifier, keyword, value)
-        answers = []
-        with self._associated([(FIND, list(PLAIN))]) as association, quietly():
-            status = None
-            for status, answer in association.send_c_find(identifier, FIND):
-                if status and status.Status in PENDING and answer is not None:
-                    answers.append(answer)
-            self._refuse_failure("C-FIND", status)
-        return answers
+        with self._associated([(FIND, PLAIN)]) as association, quietly():
+            answers = list(association.send_c_find(identifier, FIND))
+        self._refuse_failure("C-FIND", answers)
+        return [answer for status, answer in answers if status.Status in PENDING and answer is not None]
 
     def holds(self, study: str, series: str, sop_instance: str) -> bool | None:
         """C-FIND of one image."""
@@ -85,47 +70,29 @@ class DimseRemote:
 
     def fetch(self, study: str, series: str | None, folder: Path) -> SeriesFolders:
         """C-GET, or C-MOVE to ourselves where the settings say so."""
-        from pydicom.dataset import Dataset
-
         identifier = Dataset()
         identifier.QueryRetrieveLevel = "SERIES" if series else "STUDY"
         identifier.StudyInstanceUID = study
         if series:
             identifier.SeriesInstanceUID = series
         folders = SeriesFolders(folder)
-        if self._settings.retrieve == "move":
-            self._move(identifier, folders)
-        else:
-            self._get(identifier, folders)
-        return folders
-
-    def _get(self, identifier: Any, folders: SeriesFolders) -> None:
-        from pynetdicom import build_role, evt
-
+        handlers = [(evt.EVT_C_STORE, take, [folders.keep])]
         contexts = retrievable()
-        roles = [build_role(uid, scp_role=True) for uid in {uid for uid, _ in contexts}]
-        handlers = [(evt.EVT_C_STORE, store_event, [folders.place])]
-        with self._associated([(GET, list(PLAIN)), *contexts], ext_neg=roles, evt_handlers=handlers) as association:
-            self._refuse_failure("C-GET", last_status(association.send_c_get(identifier, GET)))
-
-    def _move(self, identifier: Any, folders: SeriesFolders) -> None:
-        from pynetdicom import evt
-
-        server = StorageServer(
-            application(self._network, [self._settings.ae_title]),
-            (self._settings.move_host, self._settings.move_port or 0),
-            [uid for uid, _ in retrievable()],
-            [(evt.EVT_C_STORE, store_event, [folders.place])],
-            int(NETWORK_LIMIT_MB * 1e6),
-        )
-        with server, self._associated([(MOVE, list(PLAIN))]) as association:
-            answers = association.send_c_move(identifier, self._network.ae_title, MOVE)
-            self._refuse_failure("C-MOVE", last_status(answers))
+        classes = [uid for uid, _ in contexts]
+        if self._settings.retrieve == "get":
+            roles = [build_role(uid, scp_role=True) for uid in set(classes)]
+            with self._associated([(GET, PLAIN), *contexts], handlers, ext_neg=roles) as association, quietly():
+                self._refuse_failure("C-GET", association.send_c_get(identifier, GET))
+            return folders
+        entity = application(self._network, [self._settings.ae_title])
+        address = (self._settings.move_host, self._settings.move_port or 0)
+        server = serving(entity, address, classes, handlers, LONGEST_BYTES)
+        with server, self._associated([(MOVE, PLAIN)]) as association, quietly():
+            self._refuse_failure("C-MOVE", association.send_c_move(identifier, self._network.ae_title, MOVE))
+        return folders
 
     def send(self, files: Sequence[Path], confirmed: Confirmed) -> None:
         """C-STORE of each file as it is, in one association."""
-        from pynetdicom import _config
-
         _config.STORE_SEND_CHUNKED_DATASET = True  # as it is on the disk: neither held in memory nor encoded anew
         instances = [read_instance(file) for file in files]
         kinds = sorted({(instance.sop_class, instance.encoding) for instance in instances})
@@ -135,24 +102,22 @@ class DimseRemote:
             )
         with self._associated([(uid, [encoding]) for uid, encoding in kinds]) as association:
             for file, instance in zip(files, instances, strict=True):
-                self._store(association, file, instance)
+                try:
+                    status = association.send_c_store(file)
+                except ValueError:  # no context was accepted for it
+                    kind = f"class {instance.sop_class} in encoding {instance.encoding}"
+                    raise RefusedError(f"{self.name}: takes no objects of {kind}") from None
+                except RuntimeError:
+                    raise UnreachableError(f"{self.name}: the connection broke off") from None
+                if not status or not 0xB000 <= status.Status <= 0xBFFF:  # stored, with a warning
+                    self._refuse_failure("C-STORE", [(status, None)])
                 confirmed(file)
 
-    def _store(self, association: Any, file: Path, instance: Instance) -> None:
-        try:
-            status = association.send_c_store(file)
-        except ValueError:  # no context was accepted for it
-            raise RefusedError(
-                f"{self.name}: takes no objects of class {instance.sop_class} in encoding {instance.encoding}"
-            ) from None
-        except RuntimeError:
-            raise UnreachableError(f"{self.name}: the connection broke off") from None
-        if status and 0xB000 <= status.Status <= 0xBFFF:  # stored, with a warning
-            return
-        self._refuse_failure("C-STORE", status)
-
-    def _refuse_failure(self, what: str, status: Any) -> None:
-        """Anything but success; a retrieval that left something out is none."""
+    def _refuse_failure(self, what: str, answers: Iterable[tuple[Any, Any]]) -> None:
+        """Anything but success at the end; a retrieval that left something out is none."""
+        status = None
+        for status, _ in answers:  # noqa: B007  the last one tells
+            continue
         if status is None or "Status" not in status:
             raise UnreachableError(f"{self.name}: no answer to {what} (timeout, or the connection broke off)")
         if status.Status == SUCCESS:
@@ -165,18 +130,20 @@ class DimseRemote:
         raise kind(f"{self.name}: {what} failed with status 0x{status.Status:04X}{some}{hint}")
 
     @contextmanager
-    def _associated(self, contexts: Sequence[tuple[str, list[str]]], **options: Any) -> Iterator[Any]:
-        from pynetdicom import evt
-
+    def _associated(self, kinds: Kinds, handlers: Sequence[tuple] = (), **options: Any) -> Iterator[Any]:
         settings = self._settings
         entity = application(self._network)
-        # As a list: the entity itself would merge contexts of one class, and an archive chooses one encoding of each.
-        options["contexts"] = [built_context(uid, encodings) for uid, encodings in contexts]
-        options["evt_handlers"] = [*options.get("evt_handlers", ()), (evt.EVT_CONN_OPEN, send_at_once)]
         if self._tls is not None:
             options["tls_args"] = (self._tls, settings.host)
         association = entity.associate(
-            settings.host, settings.port, ae_title=settings.ae_title, max_pdu=self._network.pdu, **options
+            settings.host,
+            settings.port,
+            ae_title=settings.ae_title,
+            max_pdu=self._network.pdu,
+            # Not through the entity: it would merge contexts of one class, of which an archive chooses one encoding.
+            contexts=[build_context(uid, list(encodings)) for uid, encodings in kinds],
+            evt_handlers=[*handlers, (evt.EVT_CONN_OPEN, send_at_once)],
+            **options,
         )
         try:
             self._refuse_no_association(association)
@@ -206,30 +173,11 @@ def send_at_once(event: Any) -> None:
     event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def built_context(uid: str, encodings: Sequence[str]) -> Any:
-    """A presentation context to propose."""
-    from pynetdicom import build_context
-
-    return build_context(uid, list(encodings))
-
-
-def retrievable() -> list[tuple[str, list[str]]]:
+def retrievable() -> Kinds:
     """Classes and encodings to propose for C-GET: each encoding of volumes on its own, as an archive chooses one only.
 
     What is left of the 128 contexts goes to other storage classes, so that a whole study comes.
     """
-    from pynetdicom import StoragePresentationContexts
-
-    volumes = [(uid, encodings) for uid in VOLUMES for encodings in (list(PLAIN), list(COMPRESSED))]
+    volumes = [(uid, encodings) for uid in VOLUMES for encodings in (PLAIN, COMPRESSED)]
     others = [str(context.abstract_syntax) for context in StoragePresentationContexts]
-    rest = [(uid, [*PLAIN, *COMPRESSED]) for uid in others if uid not in VOLUMES]
-    return [*volumes, *rest][: MOST_CONTEXTS - 1]
-
-
-def last_status(answers: Iterator[tuple[Any, Any]]) -> Any:
-    """The last status of a retrieval."""
-    status = None
-    with quietly():
-        for answer in answers:
-            status = answer[0]
-    return status
+    return [*volumes, *((uid, ENCODINGS) for uid in others if uid not in VOLUMES)][: MOST_CONTEXTS - 1]

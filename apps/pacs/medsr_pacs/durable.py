@@ -11,9 +11,9 @@ from pathlib import Path
 BLOCK = 4096
 
 
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(place: Path) -> None:
+    """Have the names in a folder, or the contents of a file, on the disk."""
+    handle = os.open(place, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -23,16 +23,16 @@ def sync_folder(folder: Path) -> None:
 def move(source: Path, target: Path) -> None:
     """Rename within one file system; `target` must not be a folder with something in it."""
     os.rename(source, target)
-    sync_folder(target.parent)
+    sync(target.parent)
     if source.parent != target.parent:
-        sync_folder(source.parent)
+        sync(source.parent)
 
 
 def make_folder(folder: Path) -> None:
     """Make one folder, if it is not there."""
     if not folder.is_dir():
         folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+        sync(folder.parent)
 
 
 def discard(folder: Path, scratch: Path) -> None:
@@ -50,13 +50,8 @@ def discard(folder: Path, scratch: Path) -> None:
 
 def sync_files(folder: Path) -> None:
     """Have the contents of all files of a folder on the disk."""
-    for file in folder.iterdir():
-        handle = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    sync_folder(folder)
+    for place in (*folder.iterdir(), folder):
+        sync(place)
 
 
 def size_on_disk(root: Path) -> int:

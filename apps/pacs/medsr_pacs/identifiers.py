@@ -6,8 +6,10 @@ import hashlib
 import re
 from ipaddress import ip_address
 
-from medsr_monai.volumes.dicom.vocabulary import is_uid as can_be_uid
+from medsr_monai.system.errors import InputError
+from medsr_monai.volumes.dicom.vocabulary import MAX_UID
 
+UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 UID_IN_TEXT = re.compile(r"\b\d+(?:\.\d+){4,}\b")
 # DICOM PS3.5, 6.2: 16 characters of the default repertoire without backslash and control characters; not only spaces.
 AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
@@ -25,8 +27,14 @@ def is_uid(text: str) -> bool:
 
     The core reads files whose UIDs have leading zeros; over the network they are refused.
     """
-    parts = text.split(".")
-    return can_be_uid(text) and len(parts) > 1 and not any(part[0] == "0" != part for part in parts)
+    return len(text) <= MAX_UID and UID.fullmatch(text) is not None
+
+
+def checked_uid(name: str, uid: str) -> str:
+    """A UID from the command line."""
+    if not is_uid(uid):
+        raise InputError(f"--{name} {uid}: must be a UID, digits and dots, {MAX_UID} characters at most")
+    return uid
 
 
 def is_ae_title(text: str) -> bool:

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pydicom
+from pydicom.filereader import read_dataset
+from pydicom.tag import Tag
+from pydicom.uid import UID
+from pynetdicom.dsutils import create_file_meta, encode_file_meta
+
 from medsr_monai.system.errors import InputError
-from medsr_monai.system.optional import require
 from medsr_monai.volumes.dicom.headers import quietly
 from medsr_monai.volumes.dicom.members import files_below, is_dicom_file
 from medsr_monai.volumes.dicom.vocabulary import CLASSIC, COMPRESSED, EXPLICIT, IMPLICIT, MAGIC, MAKER, PREAMBLE
@@ -28,7 +33,10 @@ TAGS: tuple[Any, ...] = (*IDENTITY, *SIZE, "ContributingEquipmentSequence")
 
 @dataclass(frozen=True)
 class Instance:
-    """Who an instance is, by UIDs whose grammar was checked."""
+    """Who an instance is, by UIDs whose grammar was checked.
+
+    `is_own_result`: this program made it; upscaled once more it would double again, without end.
+    """
 
     sop_class: str
     sop_instance: str
@@ -44,7 +52,6 @@ def read_instance(file: str | Path) -> Instance:
     Raises:
         InputError: no DICOM, broken, or without valid UIDs; names the file, and the tag but never its value.
     """
-    pydicom = require("pydicom", "dicom")
     try:
         with quietly():
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS])
@@ -65,11 +72,6 @@ def parse_instance(stream: BinaryIO, encoding: str) -> Instance:
     Raises:
         InputError: broken, without valid UIDs, or shorter than it claims.
     """
-    require("pydicom", "dicom")
-    from pydicom.filereader import read_dataset
-    from pydicom.tag import Tag
-    from pydicom.uid import UID
-
     syntax = UID(encoding)
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
@@ -92,29 +94,15 @@ def parse_instance(stream: BinaryIO, encoding: str) -> Instance:
 
 
 def identify(dataset: Any, encoding: str) -> Instance:
-    """The UIDs of a data set, checked.
-
-    Raises:
-        InputError: a UID is missing, or none by the standard's grammar.
-    """
-    uids = []
-    for tag in IDENTITY:
-        uid = normal_uid(dataset.get(tag, ""))
+    """The UIDs of a data set, checked."""
+    sop_class, sop_instance, study, series = uids = [normal_uid(dataset.get(tag, "")) for tag in IDENTITY]
+    for tag, uid in zip(IDENTITY, uids, strict=True):
         if not is_uid(uid):
             raise InputError(f"{tag} is {'no valid UID' if uid else 'missing'}")
-        uids.append(uid)
-    sop_class, sop_instance, study, series = uids
-    return Instance(sop_class, sop_instance, study, series, encoding, _is_own_result(dataset))
-
-
-def _is_own_result(dataset: Any) -> bool:
-    """Whether this program made it: upscaled once more it would double again, without end."""
     makers = dataset.get("ContributingEquipmentSequence") or ()
-    return any(
-        MAKER in str(maker.get(tag, "")).lower()
-        for maker in makers
-        for tag in ("Manufacturer", "ManufacturerModelName")
-    )
+    names = [str(maker.get(tag, "")) for maker in makers for tag in ("Manufacturer", "ManufacturerModelName")]
+    is_own = any(MAKER in name.lower() for name in names)
+    return Instance(sop_class, sop_instance, study, series, encoding, is_own)
 
 
 def _refuse_short(dataset: Any, encoding: str, rest: int) -> None:
@@ -130,41 +118,21 @@ def _refuse_short(dataset: Any, encoding: str, rest: int) -> None:
         raise InputError(f"its pixel data needs {needed} bytes and {max(rest - ELEMENT_HEADER, 0)} came")
 
 
-def encoded_meta(instance: Instance) -> bytes:
-    """Preamble and file meta information of an instance that came over the network."""
-    require("pynetdicom", "dicom")
-    from pydicom.uid import UID
-    from pynetdicom.dsutils import create_file_meta, encode_file_meta
-
-    meta = create_file_meta(
-        sop_class_uid=UID(instance.sop_class),
-        sop_instance_uid=UID(instance.sop_instance),
-        transfer_syntax=UID(instance.encoding),
-    )
-    return bytes(PREAMBLE) + MAGIC + encode_file_meta(meta)
-
-
 def write_instance(path: Path, instance: Instance, data: Any) -> None:
-    """Write a data set as a file, and have it on the disk before returning.
-
-    Args:
-        path: a new file.
-        instance: who it is.
-        data: the encoded data set, anything with a buffer.
-    """
+    """Write a data set that came over the network as a file, and have it on the disk before returning."""
+    syntax = UID(instance.encoding)
+    meta = create_file_meta(
+        sop_class_uid=UID(instance.sop_class), sop_instance_uid=UID(instance.sop_instance), transfer_syntax=syntax
+    )
     with open(path, "xb") as file:
-        file.write(encoded_meta(instance))
+        file.write(bytes(PREAMBLE) + MAGIC + encode_file_meta(meta))
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
 def find_dicom_files(source: str | Path) -> list[Path]:
-    """The DICOM files in a folder and those below, or the one file.
-
-    Raises:
-        InputError: there are none.
-    """
+    """The DICOM files in a folder and those below, or the one file."""
     root = Path(source)
     files = [file for file in (files_below(root) if root.is_dir() else [root]) if is_dicom_file(file)]
     if not files:
@@ -173,35 +141,30 @@ def find_dicom_files(source: str | Path) -> list[Path]:
 
 
 class SeriesFolders:
-    """Instances that are fetched: a folder for each series, named by its checked UID; files are numbered.
-
-    Args:
-        root: where the folders go.
-    """
+    """Instances that are fetched: a folder for each series, named by its checked UID; files are numbered."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self._files: dict[tuple[str, str], Path] = {}
-        self._counts: dict[str, int] = {}
+        self._root = root
+        self._files: dict[str, dict[str, Path]] = {}
 
     def place(self, instance: Instance) -> Path:
         """The file for an instance; for one that came before, the same, which is removed first."""
-        key = (instance.series, instance.sop_instance)
-        if key in self._files:
-            self._files[key].unlink(missing_ok=True)
-            return self._files[key]
-        folder = self.root / instance.series
+        folder, files = self._root / instance.series, self._files.setdefault(instance.series, {})
         folder.mkdir(parents=True, exist_ok=True)
-        number = self._counts[instance.series] = self._counts.get(instance.series, 0) + 1
-        self._files[key] = folder / f"{number:04d}.dcm"
-        return self._files[key]
+        file = files.setdefault(instance.sop_instance, folder / f"{len(files) + 1:04d}.dcm")
+        file.unlink(missing_ok=True)
+        return file
+
+    def keep(self, instance: Instance, data: Any, connection: Any = None) -> None:
+        """Write an instance that came over the network."""
+        write_instance(self.place(instance), instance, data)
 
     @property
     def folders(self) -> dict[str, Path]:
         """The folder of each series UID that came."""
-        return {series: self.root / series for series in self._counts}
+        return {series: self._root / series for series in self._files}
 
     @property
     def n_instances(self) -> int:
         """How many different instances came."""
-        return len(self._files)
+        return sum(map(len, self._files.values()))

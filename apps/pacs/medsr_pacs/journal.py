@@ -7,8 +7,8 @@ import logging
 import sys
 import threading
 import time
+import traceback
 import warnings
-from types import TracebackType
 
 from medsr_pacs.identifiers import without_uids
 
@@ -35,11 +35,5 @@ def silence_libraries() -> None:
 
 
 def _say_type(failed: threading.ExceptHookArgs) -> None:
-    place = _innermost(failed.exc_traceback)
-    say(f"a connection failed: {failed.exc_type.__name__}{place}")
-
-
-def _innermost(trace: TracebackType | None) -> str:
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else f" in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
+    places = [f" in {frame.name}, line {frame.lineno}" for frame in traceback.extract_tb(failed.exc_traceback)[-1:]]
+    say(f"a connection failed: {failed.exc_type.__name__}{''.join(places)}")

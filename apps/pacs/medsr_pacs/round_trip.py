@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medsr_monai.system.errors import InputError
 from medsr_pacs.delivery import derived_files
-from medsr_pacs.identifiers import is_uid
+from medsr_pacs.identifiers import checked_uid
 from medsr_pacs.instances import VOLUMES, read_instance
 from medsr_pacs.remote import Remote
 from medsr_pacs.upscaling import Upscale
@@ -28,31 +28,13 @@ class Outcome:
     is_error: bool = False
 
 
-def checked_uid(name: str, uid: str) -> str:
-    """A UID from the command line.
-
-    Raises:
-        InputError: none by the standard's grammar.
-    """
-    if not is_uid(uid):
-        raise InputError(f"--{name} {uid}: must be a UID, digits and dots, 64 characters at most")
-    return uid
-
-
 def upscale_study(
     source: Remote, destination: Remote, study: str, upscale: Upscale, series: str | None = None
 ) -> Iterator[Outcome]:
     """Fetch a study or one series of it, upscale, and send; yields the outcome of each series.
 
     What is no image volume, and what this program made itself, is left alone. A series that cannot be upscaled does not
-    keep the others from being sent.
-
-    Args:
-        source: has the study.
-        destination: gets the derived series.
-        study: its UID.
-        upscale: from a folder to a folder.
-        series: its UID; None or ``all`` for all of the study.
+    keep the others from being sent. `series`: None or ``all`` for all of the study.
 
     Raises:
         InputError: a UID is none, the archive has nothing there, or does not answer.

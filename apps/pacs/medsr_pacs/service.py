@@ -2,112 +2,85 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pynetdicom import evt
 
 from medsr_monai.system.errors import InputError
-from medsr_monai.system.optional import require
-from medsr_pacs.archives import open_remote
 from medsr_pacs.arrivals import Arrivals
-from medsr_pacs.configuration import Configuration
+from medsr_pacs.configuration import open_remote
 from medsr_pacs.delivery import deliver, derived_files
 from medsr_pacs.durable import make_folder, move, sync_files
 from medsr_pacs.identifiers import is_loopback
-from medsr_pacs.instances import VOLUMES
+from medsr_pacs.instances import VOLUMES, Instance
 from medsr_pacs.journal import say
-from medsr_pacs.remote import Remote, UnreachableError
-from medsr_pacs.spool import QueueFullError, Spool, names_in
-from medsr_pacs.storage import (
-    LEFT_ASIDE,
-    NO_RESOURCES,
-    SUCCESS,
-    StorageServer,
-    application,
-    checked_instance,
-)
+from medsr_pacs.remote import UnreachableError
+from medsr_pacs.settings import ListenSettings, Settings
+from medsr_pacs.spool import Spool, names_in
+from medsr_pacs.storage import LEFT_ASIDE, Refusal, application, serving, take
 from medsr_pacs.tls import server_context
 from medsr_pacs.upscaling import InterruptedUpscalingError, Upscale, UpscaleProcess
-
-if TYPE_CHECKING:
-    from medsr_pacs.settings import ListenSettings
 
 LONGEST_PAUSE = 600.0
 TICK = 0.2
 
 
-class Service:
+class Service(contextlib.ExitStack):
     """The whole listener. A context manager: within it, images are taken; :meth:`run` works at them.
 
     Args:
         configuration: with a table ``[listen]``.
         upscale: what upscales a folder; None for the bundle in a process of its own.
-        remote: where results go; None for the configured destination.
 
     Raises:
         InputError: there is no ``[listen]``, the folder or the port cannot be had, a certificate is none.
     """
 
-    def __init__(
-        self, configuration: Configuration, upscale: Upscale | None = None, remote: Remote | None = None
-    ) -> None:
-        require("pynetdicom", "dicom")
+    def __init__(self, configuration: Settings, upscale: Upscale | None = None) -> None:
+        super().__init__()
         if configuration.listen is None:
             raise InputError(f"{configuration.file}: listen: is missing; describe the listener as [listen]")
         self.settings: ListenSettings = configuration.listen
-        self.remote = remote or open_remote(configuration, self.settings.destination)
-        self._upscale = upscale or UpscaleProcess(configuration.upscale)
+        self.remote = open_remote(configuration, self.settings.destination)
+        self._upscale = upscale or UpscaleProcess(configuration.upscale.model_dump(exclude_none=True))
         tls = server_context(self.settings.tls) if self.settings.tls else None
         self.spool = Spool(self.settings.folder, self.settings)
+        self.callback(self.spool.close)
         self._arrivals = Arrivals(self.settings.quiet_seconds, self.settings.complete_on_release)
         self._retry_at: dict[str, tuple[float, float]] = {}
         self._stop = threading.Event()
-        entity = application(configuration.network, self.settings.calling_ae_titles, self.settings.max_associations)
-        self._server = StorageServer(
-            entity,
-            (self.settings.host, self.settings.port),
-            VOLUMES,
-            self._handlers(),
-            int(self.settings.max_instance_mb * 1e6),
-            tls,
-        )
-        self.port = self._server.port
-
-    def _handlers(self) -> list[tuple]:
-        from pynetdicom import evt
-
-        return [
-            (evt.EVT_C_STORE, self._store),
+        entity = application(configuration, self.settings.calling_ae_titles, self.settings.max_associations)
+        handlers = [
+            (evt.EVT_C_STORE, take, [self._store]),
             (evt.EVT_RELEASED, self._closed, [True]),
             (evt.EVT_ABORTED, self._closed, [False]),
             (evt.EVT_CONN_CLOSE, self._closed, [False]),
             (evt.EVT_REJECTED, lambda event: say("refused a connection: AE titles, or too many at once")),
         ]
+        address = (self.settings.host, self.settings.port)
+        self._server = serving(entity, address, VOLUMES, handlers, self.settings.max_instance_mb * 1e6, tls)
 
     def __enter__(self) -> Service:
+        settings = self.settings
         for key in self.spool.keys("incoming"):
             self._arrivals.arrived(key)
-        self._server.__enter__()
-        settings = self.settings
-        say(f"listening on {settings.host}:{self.port}{' with TLS' if settings.tls else ''}, {self._waiting()}")
+        try:
+            self.port = self.enter_context(self._server)
+        except InputError:
+            self.close()
+            raise
+        self.callback(self.stop)
+        counts = [f"{len(self.spool.keys(state))} series {state}" for state in ("incoming", "ready", "failed")]
+        say(f"listening on {settings.host}:{self.port}{' with TLS' if settings.tls else ''}, {', '.join(counts)}")
         if not is_loopback(settings.host) and settings.tls is None:
             say("warning: other machines can connect, and what they send is not encrypted; see [listen.tls]")
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-        self._server.__exit__(kind, error, trace)
-        self.spool.close()
-
-    def _waiting(self) -> str:
-        counts = {state: len(self.spool.keys(state)) for state in ("incoming", "ready", "failed")}
-        return ", ".join(f"{n} series {state}" for state, n in counts.items())
 
     def stop(self) -> None:
         """Let :meth:`run` end soon; a series that is being upscaled is taken up again at the next start."""
@@ -115,22 +88,12 @@ class Service:
         if isinstance(self._upscale, UpscaleProcess):
             self._upscale.stop()
 
-    def _store(self, event: Any) -> int:
-        """Handler of C-STORE: returns a DICOM status."""
-        status, instance = checked_instance(event)
-        if instance is None:
-            return status
+    def _store(self, instance: Instance, data: Any, connection: Any) -> None:
+        """Keep an instance that arrived."""
         if instance.is_own_result:
-            # Not refused: an archive that pushes a whole study would stop there, and what comes after it never come.
-            say("left aside an instance: it is a result of this program")
-            return LEFT_ASIDE
-        try:
-            key = self.spool.store(instance, event.request.DataSet.getbuffer())
-        except QueueFullError as error:
-            say(f"refused an instance for now: {error}")
-            return NO_RESOURCES
-        self._arrivals.arrived(key, event.assoc)
-        return SUCCESS
+            # A warning: an archive that pushes a whole study would stop at a failure, and what comes after never come.
+            raise Refusal(LEFT_ASIDE, "it is a result of this program")
+        self._arrivals.arrived(self.spool.store(instance, data), connection)
 
     def _closed(self, event: Any, in_order: bool) -> None:
         self._arrivals.closed(event.assoc, in_order)
@@ -222,9 +185,9 @@ class Service:
         except Exception as error:  # whatever is injected must not end the service
             if log.exists():
                 log.replace(source / "upscaling.log")
-            raise (
-                error if isinstance(error, InputError) else InputError(f"upscaling failed ({type(error).__name__})")
-            ) from error
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"upscaling failed ({type(error).__name__})") from error
         finally:
             log.unlink(missing_ok=True)
             shutil.rmtree(target, ignore_errors=True)

@@ -7,28 +7,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+import pydantic
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from medsr_monai.system.errors import InputError
 from medsr_pacs.identifiers import ANYONE, is_ae_title, is_ip, is_loopback
 
-TITLE = "an AE title: 1 to 16 characters, no backslash"
-HOST = "a host name or an address"
-# What the name of an environment variable must look like; a pasted secret mostly does not.
-VARIABLE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+# Names under which people put secrets into files.
+SECRETS = ("password", "passwd", "token", "secret", "user", "username", "api_key", "bearer", "authorization")
 
 
 class WrongKey(ValueError):
-    """A key that does not go with the others.
-
-    Args:
-        key: of the table that is checked.
-        what: is wrong.
-    """
+    """A key that does not go with the others."""
 
     def __init__(self, key: str, what: str) -> None:
         super().__init__(what)
@@ -60,10 +64,6 @@ def _existing(value: Any, info: ValidationInfo) -> Any:
     return path
 
 
-def _is_variable(name: str) -> bool:
-    return bool(name) and set(name) <= VARIABLE_CHARACTERS and not name[0].isdigit()
-
-
 def _is_url(text: str) -> bool:
     try:
         split = urlsplit(text)
@@ -74,22 +74,69 @@ def _is_url(text: str) -> bool:
     return known and not (split.username or split.password or split.query or split.fragment)
 
 
-AeTitle = Annotated[str, _fitting(is_ae_title), Field(description=TITLE)]
-Host = Annotated[str, Field(min_length=1, description=HOST)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+AeTitle = Annotated[str, _fitting(is_ae_title), Field(description="an AE title: 1 to 16 characters, no backslash")]
+Host = Annotated[str, Field(min_length=1, description="a host name or an address")]
 Seconds = Annotated[float, Field(ge=0.1, le=86400)]
 File = Annotated[Path | None, BeforeValidator(_existing), Field(description="the path of a file")]
+# A pasted secret mostly does not look like the name of a variable.
 Variable = Annotated[
     str | None,
-    _fitting(_is_variable),
-    Field(description="the NAME of an environment variable (capitals, digits, _), not the secret itself"),
+    Field(
+        pattern="^[A-Z_][A-Z0-9_]*$",
+        description="the NAME of an environment variable (capitals, digits, _), not the secret itself",
+    ),
 ]
 
 
-class Table(BaseModel):
+class Table(pydantic.BaseModel):
     """A table: no key that is not known, no value of another type, and no value in a message: it may be a secret."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_keys(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        known = cls.model_fields
+        for key in values:
+            if key not in known and key.lower() in SECRETS:
+                raise WrongKey(key, f"secrets do not belong in a file; give {key}_env = the NAME of a variable")
+            if key not in known:
+                similar = get_close_matches(key, known, n=1)
+                hint = f"did you mean {similar[0]}?" if similar else f"known are {', '.join(sorted(known))}"
+                raise WrongKey(key, f"unknown key; {hint}")
+        for key, field in known.items():
+            if field.is_required() and key not in values:
+                raise WrongKey(key, f"is missing; it must be {_described(field)}")
+        return values
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _in_words(cls, value: Any, check: pydantic.ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        try:
+            return check(value)
+        except pydantic.ValidationError as error:
+            inner = error.errors(include_input=False)[0]
+            is_here = not any(isinstance(part, str) for part in inner["loc"])
+            if not is_here or inner["type"] in ("value_error", "model_type"):  # of a table within, or said already
+                raise
+            text = f"must be {_described(cls.model_fields[str(info.field_name)])}"
+            raise PydanticCustomError("unfit", "{text}", {"text": text}) from None
+
+
+def _described(field: pydantic.fields.FieldInfo) -> str:
+    """What a value must be, in words: the field's description, its choices, or its type and range."""
+    types = [part for part in (field.annotation, *get_args(field.annotation)) if part is not None]
+    choices = next((get_args(one) for one in types if get_origin(one) is Literal), ())
+    low, high = (next((getattr(one, end) for one in field.metadata if hasattr(one, end)), 0) for end in ("ge", "le"))
+    if field.description or choices:
+        return field.description or f"one of {', '.join(choices)}"
+    if bool in types:
+        return "true or false"
+    if int in types:
+        return f"a whole number from {low} to {high}"
+    return f"a number from {low:g} to {high:g}" if float in types else "text"
 
 
 class _Certified(Table):
@@ -143,11 +190,11 @@ class DimseSettings(Table):
 
     kind: Literal["dimse"]
     host: Host
-    port: Port
+    port: int = Field(ge=1, le=65535)
     ae_title: AeTitle
     retrieve: Literal["get", "move"] = "get"
     move_host: Host = "127.0.0.1"
-    move_port: Port | None = None
+    move_port: int | None = Field(None, ge=1, le=65535)
     tls: ClientTls | None = None
 
     @model_validator(mode="after")
@@ -182,7 +229,10 @@ class WebSettings(_Certified):
         return self
 
 
-Remote = Annotated[DimseSettings | WebSettings, Field(discriminator="kind")]
+Remote = Annotated[
+    Annotated[DimseSettings, pydantic.Tag("dimse")] | Annotated[WebSettings, pydantic.Tag("dicomweb")],
+    pydantic.Discriminator(lambda table: table.get("kind") if isinstance(table, dict) else None),
+]
 
 
 class Limits(Table):
@@ -227,19 +277,20 @@ class UpscaleSettings(Table):
     bundle: Annotated[str, Field(min_length=1, description="a bundle's name or folder")] = "brain_mri_super_resolution"
     profile: Literal["box", "gaussian", "kspace"] | None = None
     consistency: Literal["exact", "none"] | None = None
-    perception: Annotated[float, Field(ge=0, le=1)] | None = None
-    device: Annotated[str, Field(min_length=1, description="a device such as cpu or cuda")] | None = None
-    memory_gb: Annotated[float, Field(ge=0.01, le=1e6)] | None = None
+    perception: Annotated[float | None, Field(ge=0, le=1)] = None
+    device: Annotated[str | None, Field(min_length=1, description="a device such as cpu or cuda")] = None
+    memory_gb: Annotated[float | None, Field(ge=0.01, le=1e6)] = None
     uneven: Literal["refuse", "resample"] | None = None
 
 
 class Settings(Network):
-    """A whole file."""
+    """A whole file: what all associations share, the archives by name, and the tables ``upscale`` and ``listen``."""
 
-    remotes: dict[str, Remote] = Field(default_factory=dict)
+    remotes: dict[str, Remote] = Field(default_factory=dict, description="a table, [remotes.NAME]")
     default_remote: str | None = None
     upscale: UpscaleSettings = UpscaleSettings()
     listen: ListenSettings | None = None
+    _file: Path = pydantic.PrivateAttr(Path())
 
     @model_validator(mode="after")
     def _names_remotes(self) -> Settings:
@@ -251,3 +302,18 @@ class Settings(Network):
         if self.listen is not None and self.listen.destination not in self.remotes:
             raise WrongKey("listen.destination", f"must be one of the remotes ({names})")
         return self
+
+    @property
+    def file(self) -> Path:
+        """Where it was read."""
+        return self._file
+
+    def choose(self, name: str | None) -> str:
+        """The name of an archive: this one; without it the default one, or the only one."""
+        known = ", ".join(sorted(self.remotes))
+        chosen = name or self.default_remote or (known if len(self.remotes) == 1 else None)
+        if chosen is None:
+            raise InputError(f"{self.file}: remotes: there are {known}; choose with --remote NAME")
+        if chosen not in self.remotes:
+            raise InputError(f"{self.file}: remotes.{chosen}: not there; known are {known}")
+        return chosen

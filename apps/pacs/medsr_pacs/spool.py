@@ -18,24 +18,26 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
-from medsr_pacs.durable import discard, in_blocks, make_folder, move, size_on_disk, sync_folder
+from medsr_pacs.durable import discard, in_blocks, make_folder, move, size_on_disk, sync
 from medsr_pacs.identifiers import token
 from medsr_pacs.instances import Instance, write_instance
-
-if TYPE_CHECKING:
-    from medsr_pacs.settings import Limits
+from medsr_pacs.settings import Limits
+from medsr_pacs.storage import NO_RESOURCES, Refusal
 
 STATES = ("incoming", "ready", "result", "done", "kept", "failed", "work")
 REASON = "reason.txt"
 DERIVED = "derived"
 
 
-class QueueFullError(Exception):
+class QueueFullError(Refusal):
     """No room: the sender keeps what it has, and may come again."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(NO_RESOURCES, reason)
 
 
 class Spool:
@@ -97,14 +99,7 @@ class Spool:
             discard(self.folder("result", key), self.root / "work")
 
     def store(self, instance: Instance, data: Any) -> str:
-        """Put an instance into its series; when this returns, it is on the disk.
-
-        Args:
-            instance: who it is. One that is there already is replaced.
-            data: the encoded data set, anything with a buffer.
-
-        Returns:
-            The key of its series.
+        """Put an instance into its series, whose key is returned; then it is on the disk, in place of an earlier one.
 
         Raises:
             QueueFullError: a limit is reached, or the disk is full; nothing is left of it.
@@ -119,7 +114,7 @@ class Spool:
                 folder = self.folder("incoming", key)
                 make_folder(folder)
                 os.replace(part, folder / f"{token(instance.sop_instance)}.dcm")
-                sync_folder(folder)
+                sync(folder)
                 self._used += size
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -162,10 +157,8 @@ class Spool:
         """What is known of a series that was done: ``instances`` (names), ``derived`` (number), ``time``."""
         try:
             return dict(json.loads((self.root / "done" / f"{key}.json").read_text()))
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError):
-            return None  # damaged by hand; doing it again is harmless
+            return None  # not done yet, or damaged by hand: doing it again is harmless
 
     def complete(self, key: str) -> str:
         """A series gets no more images: take it to ``ready``.
@@ -196,14 +189,14 @@ class Spool:
         """Images that came before belong to the series too; the new ones win."""
         for name in sorted(names_in(earlier) - names_in(incoming)):
             os.link(earlier / name, incoming / name)
-        sync_folder(incoming)
+        sync(incoming)
 
     def finish(self, key: str, n_derived: int, keep: bool) -> None:
         """A series was sent: record that, keep its images or not, remove the result."""
         instances = sorted(names_in(self.folder("ready", key)))
         with replacing(self.root / "done" / f"{key}.json") as file:
             file.write_text(json.dumps({"instances": instances, DERIVED: n_derived, "time": int(time.time())}))
-        sync_folder(self.root / "done")
+        sync(self.root / "done")
         self.tidy(key, keep)
 
     def tidy(self, key: str, keep: bool) -> None:

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
 
 from medsr_monai.system.errors import InputError
-
-if TYPE_CHECKING:
-    from medsr_pacs.settings import ClientTls, ServerTls
+from medsr_pacs.settings import ClientTls, ServerTls
 
 
 def client_context(tls: ClientTls) -> ssl.SSLContext:
-    """For connecting to an archive: its certificate must be signed by `ca`, or by one that the system trusts.
-
-    Raises:
-        InputError: a file is no certificate or key.
-    """
+    """For connecting to an archive: its certificate must be signed by `ca`, or by one that the system trusts."""
     return _loaded(ssl.Purpose.SERVER_AUTH, tls, tls.check_hostname)
 
 
 def server_context(tls: ServerTls) -> ssl.SSLContext:
-    """For listening; with ``client_certificate = "required"`` only clients with a certificate that `ca` signed.
-
-    Raises:
-        InputError: a file is no certificate or key.
-    """
+    """For listening; with ``client_certificate = "required"`` only clients with a certificate that `ca` signed."""
     context = _loaded(ssl.Purpose.CLIENT_AUTH, tls, False)
     context.verify_mode = ssl.CERT_REQUIRED if tls.client_certificate == "required" else ssl.CERT_NONE
     return context

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsr_monai.system.errors import InputError, exit_with, find_input_error, said_once
+from medsr_monai.system.errors import InputError, exit_if_told, exit_with, said_once
 from medsr_pacs.journal import silence_libraries
 
 # From a folder that holds one DICOM series to a new folder, which gets the derived series. InputError where the series
@@ -45,7 +45,7 @@ class UpscaleProcess:
             InputError: the series cannot be upscaled; one line.
             InterruptedUpscalingError: :meth:`stop` was called.
         """
-        job = json.dumps({"source": str(source), "target": str(target), "options": self._options})
+        job = json.dumps([str(source), str(target), self._options])
         log = target.with_name(f"{target.name}.log")
         with open(log, "w") as errors:
             self._process = subprocess.Popen(
@@ -59,7 +59,7 @@ class UpscaleProcess:
         if self._stopped.is_set():
             raise InterruptedUpscalingError
         if status:
-            raise InputError(said_error(log) or died(status))
+            raise InputError(reason(log, status))
         log.unlink()
 
     def stop(self) -> None:
@@ -69,62 +69,35 @@ class UpscaleProcess:
             self._process.kill()
 
 
-def said_error(log: Path) -> str:
-    """The last line of bad input, as every command of this package writes it; empty where there is none.
+def reason(log: Path, status: int) -> str:
+    """Why a process failed: its last line of bad input, as every command of this package writes it, or how it ended.
 
     Anything else in the log may hold what the files do.
     """
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith(ERROR)]
-    return lines[-1][len(ERROR) :] if lines else ""
-
-
-def died(status: int) -> str:
-    """What to say of a process that could not say anything itself."""
+    if lines:
+        return lines[-1].removeprefix(ERROR)
     if status == -9:
         return "the upscaling process was killed; there may be too little memory (see memory_gb)"
     return f"the upscaling process ended with {'signal' if status < 0 else 'status'} {abs(status)}"
-
-
-def upscale_in_process(options: Mapping[str, Any]) -> UpscaleProcess:
-    """The real upscaling, see :class:`UpscaleProcess`."""
-    return UpscaleProcess(options)
-
-
-def upscale_here(source: Path, target: Path, options: Mapping[str, Any]) -> None:
-    """Run the bundle's inference workflow in this process.
-
-    Raises:
-        InputError: the series cannot be upscaled.
-    """
-    from medsr_monai.bundle.workflows import bundle_root, run_inference
-
-    settings = dict(options)
-    root = bundle_root(str(settings.pop("bundle")))
-    run_inference(
-        root,
-        input=str(source),
-        output_dir=str(target.parent),
-        output_file=str(target),
-        output_suffix=".dcm",
-        progress=False,
-        **settings,
-    )
 
 
 def main() -> None:
     """The process: does the one job that its argument describes; says on standard error why it could not."""
     silence_libraries()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    job = json.loads(sys.argv[1])
+    source, target, options = json.loads(sys.argv[1])
     try:
+        from medsr_monai.bundle.workflows import bundle_root, run_inference
+
         with said_once():
-            upscale_here(Path(job["source"]), Path(job["target"]), job["options"])
+            root = bundle_root(options.pop("bundle"))
+            places = {"input": source, "output_dir": str(Path(target).parent), "output_file": target}
+            run_inference(root, **places, output_suffix=".dcm", progress=False, **options)
     except Exception as error:
-        cause = find_input_error(error)
-        if cause is None:
-            traceback.print_exc()
-            cause = InputError(f"upscaling failed ({type(error).__name__})")
-        exit_with(cause)
+        exit_if_told(error)
+        traceback.print_exc()
+        exit_with(InputError(f"upscaling failed ({type(error).__name__})"))
 
 
 def _end_with_parent() -> None:

@@ -24,6 +24,9 @@ class Estimate:
     note: str = ""
 
 
+UNDEFINED = Estimate(None, note="less variation between items than by chance: the intraclass correlation is undefined")
+
+
 def confusion(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """How often the pair of ratings (i, j) was given, (5, 5), from two (n,) arrays of ratings from 1 to 5."""
     table = np.zeros((CATEGORIES, CATEGORIES))
@@ -111,12 +114,11 @@ def mean_squares(ratings: np.ndarray) -> tuple[float, float, float]:
     between_items = k * float(((rows - grand) ** 2).sum()) / (n - 1)
     between_readers = n * float(((columns - grand) ** 2).sum()) / (k - 1)
     residual = float(((ratings - rows - columns + grand) ** 2).sum()) / ((n - 1) * (k - 1))
-    return _nought(between_items), _nought(between_readers), _nought(residual)
-
-
-def _nought(value: float) -> float:
-    """Nought for what rounding leaves of it: whole numbers come out as 1e-31."""
-    return 0.0 if value < 1e-12 else value
+    # Nought for what rounding leaves of it: whole numbers come out as 1e-31.
+    between_items, between_readers, residual = (
+        0.0 if value < 1e-12 else value for value in (between_items, between_readers, residual)
+    )
+    return between_items, between_readers, residual
 
 
 def intraclass_correlation(ratings: np.ndarray, confidence: float = 0.95) -> tuple[Estimate, Estimate]:
@@ -139,32 +141,31 @@ def intraclass_correlation(ratings: np.ndarray, confidence: float = 0.95) -> tup
         none = Estimate(None, note=f"{lacking}: the intraclass correlation is undefined")
         return none, none
     items, readers, residual = mean_squares(ratings)
-    below = items + (k - 1) * residual + k * (readers - residual) / n
-    below_mean = items + (readers - residual) / n
     if max(items, readers, residual) == 0:
         none = Estimate(None, note=f"all ratings are {ratings[0, 0]:g}: the intraclass correlation is undefined")
         return none, none
-    single = Estimate((items - residual) / below) if below > 0 else _undefined()
-    mean = Estimate((items - residual) / below_mean) if below_mean > 0 else _undefined()
-    if single.value is None:
-        return single, mean
-    if residual == 0 and readers == 0:
-        full = Estimate(1.0, note="readers agree in every item: no interval")
-        return full, full
-    interval = _interval(n, k, items, readers, residual, single.value, confidence)
+    below = items + (k - 1) * residual + k * (readers - residual) / n
+    if below <= 0:
+        return UNDEFINED, UNDEFINED
+    icc = (items - residual) / below
+    agree = residual == 0 and readers == 0
+    interval = None if agree else _interval(n, k, items, readers, residual, icc, confidence)
     if interval is None:
-        note = "no variation between items: no interval"
-        return Estimate(single.value, note=note), Estimate(mean.value, note=mean.note or note)
-    low, high = interval
-    single = Estimate(single.value, low, high)
-    if mean.value is None or 1 + (k - 1) * low <= 0:
-        return single, Estimate(mean.value, note=mean.note or "the lower bound lies below every number: no interval")
-    low, high = (k * bound / (1 + (k - 1) * bound) for bound in (low, high))
-    return single, Estimate(mean.value, low, high)
+        note = "readers agree in every item: no interval" if agree else "no variation between items: no interval"
+        mean = _of_mean(icc, k)
+        return Estimate(icc, note=note), UNDEFINED if mean is None else Estimate(mean, note=note)
+    mean, low, high = (_of_mean(value, k) for value in (icc, *interval))
+    if mean is None:
+        return Estimate(icc, *interval), UNDEFINED
+    if low is None:
+        return Estimate(icc, *interval), Estimate(mean, note="the lower bound lies below every number: no interval")
+    return Estimate(icc, *interval), Estimate(mean, low, high)
 
 
-def _undefined() -> Estimate:
-    return Estimate(None, note="less variation between items than by chance: the intraclass correlation is undefined")
+def _of_mean(icc: float, k: int) -> float | None:
+    """ICC(2,k) from ICC(2,1) (Spearman-Brown); None where it lies below every number."""
+    below = 1 + (k - 1) * icc
+    return k * icc / below if below > 0 else None
 
 
 def _interval(

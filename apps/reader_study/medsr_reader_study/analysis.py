@@ -128,11 +128,8 @@ def _method_rows(
 
 def _subject_means(question: str, ratings: Sequence[Rating], method: str, subjects: Sequence[str]) -> np.ndarray:
     """(subjects,): every case has as many ratings, one a reader."""
-    of: dict[str, list[int]] = {subject: [] for subject in subjects}
-    for rating in ratings:
-        if rating.method == method:
-            of[rating.subject].append(rating.values[question])
-    return np.array([np.mean(of[subject]) for subject in subjects])
+    of = [[r.values[question] for r in ratings if (r.method, r.subject) == (method, subject)] for subject in subjects]
+    return np.array([np.mean(values) for values in of])
 
 
 def _agreement_rows(
@@ -148,13 +145,8 @@ def _agreement_rows(
     single, mean = intraclass_correlation(table, CONFIDENCE)
     found = {"weighted_kappa": pairwise_kappa(table, units, resampling), "icc_2_1": single, "icc_2_k": mean}
     for statistic, estimate in found.items():
-        yield {
-            "question": question,
-            "statistic": statistic,
-            "n_items": len(pictures),
-            "n_readers": len(readers),
-            **asdict(estimate),
-        }
+        head = {"question": question, "statistic": statistic, "n_items": len(pictures), "n_readers": len(readers)}
+        yield {**head, **asdict(estimate)}
 
 
 def _repeat_rows(question: str, ratings: Sequence[Rating], readers: Sequence[int]) -> Iterator[dict[str, Any]]:

@@ -30,11 +30,7 @@ class Rating:
 
 
 def read_key(study: str | Path) -> dict[str, Any]:
-    """The key of a study: its folder, or the file itself.
-
-    Raises:
-        InputError: missing, damaged, or of another kind.
-    """
+    """The key of a study: its folder, or the file itself."""
     path = Path(study)
     file = path / KEY_FILE if path.is_dir() else path
     key = read_json(file, "need the key of a study, made by medsr reader-study create")
@@ -65,36 +61,19 @@ def read_answers(file: str | Path, key: Mapping[str, Any]) -> list[Rating]:
             raise InputError(
                 f"{file}: item {name} is not in the form of reader {form['reader']}; ids must stay as they are"
             )
-    questions = [question["name"] for question in key["questions"]]
     subjects = {case["case"]: case["subject"] for case in key["cases"]}
     ratings = []
     for position, item in enumerate(form["items"], 1):
         where = f"{file}: item {item['item']} (number {position} of {len(form['items'])})"
-        if item["item"] not in given:
-            raise InputError(f"{where} has no answer; let the reader load the file into the form and finish it")
-        answer = given[item["item"]]
-        values = {question: _rating(where, question, answer) for question in questions}
-        ratings.append(
-            Rating(
-                form["reader"],
-                item["item"],
-                item["case"],
-                subjects[item["case"]],
-                item["method"],
-                item["repeat_of"],
-                values,
-                str(answer.get("note") or ""),
-            )
-        )
+        answer = given.get(item["item"], {})
+        values = {question["name"]: _rating(where, question["name"], answer) for question in key["questions"]}
+        note = str(answer.get("note") or "")
+        ratings.append(Rating(form["reader"], **item, subject=subjects[item["case"]], values=values, note=note))
     return ratings
 
 
 def read_all_answers(files: Sequence[str | Path], key: Mapping[str, Any]) -> list[Rating]:
-    """The ratings of all files, each of another reader.
-
-    Raises:
-        InputError: no file, two of one reader, or what ``read_answers`` refuses.
-    """
+    """The ratings of all files, each of another reader."""
     if not files:
         raise InputError("no answers: name the files downloaded from the forms, as reader_1.json reader_2.json")
     ratings: list[Rating] = []
@@ -125,9 +104,8 @@ def _by_item(file: str | Path, answers: Any) -> dict[str, Mapping[str, Any]]:
 def _rating(where: str, question: str, answer: Mapping[str, Any]) -> int:
     value = answer.get(question)
     if value is None:
-        raise InputError(
-            f"{where} has no answer to {question}; let the reader load the file into the form and finish it"
-        )
+        missing = f"no answer to {question}" if answer else "no answer"
+        raise InputError(f"{where} has {missing}; let the reader load the file into the form and finish it")
     if isinstance(value, bool) or not isinstance(value, int) or not LOWEST <= value <= HIGHEST:
         raise InputError(f"{where}: {question} {value!r} is not a whole number from {LOWEST} to {HIGHEST}")
     return value

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medsr_monai.evaluation.plan import HR, LR
+from medsr_monai.evaluation.plan import HR
 from medsr_monai.evaluation.record.tables import CaseTable
-from medsr_monai.evaluation.record.views import View
 from medsr_monai.system.atomic import replacing_folder
 from medsr_monai.system.errors import InputError
 from medsr_reader_study.answers import KEY_FILE, STUDY_FORMAT, VERSION
-from medsr_reader_study.design import Item, draw_items
-from medsr_reader_study.form import form_html, form_item
+from medsr_reader_study.design import draw_items
+from medsr_reader_study.form import BESIDE, form_html
 from medsr_reader_study.questions import QUESTIONS
 from medsr_reader_study.size import cropped, pack_pictures
 from medsr_reader_study.views import chosen_methods, read_views
 
 FORMS = "forms"
-BESIDE = {HR: "Reference", LR: "Input"}
 LAYOUTS = ("single", "side-by-side")
 
 
@@ -55,16 +53,10 @@ def create_study(
 
     Args:
         run: the folder that an evaluation wrote, with pictures.
-        readers: how many; each reads every picture.
         out: a folder that does not exist or is empty; default is ``run/reader_study``.
         methods: which; default is all that have pictures.
-        layout: ``single``: the picture alone; ``side-by-side``: with the reference or the input beside it.
-        beside: ``hr`` or ``lr``: what is shown beside it.
-        repeats: share of the pictures that are shown twice.
-        seed: of the orders and identifiers.
-        blind_hr: show the high-resolution image as one more picture to be rated, not named.
-        condition: which acquisition, where the run has pictures of several.
-        slices: the most of an item, evenly spaced; default is as many as keep a form below 60 MB, but not below 8.
+        readers, layout, beside, repeats, seed, blind_hr, condition, slices: the options of
+            ``medsr reader-study create``, whose help describes them.
 
     Raises:
         InputError: a bad argument, a run without pictures, or a folder that holds something.
@@ -85,7 +77,7 @@ def create_study(
     aids = [(case, aid) for case in views] if aid is not None else []
     forms = [[(item.case, item.method) for item in items] + aids for items in orders.values()]
     packed, n_slices = pack_pictures(views, forms, slices)
-    key = {
+    key: dict[str, Any] = {
         "format": STUDY_FORMAT,
         "version": VERSION,
         "run": Path(run).resolve().name,
@@ -96,66 +88,39 @@ def create_study(
         "slices": n_slices,
         "methods": shown,
         "reference": table.baseline if table is not None and table.baseline in read else read[0],
-        "questions": [asdict(question) for question in QUESTIONS],
+        "questions": QUESTIONS,
         "cases": [{"case": case, "subject": subjects.get(case, case)} for case in views],
         "readers": [{"reader": reader, "items": list(map(asdict, items))} for reader, items in orders.items()],
     }
     # The identifiers within make it differ for every seed and choice.
     key["study"] = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    return _write(folder, key, orders, views, packed)
+    pages = ((reader, form_html(key["study"], reader, items, views, packed, aid)) for reader, items in orders.items())
+    sizes = _write(folder, key, pages)
+    files = [folder / FORMS / f"reader_{reader}.html" for reader in orders]
+    return Study(folder, files, folder / KEY_FILE, len(orders[1]), n_slices, max(sizes) / 1e6)
 
 
-def _write(
-    folder: Path,
-    key: Mapping[str, Any],
-    orders: Mapping[int, Sequence[Item]],
-    views: Mapping[str, View],
-    packed: Mapping[tuple[str, str], Mapping[str, Any]],
-) -> Study:
-    sizes = []
+def _write(folder: Path, key: Mapping[str, Any], pages: Iterable[tuple[int, str]]) -> list[int]:
+    """Write the forms one after the other, as they are made, and the key; returns the forms' bytes."""
     try:
         with replacing_folder(folder) as temporary:
             (temporary / FORMS).mkdir()
-            for reader, items in orders.items():
-                page = _form(key["study"], reader, items, views, packed, key["beside"])
-                target = temporary / FORMS / f"reader_{reader}.html"
-                target.write_text(page, encoding="utf-8")
-                sizes.append(target.stat().st_size)
+            sizes = []
+            for reader, page in pages:
+                sizes.append((temporary / FORMS / f"reader_{reader}.html").write_bytes(page.encode()))
             (temporary / KEY_FILE).write_text(json.dumps(key, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            return sizes
     except OSError as error:
         raise InputError(f"{folder}: cannot write ({error.strerror or error})") from error
-    forms = [folder / FORMS / f"reader_{reader}.html" for reader in orders]
-    return Study(folder, forms, folder / KEY_FILE, len(orders[1]), key["slices"], max(sizes) / 1e6)
 
 
 def _check(readers: int, layout: str, beside: str, blind_hr: bool, slices: int | None) -> None:
-    if isinstance(readers, bool) or not isinstance(readers, int) or not 1 <= readers <= 1000:
-        raise InputError(f"--readers {readers}: need a whole number from 1 to 1000")
+    for name, number, most in (("readers", readers, 1000), ("slices", 1 if slices is None else slices, 10**6)):
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
+            raise InputError(f"--{name} {number}: need a whole number from 1 to {most}")
     if layout not in LAYOUTS:
         raise InputError(f"--layout {layout}: need {' or '.join(LAYOUTS)}")
     if beside not in BESIDE:
         raise InputError(f"--beside {beside}: need hr (the reference) or lr (the input)")
     if not isinstance(blind_hr, bool):
         raise InputError(f"--blind_hr {blind_hr}: need True or False")
-    if slices is not None and (isinstance(slices, bool) or not isinstance(slices, int) or slices < 1):
-        raise InputError(f"--slices {slices}: need a whole number, 1 or more")
-
-
-def _form(
-    study: str,
-    reader: int,
-    items: Sequence[Item],
-    views: Mapping[str, View],
-    packed: Mapping[tuple[str, str], Mapping[str, Any]],
-    aid: str | None,
-) -> str:
-    """A form: pictures in the reader's order, and no name of a case or method."""
-    shown = []
-    aids: dict[str, int] = {}
-    label = "" if aid is None else "Picture"
-    for item in items:
-        rated = {**packed[item.case, item.method], "label": label}
-        number = aids.setdefault(item.case, len(aids)) if aid is not None else None
-        shown.append(form_item(item.item, views[item.case].stack_plane, rated, number))
-    beside = [{**packed[case, aid], "label": BESIDE[aid]} for case in aids if aid]
-    return form_html(study, reader, shown, beside)

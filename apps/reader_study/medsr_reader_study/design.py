@@ -38,9 +38,6 @@ def draw_items(pairs: Sequence[tuple[str, str]], repeats: float, seed: int, read
         repeats: share of the pictures that are shown twice, rounded up, at most a half.
         seed: of the whole study, 0 or more.
         reader: number of the reader; each has an order and identifiers of their own.
-
-    Raises:
-        InputError: a bad share or seed.
     """
     if isinstance(repeats, bool) or not isinstance(repeats, int | float) or not 0 <= repeats <= 0.5:
         raise InputError(f"--repeats {repeats}: need a share from 0 to 0.5")

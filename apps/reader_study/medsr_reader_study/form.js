@@ -3,7 +3,7 @@
 const study = JSON.parse(document.getElementById("study").textContent);
 const element = (id) => document.getElementById(id);
 const storeName = `medsr-reading:${study.study}:${study.reader}`;
-const names = study.questions.map((question) => question.name);
+const names = study.questions;
 
 let answers = {}; // by item's id: { <question>: 1 to 5, note: text }
 let current = 0;
@@ -32,23 +32,10 @@ function keep() {
   }
 }
 
-function recall() {
-  try {
-    return JSON.parse(localStorage.getItem(storeName));
-  } catch {
-    return null;
-  }
-}
-
 function saved() {
   const given = study.items.filter((item) => nAnswered(item) || answers[item.id]?.note);
-  return {
-    format: study.format,
-    version: study.version,
-    study: study.study,
-    reader: study.reader,
-    answers: given.map((item) => ({ item: item.id, ...answers[item.id] })),
-  };
+  const { format, version, study: name, reader } = study;
+  return { format, version, study: name, reader, answers: given.map(({ id }) => ({ item: id, ...answers[id] })) };
 }
 
 function download() {
@@ -64,12 +51,7 @@ function download() {
 }
 
 async function load(file) {
-  let content = null;
-  try {
-    content = JSON.parse(await file.text());
-  } catch {
-    return say(`${file.name} is not a file of answers.`);
-  }
+  const content = await file.text().then(JSON.parse).catch(() => null);
   if (content?.format !== study.format || content.version !== study.version || !Array.isArray(content.answers)) {
     return say(`${file.name} is not a file of answers.`);
   }
@@ -154,14 +136,13 @@ function update() {
     for (const label of field.querySelectorAll(".answer")) {
       const chosen = Number(label.dataset.value) === answers[item.id]?.[name];
       label.classList.toggle("chosen", chosen);
-      label.firstChild.checked = chosen;
+      label.control.checked = chosen;
     }
   });
   const done = study.items.filter(isDone).length;
   element("count").textContent = `${done} of ${study.items.length} answered`;
   element("bar").style.width = `${(100 * done) / study.items.length}%`;
   element("progress").setAttribute("aria-valuenow", done);
-  element("progress").setAttribute("aria-valuemax", study.items.length);
   element("download").classList.toggle("main", done === study.items.length);
   element("next").disabled = current === study.items.length - 1;
   study.items.forEach((entry, i) => {
@@ -244,56 +225,19 @@ function wheel(event) {
   if (steps) move({ slice: view.slice - Math.sign(steps) * Math.min(Math.abs(steps), 2) });
 }
 
-// ---- building
-
-function build() {
-  document.title = `Reading form of reader ${study.reader}`;
-  element("title").textContent = `Reading form · Reader ${study.reader}`;
-  element("guide-items").textContent = `${study.items.length} items`;
-  element("guide-pair").hidden = !study.aids.length;
-  element("guide-aid").textContent = study.aids[0]?.label;
-  element("questions").replaceChildren(...study.questions.map(buildQuestion));
-  element("overview").replaceChildren(...study.items.map((_, i) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.tabIndex = -1;
-    button.title = `Item ${i + 1}`;
-    button.setAttribute("aria-label", button.title);
-    button.addEventListener("click", () => show(i));
-    return button;
-  }));
-}
-
-function buildQuestion(question, index) {
-  const field = document.createElement("fieldset");
-  const title = document.createElement("legend");
-  title.textContent = question.title;
-  const text = document.createElement("p");
-  text.textContent = question.text;
-  field.append(title, text);
-  question.anchors.forEach(([word, sentence], i) => {
-    const label = document.createElement("label");
-    label.className = "answer";
-    label.dataset.value = i + 1;
-    label.innerHTML = "<input type='radio' tabindex='-1'><b></b><span><em></em><small></small></span>";
-    label.firstChild.name = question.name;
-    label.firstChild.value = i + 1;
-    label.querySelector("b").textContent = i + 1;
-    label.querySelector("em").textContent = word;
-    label.querySelector("small").textContent = sentence;
-    label.firstChild.addEventListener("change", () => { label.firstChild.blur(); rate(index, i + 1); });
-    field.append(label);
-  });
-  return field;
-}
+// ---- beginning
 
 function listen() {
+  const theme = document.documentElement.dataset;
+  theme.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const on = (id, type, action) => element(id).addEventListener(type, action);
   on("download", "click", download);
   on("load", "click", () => element("file").click());
   on("file", "change", async (event) => { await load(event.target.files[0]); event.target.value = ""; });
   on("help", "click", () => element("guide").showModal());
   on("begin", "click", () => element("guide").close());
+  on("questions", "change", ({ target }) => { target.blur(); rate(names.indexOf(target.name), Number(target.value)); });
+  on("overview", "click", ({ target }) => { if (target.title) show([...target.parentNode.children].indexOf(target)); });
   on("previous", "click", () => show(current - 1));
   on("next", "click", () => show(current + 1));
   on("reset", "click", () => { resetView(); draw(); });
@@ -302,9 +246,7 @@ function listen() {
   on("width", "input", (event) => move({ width: Number(event.target.value) }));
   on("note", "input", (event) => { answerOf(study.items[current]).note = event.target.value; keep(); });
   on("theme", "click", () => {
-    const root = document.documentElement;
-    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark";
+    theme.theme = theme.theme === "dark" ? "light" : "dark";
   });
   on("panels", "pointermove", dragging);
   on("panels", "pointerdown", (event) => event.target.setPointerCapture?.(event.pointerId));
@@ -318,9 +260,11 @@ function start() {
   if (typeof DecompressionStream === "undefined") {
     return say("This browser is too old for the form: use Chrome or Edge 80, Firefox 113, Safari 16.4, or newer.");
   }
-  build();
   listen();
-  const kept = recall();
+  let kept = null;
+  try {
+    kept = JSON.parse(localStorage.getItem(storeName));
+  } catch { /* the form begins anew */ }
   answers = kept?.answers ?? {};
   show(kept?.current ?? 0);
   if (!kept) element("guide").showModal();

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import base64
-import json
 import zlib
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from medsr_monai.geometry.planes import Plane
+from medsr_monai.evaluation.plan import HR, LR
+from medsr_monai.evaluation.record.views import View
 from medsr_reader_study.answers import ANSWERS_FORMAT, VERSION
+from medsr_reader_study.design import Item
 from medsr_reader_study.questions import QUESTIONS
+
+BESIDE = {HR: "Reference", LR: "Input"}
+# Packed pictures by case and image.
+Pictures = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 def pack(stack: np.ndarray) -> str:
@@ -30,59 +35,34 @@ def pack(stack: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(differences.tobytes(), 6)).decode("ascii")
 
 
-def picture(stack: np.ndarray, pixel_mm: tuple[float, float], label: str) -> dict[str, Any]:
-    """A panel as the form reads it; the label is what the reader sees above it."""
-    slices, rows, columns = stack.shape
-    return {
-        "label": label,
-        "slices": slices,
-        "rows": rows,
-        "columns": columns,
-        "pixel_mm": list(pixel_mm),
-        "data": pack(stack),
-    }
-
-
-def form_item(identifier: str, plane: Plane, rated: Mapping[str, Any], aid: int | None) -> dict[str, Any]:
-    """An item as the form reads it: its opaque identifier, letters at the borders, picture, and number of the aid."""
-    return {"id": identifier, "letters": list(plane.letters), "picture": rated, "aid": aid}
-
-
 def form_html(
-    study: str, reader: int, items: Sequence[Mapping[str, Any]], aids: Sequence[Mapping[str, Any]] = ()
+    study: str, reader: int, items: Sequence[Item], views: Mapping[str, View], packed: Pictures, aid: str | None
 ) -> str:
-    """The form's text.
+    """The form's text: pictures in the reader's order, and no name of a case or method.
 
-    Args:
-        study: identifier of the study.
-        reader: number of the reader.
-        items: see ``form_item``, in the order in which they are read.
-        aids: pictures to compare with, one a case, in the order in which they are first needed.
+    `aid`: the image that is shown beside each picture, once a case; None for none.
     """
+    label = "" if aid is None else "Picture"
+    numbers: dict[str, int] = {}  # of the cases' aids, as they are first needed
+    shown = [
+        {
+            "id": item.item,
+            "letters": list(views[item.case].stack_plane.letters),
+            "picture": {**packed[item.case, item.method], "label": label},
+            "aid": None if aid is None else numbers.setdefault(item.case, len(numbers)),
+        }
+        for item in items
+    ]
     content = {
         "format": ANSWERS_FORMAT,
         "version": VERSION,
         "study": study,
         "reader": reader,
-        "questions": [
-            {"name": q.name, "title": q.title, "text": q.text, "anchors": [list(a) for a in q.anchors]}
-            for q in QUESTIONS
-        ],
-        "items": list(items),
-        "aids": list(aids),
+        "questions": [question["name"] for question in QUESTIONS],
+        "items": shown,
+        "aids": [{**packed[case, aid], "label": BESIDE[aid]} for case in numbers if aid],
     }
-    # "</script>" within a string would end the element.
-    data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
-    page = _resource("form.html")
-    for mark, text in (
-        ("/*STYLE*/", _resource("form.css")),
-        ("/*PICTURES*/", _resource("pictures.js")),
-        ("/*FORM*/", _resource("form.js")),
-        ("/*STUDY*/", data),
-    ):
-        page = page.replace(mark, text)
-    return page
-
-
-def _resource(name: str) -> str:
-    return files("medsr_reader_study").joinpath(name).read_text(encoding="utf-8")
+    environment = Environment(
+        loader=PackageLoader("medsr_reader_study", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("form.html").render(study=content, questions=QUESTIONS, aid=BESIDE.get(aid or ""))

@@ -1,45 +1,33 @@
-"""What readers are asked: two questions with five anchored answers each."""
+"""What readers are asked: two questions with five answers each, from 1 to 5: its word, and the sentence behind it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 LOWEST, HIGHEST = 1, 5
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question by its name in the files, as it is put, and what each answer from 1 to 5 means: (word, sentence)."""
-
-    name: str
-    title: str
-    text: str
-    anchors: tuple[tuple[str, str], ...]
-
-
-QUESTIONS = (
-    Question(
-        "image_quality",
-        "Image quality",
-        "How good is it: sharpness, noise, artefacts?",
-        (
-            ("Very poor", "structures cannot be seen"),
-            ("Poor", "structures hidden by blur or noise"),
-            ("Fair", "structures seen, clearly degraded"),
-            ("Good", "slight blur, noise or artefacts"),
-            ("Excellent", "hardly any flaw"),
-        ),
-    ),
-    Question(
-        "diagnostic_usefulness",
-        "Diagnostic usefulness",
-        "How far would you rely on it for a diagnosis?",
-        (
-            ("None", "no diagnosis possible"),
-            ("Slight", "gross findings only"),
-            ("Moderate", "usual findings, with doubt"),
-            ("Good", "most findings, with confidence"),
-            ("Full", "all findings, with confidence"),
-        ),
-    ),
+QUESTIONS: tuple[dict[str, Any], ...] = (
+    {
+        "name": "image_quality",
+        "title": "Image quality",
+        "text": "How good is it: sharpness, noise, artefacts?",
+        "anchors": [
+            ["Very poor", "structures cannot be seen"],
+            ["Poor", "structures hidden by blur or noise"],
+            ["Fair", "structures seen, clearly degraded"],
+            ["Good", "slight blur, noise or artefacts"],
+            ["Excellent", "hardly any flaw"],
+        ],
+    },
+    {
+        "name": "diagnostic_usefulness",
+        "title": "Diagnostic usefulness",
+        "text": "How far would you rely on it for a diagnosis?",
+        "anchors": [
+            ["None", "no diagnosis possible"],
+            ["Slight", "gross findings only"],
+            ["Moderate", "usual findings, with doubt"],
+            ["Good", "most findings, with confidence"],
+            ["Full", "all findings, with confidence"],
+        ],
+    },
 )

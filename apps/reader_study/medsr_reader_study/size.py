@@ -10,7 +10,7 @@ import numpy as np
 
 from medsr_monai.evaluation.plan import HR, LR
 from medsr_monai.evaluation.record.views import View
-from medsr_reader_study.form import picture
+from medsr_reader_study.form import pack
 
 LARGEST_PICTURES_BYTES = 59_000_000  # of one form; the form itself, with its scripts, stays below 60 MB
 FEWEST_SLICES = 8  # nobody judges a volume by less: a form of very many pictures grows instead
@@ -24,24 +24,17 @@ def cropped(view: View) -> View:
     Edges lie on those of the input's pixels, so that all images keep one field of view; pictures whose grids do not
     fit in each other are left whole.
     """
-    reference = view.stacks[HR]
-    seen = reference.max(axis=0) > FOREGROUND_GREY
-    if not seen.any():
+    seen = view.stacks[HR].max(axis=0) > FOREGROUND_GREY
+    coarse = np.array(view.stacks[LR].shape[1:])
+    if not seen.any() or (seen.shape % coarse).any():
         return view
-    coarse = view.stacks[LR].shape[1:]
-    if any(fine % n for fine, n in zip(seen.shape, coarse, strict=True)):
-        return view
-    ends = []  # of rows and of columns, in the input's pixels
-    for axis, n in enumerate(coarse):
-        factor = seen.shape[axis] // n
-        inside = np.flatnonzero(seen.any(axis=1 - axis))
-        low, high = inside[0] - MARGIN_PIXELS, inside[-1] + 1 + MARGIN_PIXELS
-        ends.append((max(0, low // factor), min(n, -(-high // factor))))
+    factor, inside = seen.shape // coarse, np.argwhere(seen)
+    low = np.maximum((inside.min(0) - MARGIN_PIXELS) // factor, 0)  # in the input's pixels, as is high
+    high = np.minimum(-(-(inside.max(0) + 1 + MARGIN_PIXELS) // factor), coarse)
     stacks = {}
     for name, stack in view.stacks.items():
-        factors = [size // n for size, n in zip(stack.shape[1:], coarse, strict=True)]
-        part = [slice(low * factor, high * factor) for (low, high), factor in zip(ends, factors, strict=True)]
-        stacks[name] = stack[:, part[0], part[1]]
+        (top, left), (bottom, right) = (edge * (stack.shape[1:] // coarse) for edge in (low, high))
+        stacks[name] = stack[:, top:bottom, left:right]
     return replace(view, stacks=stacks)
 
 
@@ -56,10 +49,8 @@ def pack_pictures(
 ) -> tuple[dict[tuple[str, str], dict[str, Any]], int]:
     """The pictures of all forms, each packed once.
 
-    Args:
-        views: by case.
-        forms: for each reader the pictures in the form, case and image, as often as they are there.
-        slices: the most of a picture; None for as many as keep every form below 60 MB, but not below 8.
+    `forms`: for each reader the pictures in the form, case and image. `slices`: the most of a picture; None for as many
+    as keep every form below 60 MB, but not below 8.
 
     Returns:
         Pictures without a label by case and image, and the most slices that one has.
@@ -69,9 +60,13 @@ def pack_pictures(
     most = most if slices is None else min(most, slices)
     while True:
         packed = {
-            (case, image): picture(thinned(view.stacks[image], most), view.pixel_mm(image, view.stack_plane), "")
+            (case, image): {
+                **dict(zip(("slices", "rows", "columns"), stack.shape, strict=True)),
+                "pixel_mm": list(views[case].pixel_mm(image, views[case].stack_plane)),
+                "data": pack(stack),
+            }
             for case, image in wanted
-            for view in [views[case]]
+            for stack in [thinned(views[case].stacks[image], most)]
         }
         size = max(sum(len(packed[shown]["data"]) for shown in form) for form in forms)
         if slices is not None or size <= LARGEST_PICTURES_BYTES or most <= FEWEST_SLICES:

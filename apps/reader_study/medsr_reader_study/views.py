@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,15 +13,7 @@ from medsr_monai.system.errors import InputError
 
 
 def read_views(run: str | Path, condition: str | None = None) -> list[View]:
-    """All cases that have pictures, of one condition, by name.
-
-    Args:
-        run: the folder that an evaluation wrote.
-        condition: where there are pictures of several.
-
-    Raises:
-        InputError: no pictures, a damaged file, or pictures of several conditions and none chosen.
-    """
+    """All cases of an evaluation that have pictures, of one condition, which must be chosen where there are several."""
     folder = Path(run) / "views"
     views = [View.read(file) for file in ResultFolder(run).views()]
     if not views:
@@ -31,19 +24,14 @@ def read_views(run: str | Path, condition: str | None = None) -> list[View]:
     if condition is not None and condition not in conditions:
         raise InputError(f"{folder}: no pictures of condition {condition}; there are {', '.join(conditions)}")
     chosen = [view for view in views if condition in (None, view.condition)]
-    names = [view.case for view in chosen]
-    for name in names:
-        if names.count(name) > 1:
+    for name, number in Counter(view.case for view in chosen).items():
+        if number > 1:
             raise InputError(f"{folder}: case {name} has several files of pictures; remove all but one")
     return chosen
 
 
 def chosen_methods(views: Sequence[View], methods: Sequence[str] | None) -> list[str]:
-    """The methods to be read: those asked for, or all; every case must have each.
-
-    Raises:
-        InputError: a method is not there, or named twice; there is none.
-    """
+    """The methods to be read: those asked for, or all; every case must have each."""
     wanted = list(methods) if methods is not None else views[0].methods
     if not wanted:
         raise InputError("no method to read; name some with --methods")

@@ -206,7 +206,7 @@ def evaluate(
         noise: standard deviations of Rician noise as shares of the intensity range, ``0,0.02``.
         mask: folder of masks with the names of the images; default is the foreground.
         baseline: method that gains are taken to; default is cubic.
-        profile: acquisition that projections assume; default is the simulated one, which nobody knows of a real scan.
+        profile: acquisition that projections assume; default is the simulated one (unknown for real scans).
         subjects: subject by file name where it does not tell, as {'a.nii.gz': 'S1'}; None leaves a file out.
         config: more configurations to lay over the bundle's, separated by commas: files, or names of the package's own
             overlays, such as ``evaluate_baselines`` or ``evaluate_perceptual``.

@@ -48,7 +48,8 @@ def read(
         raise InputError(f"{input}: need one DICOM series; `medsr dicom list` lists them")
     volume = read_volume(found[0])
     write_volume(str(output), volume.data, volume.grid, volume, output_dtype)
-    _say(volume.series.notes if volume.series is not None else ())
+    for note in () if volume.series is None else volume.series.notes:
+        print(f"note: {note}")
 
 
 @SetParseFns(input=str, output=str, reference=str, bundle=str, series=str)
@@ -83,11 +84,5 @@ def write(
         raise InputError(f"--reference {reference}: need one DICOM series; `medsr dicom list` lists them")
     volume = read_volume(str(input))
     source = read_info(found[0])
-    n_clipped = write_derived_series(str(output), volume, source, bundle_identity(bundle_root(str(bundle))))
+    write_derived_series(str(output), volume, source, bundle_identity(bundle_root(str(bundle))))
     print(f"derived series  {output}")
-    _say((f"{n_clipped} voxels clipped to the range of the stored type",) if n_clipped else ())
-
-
-def _say(notes: tuple[str, ...]) -> None:
-    for note in notes:
-        print(f"note: {note}")

@@ -83,7 +83,7 @@ def conventions(plan: Plan, results: Sequence[Result]) -> list[str]:
         "clipping",
         f"mask: {'the given mask files, above 0' if masked else foreground}",
         f"degradation: simulated acquisition at 1/{' x 1/'.join(map(str, plan.scale))} of the resolution, then "
-        f"Rician noise, standard deviation as a share of the robust intensity range, drawn for each case by "
+        f"Rician noise, standard deviation as a share of the intensity window, drawn for each case by "
         f"its name and seed {plan.seed}",
         f"projections and back-projection assume: {plan.assumed_profile or 'the simulated one'}; consistency is "
         "measured with the simulated one, noise included",

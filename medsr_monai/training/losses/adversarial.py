@@ -5,7 +5,6 @@ In the equations, D is a discriminator's logit, and E the mean over images, voxe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -16,6 +15,7 @@ from torch.nn import functional
 from medsr_monai.system.errors import InputError
 from medsr_monai.training.losses.distributed import mean_over_processes
 from medsr_monai.training.losses.precision import full_precision
+from medsr_monai.training.losses.weighted import check_weight
 
 Judge = Callable[[Tensor], tuple[list[Tensor], list[Tensor]]]
 
@@ -43,30 +43,15 @@ class AdversarialLoss(nn.Module):
 
     def __init__(self, r1_weight: float = 0.0) -> None:
         super().__init__()
-        self.r1_weight = _weight("r1_weight", r1_weight)
+        check_weight("r1_weight", r1_weight)
+        self.r1_weight = r1_weight
 
     def generator(self, fake: Sequence[Tensor], real: Sequence[Tensor] | None = None) -> Tensor:
-        """Compute the generator's loss.
-
-        Args:
-            fake: verdicts on sr, with their graph.
-            real: verdicts on hr of the same batch; used only if ``needs_real``.
-
-        Returns:
-            A scalar.
-        """
+        """Compute the generator's loss, (), from the verdicts on sr, and on hr of the same batch if ``needs_real``."""
         raise NotImplementedError
 
     def discriminator(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """Compute the discriminator's loss.
-
-        Args:
-            real: verdicts on hr.
-            fake: verdicts on sr, detached from the generator.
-
-        Returns:
-            A scalar.
-        """
+        """Compute the discriminator's loss, (), from the verdicts on hr, and on sr without the generator's graph."""
         raise NotImplementedError
 
     def penalty(
@@ -157,7 +142,8 @@ class WassersteinGradientPenalty(AdversarialLoss):
 
     def __init__(self, weight: float = 10.0, r1_weight: float = 0.0) -> None:
         super().__init__(r1_weight)
-        self.weight = _weight("weight", weight)
+        check_weight("weight", weight)
+        self.weight = weight
 
     def generator(self, fake: Sequence[Tensor], real: Sequence[Tensor] | None = None) -> Tensor:
         return -_mean(fake)
@@ -213,12 +199,6 @@ class RelativisticAverage(AdversarialLoss):
         above_worse = [d - mean for d, mean in zip(better, means[len(better) :], strict=True)]
         above_better = [d - mean for d, mean in zip(worse, means[: len(better)], strict=True)]
         return _mean(above_worse, lambda d: functional.softplus(-d)) + _mean(above_better, functional.softplus)
-
-
-def _weight(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value >= 0):
-        raise InputError(f"{name} {value}: must be a finite number of at least 0")
-    return value
 
 
 def _mean(verdicts: Sequence[Tensor], function: Callable[[Tensor], Tensor] | None = None) -> Tensor:

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor, distributed
-
-
-class _Mean(torch.autograd.Function):
-    """The mean over processes, in the forward and in the backward pass.
-
-    Let ``m = 1/W sum_s x_s``, and let process r compute L_r from m. The loss on the concatenated batch is
-    ``L = 1/W sum_r L_r``, and DDP makes the gradient of process s ``1/W g_s``. It must equal
-    ``dL/dx_s = 1/W (1/W sum_r dL_r/dm)``, so the backward pass returns ``g_s = 1/W sum_r dL_r/dm``: the mean again.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        distributed.all_reduce(total)  # sum and divide, because gloo has no mean
-        return total / distributed.get_world_size()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _Mean.apply(gradients[0].contiguous())
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
     """Average elementwise over all processes of the default group; with one process, return the values.
+
+    Let ``m = 1/W sum_s x_s``, and let process r compute L_r from m. The loss on the concatenated batch is
+    ``L = 1/W sum_r L_r``, and DDP makes the gradient of process s ``1/W g_s``. It must equal
+    ``dL/dx_s = 1/W (1/W sum_r dL_r/dm)``, so the backward pass gives ``g_s = 1/W sum_r dL_r/dm``: the mean again.
 
     Args:
         values: the same shape in all processes. All processes must call this function and its backward pass together.
@@ -38,4 +20,6 @@ def mean_over_processes(values: Tensor) -> Tensor:
     """
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return values
-    return _Mean.apply(values)
+    from torch.distributed.nn.functional import all_reduce  # fails to import where there are no processes
+
+    return all_reduce(values) / distributed.get_world_size()  # sum and divide, because gloo has no mean

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
+from medsr_monai.metrics.spectrum import frequency_radius
 from medsr_monai.system.errors import InputError
 from medsr_monai.training.losses.precision import image_pair
 
@@ -12,22 +16,13 @@ WEIGHTINGS = ("none", "radial")
 COMPARISONS = ("complex", "magnitude")
 
 
-def radial_weights(size: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+def radial_weights(size: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Compute each frequency's distance from zero, divided by the mean, on the grid of ``torch.fft.fftn``.
-
-    Args:
-        size: voxels per axis.
-        device: of the result.
-        dtype: of the result.
 
     Returns:
         Weights of shape ``size`` and mean 1; 0 for a single voxel, which has only the frequency zero.
     """
-    squares = torch.zeros(size, device=device, dtype=dtype)
-    for axis, n in enumerate(size):
-        frequency = torch.fft.fftfreq(n, device=device, dtype=dtype)  # cycles per voxel
-        squares = squares + frequency.square().reshape([-1 if i == axis else 1 for i in range(len(size))])
-    radius = squares.sqrt()
+    radius = frequency_radius(size, dtype=dtype, device=device)
     mean = radius.mean()
     return radius / mean if mean > 0 else radius
 
@@ -69,16 +64,12 @@ class FrequencyLoss(nn.Module):
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         sr, hr = image_pair(sr, hr)
-        axes = tuple(range(2, sr.dim()))
+        transform = partial(torch.fft.fftn, dim=tuple(range(2, sr.dim())), norm="ortho")
         if self.compare == "magnitude":
-            error = _spectrum(sr, axes).abs() - _spectrum(hr, axes).abs()
+            error = (transform(sr).abs() - transform(hr).abs())[None]
         else:
-            error = torch.view_as_real(_spectrum(sr - hr, axes)).movedim(-1, 0)  # real and imaginary part
+            error = torch.view_as_real(transform(sr - hr)).movedim(-1, 0)  # real and imaginary part
         power = error.square()
         if self.weighting == "radial":
-            power = power * radial_weights(tuple(sr.shape[2:]), sr.device, sr.dtype)
-        return power.mean() if self.compare == "magnitude" else power.sum(dim=0).mean()
-
-
-def _spectrum(image: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return torch.fft.fftn(image, dim=axes, norm="ortho")
+            power = power * radial_weights(sr.shape[2:], sr.device, sr.dtype)
+        return power.sum(dim=0).mean()

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medsr_monai.metrics.perceptual import feature_distance
 from medsr_monai.system.errors import InputError
 from medsr_monai.training.losses.precision import image_pair
 
 SHORTEST = 1e-2  # the direction of a shorter feature vector counts less, because its gradient is undefined at 0
 
 
-def cosine_distance(sr: Tensor, hr: Tensor) -> Tensor:
-    """Average ``|a/|a| - b/|b||^2`` of feature vectors a and b over voxels; the length of the vectors does not matter.
-
-    Args:
-        sr: (B, C, *spatial).
-        hr: (B, C, *spatial).
-
-    Returns:
-        A scalar from 0 to 4.
-    """
-    ours, theirs = (functional.normalize(features, dim=1, eps=SHORTEST) for features in (sr, hr))
-    return (ours - theirs).square().sum(1).mean()
-
-
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": functional.l1_loss,
     "mse": functional.mse_loss,
-    "cosine": cosine_distance,
+    "cosine": partial(feature_distance, shortest=SHORTEST),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,12 +81,7 @@ class GradientLoss(nn.Module):
 
 def _gradient_length(image: Tensor) -> Tensor:
     """The length of the vector of differences to the next voxel along every axis, if all of these voxels exist."""
-    inner = [slice(None)] * 2 + [slice(-1)] * (image.dim() - 2)
-    squares = [image.diff(dim=axis)[tuple(_whole(inner, axis))].square() for axis in range(2, image.dim())]
+    inside = [slice(size - 1) for size in image.shape[2:]]
+    squares = [image.diff(dim=axis)[cast(Any, (..., *inside))].square() for axis in range(2, image.dim())]
     # The gradient of the root is infinite at zero, the value of flat background, so a small constant is added.
     return (torch.stack(squares).sum(dim=0) + FLAT**2).sqrt()
-
-
-def _whole(inner: list[slice], axis: int) -> list[slice]:
-    """Slices that do not cut this axis, because differences have already shortened it by one."""
-    return [slice(None) if dim == axis else part for dim, part in enumerate(inner)]

@@ -10,6 +10,12 @@ from torch import Tensor
 from medsr_monai.system.errors import InputError
 
 
+def check_weight(name: str, value: float) -> None:
+    """Refuse a weight that is not a finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value >= 0):
+        raise InputError(f"{name} is {value!r}, but must be a finite number of at least 0")
+
+
 class WeightedSum:
     """``total = sum_i weight_i term_i`` over the terms whose weight is not zero; the others are not computed.
 
@@ -22,10 +28,7 @@ class WeightedSum:
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         for name, weight in weights.items():
-            if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-                raise InputError(f"weights: {name} is {weight!r}, but must be a number")
-            if not math.isfinite(weight) or weight < 0:
-                raise InputError(f"weights: {name} is {weight}, but must be a finite number of at least 0")
+            check_weight(f"weights: {name}", weight)
         if not any(weights.values()):
             raise InputError(
                 f"weights: all of {dict(weights)} are zero, so nothing would be learned; set at least one above 0"

@@ -21,31 +21,14 @@ def decode(request: dict[str, Any], data: bytes) -> Any:
     """Decode one frame with whichever of pydicom's plugins can.
 
     Args:
-        request: transfer syntax, rows, columns and format of the pixels.
+        request: the transfer syntax, and the decoder's options.
         data: the frame's codestream.
-
-    Returns:
-        The array.
     """
-    import numpy as np
-    import pydicom
     from pydicom.encaps import encapsulate
+    from pydicom.pixels import get_decoder
 
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(request["syntax"])
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = request["photometric"]
-    dataset.Rows, dataset.Columns = request["rows"], request["columns"]
-    dataset.BitsAllocated, dataset.BitsStored = request["allocated"], request["stored"]
-    dataset.HighBit = request["high_bit"]
-    dataset.PixelRepresentation = int(request["is_signed"])
-    dataset.PixelData = encapsulate([data])
-    dataset["PixelData"].VR = "OB"
-    dataset["PixelData"].is_undefined_length = True
-    if pydicom.__version__.startswith("2."):
-        dataset.is_little_endian, dataset.is_implicit_VR = True, False
-    return np.asarray(dataset.pixel_array)
+    one: dict[str, Any] = {"number_of_frames": 1, "samples_per_pixel": 1, "pixel_keyword": "PixelData"}
+    return get_decoder(request["syntax"]).as_array(encapsulate([data]), index=0, **one, **request["options"])[0]
 
 
 def problem(error: BaseException) -> dict[str, str]:

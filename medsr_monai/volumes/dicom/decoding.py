@@ -13,13 +13,13 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes.dicom.headers import load_pydicom
 
 TIMEOUT_S = 60.0
 """Within which a frame must be decoded."""
@@ -27,6 +27,7 @@ TIMEOUT_S = 60.0
 _SCRIPT = Path(__file__).with_name("decoder_process.py")
 
 
+@dataclass
 class Undecodable(Exception):
     """A frame that no decoder could read.
 
@@ -35,10 +36,8 @@ class Undecodable(Exception):
         problem: "damaged"; "missing", where a decoder would have to be installed; "unsupported", where none can.
     """
 
-    def __init__(self, kind: str, problem: str = "damaged") -> None:
-        super().__init__(kind)
-        self.kind = kind
-        self.problem = problem
+    kind: str
+    problem: str = "damaged"
 
 
 class DecoderProcess:
@@ -50,14 +49,7 @@ class DecoderProcess:
         self._owner = 0
 
     def decode(self, request: dict[str, Any], data: bytes) -> np.ndarray:
-        """Decode one frame.
-
-        Args:
-            request: see `decoder_process.decode`.
-            data: the frame's codestream.
-
-        Returns:
-            The array, as the decoder gives it.
+        """Decode the codestream of a frame; see `decoder_process.decode`.
 
         Raises:
             Undecodable: damaged, or no decoder.
@@ -131,7 +123,6 @@ _DECODER = DecoderProcess()
 atexit.register(_DECODER.close)
 
 
-def decode_frame(request: dict[str, Any], data: bytes) -> np.ndarray:
+def decode_frame(syntax: str, options: dict[str, Any], data: bytes) -> np.ndarray:
     """Decode one frame; raises as `DecoderProcess.decode`."""
-    load_pydicom()  # or say which extra to install
-    return _DECODER.decode(request, data)
+    return _DECODER.decode({"syntax": syntax, "options": options}, data)

@@ -63,27 +63,18 @@ _PATIENT_GROUP = 0x0010
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
-def classic_class(header: Header, name: str) -> str:
-    """The classic storage class of a series' kind.
-
-    Raises:
-        InputError: there is none.
-    """
-    classic = CLASSIC.get(header.uid("SOPClassUID"))
-    if classic is None:
-        raise InputError(f"{name}: only CT, MR and PET have derived series; write NIfTI instead (OUT.nii.gz)")
-    return classic
-
-
-def refuse_source(reference: DicomVolume) -> None:
-    """Refuse what can have no derived series.
+def classic_class(reference: DicomVolume) -> str:
+    """The class of image of a derived series.
 
     Raises:
         InputError: a source whose kind has no classic class, or that is of no study.
     """
-    header = reference.headers[0]
-    classic_class(header, str(reference.path))
+    header = reference.planes[0].header
+    classic = CLASSIC.get(header.uid("SOPClassUID"))
+    if classic is None:
+        raise InputError(f"{reference.path}: only CT, MR and PET have derived series; write NIfTI (OUT.nii.gz)")
     header.uid("StudyInstanceUID")
+    return classic
 
 
 def plain_text(text: str, most: int) -> str:
@@ -106,31 +97,21 @@ def series_uid(reference: DicomVolume, grid: Grid, algorithm: str) -> str:
     return derived_uid(reference.uid, images, algorithm, __version__, grid.shape, numbers)
 
 
-def derived_header(
-    reference: DicomVolume, storage: Storage, uid: str, algorithm: str, notes: Sequence[str]
-) -> tuple[Any, int]:
-    """Make what all files of the derived series share.
-
-    Args:
-        reference: the source.
-        storage: how the pixels are stored.
-        uid: of the new series.
-        algorithm: bundle, version and settings.
-        notes: what else was done.
+def derived_header(reference: DicomVolume, storage: Storage, uid: str, algorithm: str) -> tuple[Any, int]:
+    """Make what all files of the derived series share: a pydicom dataset.
 
     Returns:
-        A pydicom dataset, and how many damaged elements of the source were left out of it.
+        It, and how many damaged elements of the source were left out of it.
 
     Raises:
-        InputError: a source whose kind has no classic class, or that is of no study.
+        InputError: see `classic_class`.
     """
     header, *others = reference.headers
-    sop_class = classic_class(header, str(reference.path))
-    is_enhanced = header.uid("SOPClassUID") != sop_class
+    sop_class = classic_class(reference)
     as_read = {tag: header.dataset.get_item(tag) for tag in header.dataset.keys()}  # noqa: SIM118  elements, not keys
     dataset, n_damaged = _kept(header)
     _drop_what_varies(dataset, as_read, others, sop_class)
-    if is_enhanced:
+    if header.uid("SOPClassUID") != sop_class:  # enhanced
         _flatten(dataset, reference, sop_class)
     dataset.SOPClassUID = sop_class
     dataset.StudyInstanceUID = header.uid("StudyInstanceUID")
@@ -148,7 +129,7 @@ def derived_header(
     if any(plane.pixels.syntax in LOSSY for plane in reference.planes):
         dataset.LossyImageCompression = "01"
     _set_pixel_format(dataset, reference, storage, sop_class)
-    _set_derivation(dataset, algorithm, (*reference.notes, *notes))
+    _set_derivation(dataset, algorithm, reference.notes)
     return dataset, n_damaged
 
 
@@ -176,12 +157,6 @@ def _drop_what_varies(dataset: Any, as_read: Mapping[Any, Any], others: Iterable
     """Remove what holds for some of the source's images only: times, tube currents and table positions of a slice.
 
     Once lossy is lossy: a single image that was compressed so marks the whole.
-
-    Args:
-        dataset: what is kept of the first header; changed.
-        as_read: the first header's elements, as they were read.
-        others: the other headers.
-        sop_class: of the derived series.
     """
     kept = {*_KEPT_THOUGH_VARYING, *_LOSSY, *(("AcquisitionTime",) if sop_class == PET else ())}
     first = {
@@ -255,10 +230,8 @@ def _set_image_type(dataset: Any, sop_class: str) -> None:
 
 def _set_dates(dataset: Any, sop_class: str) -> None:
     now = datetime.now()
-    names = ["InstanceCreation", "Content"]
-    if sop_class != PET:  # uptake is counted from the series' time
-        names.append("Series")
-    for name in names:
+    # A PET's uptake is counted from the series' time.
+    for name in ("InstanceCreation", "Content", *(["Series"] if sop_class != PET else [])):
         setattr(dataset, f"{name}Date", now.strftime("%Y%m%d"))
         setattr(dataset, f"{name}Time", now.strftime("%H%M%S"))
 
@@ -269,35 +242,43 @@ def _set_pixel_format(dataset: Any, reference: DicomVolume, storage: Storage, so
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
     dataset.PixelRepresentation = int(storage.dtype.kind == "i")
     if sop_class != MR or (storage.slope, storage.inter) != (1, 0):
-        as_ds = load_pydicom("pydicom.valuerep").format_number_as_ds
-        dataset.RescaleSlope, dataset.RescaleIntercept = as_ds(storage.slope), as_ds(storage.inter)
+        dataset.RescaleSlope, dataset.RescaleIntercept = decimals((storage.slope, storage.inter))
     if sop_class == CT:
         dataset.RescaleType = "HU"
 
 
-def _whole_settings(text: str) -> str:
-    """As many of ``bundle, setting, setting`` as lists of series can show; DerivationDescription has all of them."""
-    while len(text) > _MAX_LO and "," in text:
-        text = text.rpartition(",")[0]
-    return text[:_MAX_LO].strip()
-
-
 def _set_derivation(dataset: Any, algorithm: str, notes: Sequence[str]) -> None:
     said = "; ".join((f"AI super-resolution by {algorithm}", *notes, "values rounded half to even; research use only"))
-    dataset.SeriesDescription = _whole_settings(plain_text(f"AI super-resolution {algorithm}", _MAX_ST))
+    shown = plain_text(f"AI super-resolution {algorithm}", _MAX_ST)
+    while len(shown) > _MAX_LO and "," in shown:  # no half of a setting; DerivationDescription has all of them
+        shown = shown.rpartition(",")[0]
+    dataset.SeriesDescription = shown[:_MAX_LO].strip()
     dataset.DerivationDescription = plain_text(said, _MAX_ST)
     dataset.DerivationCodeSequence = [coded("113085", "Spatial resampling")]
-    equipment = load_pydicom().Dataset()
-    equipment.Manufacturer = MAKER
-    equipment.ManufacturerModelName = plain_text(algorithm.partition(",")[0], _MAX_LO)
-    equipment.SoftwareVersions = __version__
-    equipment.ContributionDescription = "AI super-resolution"
-    equipment.PurposeOfReferenceCodeSequence = [coded("109102", "Processing Equipment")]
+    equipment = item(
+        Manufacturer=MAKER,
+        ManufacturerModelName=plain_text(algorithm.partition(",")[0], _MAX_LO),
+        SoftwareVersions=__version__,
+        ContributionDescription="AI super-resolution",
+        PurposeOfReferenceCodeSequence=[coded("109102", "Processing Equipment")],
+    )
     dataset.ContributingEquipmentSequence = [*(dataset.get("ContributingEquipmentSequence", None) or []), equipment]
 
 
 def coded(value: str, meaning: str) -> Any:
     """A code of DICOM's own (DCM)."""
-    code = load_pydicom().Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
-    return code
+    return item(CodeValue=value, CodingSchemeDesignator="DCM", CodeMeaning=meaning)
+
+
+def item(**elements: Any) -> Any:
+    """An item of a sequence."""
+    dataset = load_pydicom().Dataset()
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def decimals(numbers: Iterable[float]) -> list[str]:
+    """Numbers as decimal strings of at most 16 characters; adding zero makes -0.0 a plain 0."""
+    as_ds = load_pydicom("pydicom.valuerep").format_number_as_ds
+    return [as_ds(float(number) + 0.0) for number in numbers]

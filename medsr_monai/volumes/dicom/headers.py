@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import struct
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,10 +15,9 @@ from typing import IO, Any
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.optional import require
 from medsr_monai.volumes.dicom.members import Member, Stamp
-from medsr_monai.volumes.dicom.vocabulary import DEFLATED, MAX_UID, is_uid
+from medsr_monai.volumes.dicom.vocabulary import DEFLATED, MAGIC, MAX_UID, PREAMBLE, is_uid
 
-_META_START = 132
-_LONG_LENGTH = (b"OB", b"OW", b"UN", b"SQ", b"UT", b"OF", b"OD", b"OL", b"UC", b"UR")
+_META_GROUP = 0x0002
 
 
 def load_pydicom(module: str = "pydicom") -> ModuleType:
@@ -28,61 +26,47 @@ def load_pydicom(module: str = "pydicom") -> ModuleType:
 
 
 class _Quiet:
-    """What `quietly` counts: threads may be within it at the same time, and the last to leave restores."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._depth = 0
-        self._restored = ExitStack()
-
-    def enter(self) -> None:
-        with self._lock:
-            self._depth += 1
-            if self._depth == 1:
-                self._restored.enter_context(warnings.catch_warnings())
-                warnings.simplefilter("ignore")
-                logger = logging.getLogger("pydicom")
-                self._restored.callback(logger.setLevel, logger.level)
-                logger.setLevel(logging.CRITICAL + 1)
-
-    def leave(self) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                self._restored.close()
-
-
-_QUIET = _Quiet()
+    lock = threading.Lock()
+    depth = 0
+    restored = ExitStack()
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Within it pydicom neither warns nor logs: it quotes values, and a value may be a name."""
-    _QUIET.enter()
+    """Within it pydicom neither warns nor logs: it quotes values, and a value may be a name.
+
+    Threads may be within it at the same time; the last to leave restores.
+    """
+    with _Quiet.lock:
+        _Quiet.depth += 1
+        if _Quiet.depth == 1:
+            _Quiet.restored.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            logger = logging.getLogger("pydicom")
+            _Quiet.restored.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        _QUIET.leave()
+        with _Quiet.lock:
+            _Quiet.depth -= 1
+            if _Quiet.depth == 0:
+                _Quiet.restored.close()
 
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """A header, or an item of a sequence in it, whose values are checked when they are asked for.
+    """A header, or an item of a sequence in it (a pydicom dataset), whose values are checked when they are asked for.
 
-    Args:
-        member: where it was read, to name in messages.
-        dataset: pydicom's.
+    Raises:
+        InputError: by each method, a value that is not of its kind, or cannot be parsed; it names the member.
     """
 
     member: Member
     dataset: Any
 
     def value(self, keyword: str) -> Any:
-        """The value as pydicom gives it; None where the element is absent or empty.
-
-        Raises:
-            InputError: a value that cannot be parsed.
-        """
+        """The value as pydicom gives it; None where the element is absent or empty."""
         try:
             with quietly():
                 value = self.dataset.get(keyword)
@@ -102,11 +86,7 @@ class Header:
         return "\\".join(str(item).strip() for item in value) if is_list(value) else str(value).strip()
 
     def uid(self, keyword: str) -> str:
-        """A UID.
-
-        Raises:
-            InputError: none, or none that keeps to the grammar of UIDs.
-        """
+        """A UID, which has to be there."""
         uid = self.text(keyword)
         if not uid:
             raise InputError(f"{self.member}: no {keyword}; a damaged or incomplete DICOM file, export it again")
@@ -115,11 +95,7 @@ class Header:
         return uid
 
     def numbers(self, keyword: str, n: int) -> tuple[float, ...] | None:
-        """Finite numbers; None where the element is absent or empty.
-
-        Raises:
-            InputError: another number of them, or no finite numbers.
-        """
+        """Finite numbers, that many; None where the element is absent or empty."""
         value = self.value(keyword)
         if value is None:
             return None
@@ -131,28 +107,17 @@ class Header:
             raise InputError(f"{self.member}: {keyword} does not hold {n} finite number{'s' * (n > 1)}; repair it")
         return numbers
 
-    def number(self, keyword: str) -> float | None:
-        """One finite number, or None; raises as `numbers`."""
-        numbers = self.numbers(keyword, 1)
-        return None if numbers is None else numbers[0]
-
     def whole(self, keyword: str) -> int | None:
-        """One whole number, or None.
-
-        Raises:
-            InputError: anything else.
-        """
-        number = self.number(keyword)
-        if number is not None and not number.is_integer():
+        """One whole number; None where the element is absent or empty."""
+        numbers = self.numbers(keyword, 1)
+        if numbers is None:
+            return None
+        if not numbers[0].is_integer():
             raise InputError(f"{self.member}: {keyword} is no whole number; repair it")
-        return None if number is None else int(number)
+        return int(numbers[0])
 
     def items(self, keyword: str) -> list[Header]:
-        """The items of a sequence; none where it is absent.
-
-        Raises:
-            InputError: no sequence.
-        """
+        """The items of a sequence; none where it is absent."""
         value = self.value(keyword)
         if value is None:
             return []
@@ -161,11 +126,7 @@ class Header:
         return [Header(self.member, item) for item in value]
 
     def items_of_all(self) -> list[Header]:
-        """The items of every public sequence, one after the other.
-
-        Raises:
-            InputError: a sequence that cannot be parsed.
-        """
+        """The items of every public sequence, one after the other."""
         try:
             with quietly():
                 sequences = [one for one in self.dataset if one.VR == "SQ" and not one.tag.is_private]
@@ -176,17 +137,10 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class FileHeader(Header):
-    """The header of a file, read once and carried along.
+    """The header of a file, read once and carried along."""
 
-    Args:
-        member: the file.
-        dataset: pydicom's, with `file_meta`.
-        end: where it ends in the file and the pixel data begin, in bytes.
-        stamp: of the file when the header was read; see `Opener.open`.
-    """
-
-    end: int
-    stamp: Stamp
+    end: int  # where it ends in the file and the pixel data begin, in bytes
+    stamp: Stamp  # of the file when the header was read; see `Opener.open`
 
 
 def is_list(value: Any) -> bool:
@@ -199,26 +153,27 @@ def read_header(member: Member, file: IO[bytes], stamp: Stamp, keywords: Sequenc
 
     Args:
         member: to name in messages.
-        file: opened, at its beginning.
+        file: opened, of a DICOM file.
         stamp: of the file.
         keywords: only these elements; None for all but those that nothing here reads: private ones, curves, overlays.
-
-    Returns:
-        The header.
 
     Raises:
         InputError: a damaged file.
     """
-    pydicom = load_pydicom()
+    pydicom, reader = load_pydicom(), load_pydicom("pydicom.filereader")
     try:
-        if declared_syntax(file) == DEFLATED:  # pydicom would inflate it whole, however large
-            raise InputError(f"{member}: deflated as a whole; convert it first (dcmconv +te)")
-        file.seek(0)
         with quietly():
+            file.seek(PREAMBLE + len(MAGIC))
+            meta = reader.read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != _META_GROUP)
+            if meta.get("TransferSyntaxUID") == DEFLATED:  # pydicom would inflate it whole, however large
+                raise InputError(f"{member}: deflated as a whole; convert it first (dcmconv +te)")
+            file.seek(0)
             only = None if keywords is None else list(keywords)
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=only)
-            for tag in [tag for tag in dataset.keys() if _is_unread(tag)]:  # noqa: SIM118  elements, not keys
-                del dataset[tag]
+            # Private elements, curves and overlays may be many times as long as the rest.
+            for tag in list(dataset.keys()):
+                if tag.is_private or tag.group & 0xFF00 in (0x5000, 0x6000):
+                    del dataset[tag]
         return FileHeader(member, dataset, file.tell(), stamp)
     except InputError:
         raise
@@ -226,25 +181,3 @@ def read_header(member: Member, file: IO[bytes], stamp: Stamp, keywords: Sequenc
         raise InputError(
             f"{member}: damaged DICOM file ({type(error).__name__} in its header); export or copy it again"
         ) from None
-
-
-def _is_unread(tag: Any) -> bool:
-    """Private elements, and repeating groups of curves and overlays: they may be many times as long as the rest."""
-    return bool(tag.is_private) or tag.group & 0xFF00 in (0x5000, 0x6000)
-
-
-def declared_syntax(file: IO[bytes]) -> str:
-    """The transfer syntax that the file's meta information names; "" where it names none."""
-    file.seek(_META_START)
-    while True:
-        head = file.read(8)
-        if len(head) < 8 or head[:2] != b"\x02\x00":
-            return ""
-        is_long = head[4:6] in _LONG_LENGTH
-        long_length = file.read(4) if is_long else b"\0" * 4
-        if len(long_length) < 4:
-            return ""
-        length = struct.unpack("<I", long_length)[0] if is_long else struct.unpack("<H", head[6:])[0]
-        if head[:4] == b"\x02\x00\x10\x00":
-            return file.read(min(length, 2 * MAX_UID)).decode("ascii", "replace").rstrip("\0 ")
-        file.seek(length, 1)

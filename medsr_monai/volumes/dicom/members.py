@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import IO
 
 from medsr_monai.system.atomic import TEMPORARY
@@ -31,12 +30,7 @@ Stamp = tuple[int, int]
 
 @dataclass(frozen=True, order=True)
 class Member:
-    """A file on disk, or one within a zip.
-
-    Args:
-        path: the file, or the zip.
-        inner: name within the zip; "" for a file on disk.
-    """
+    """A file on disk; or, with a name within it, a member of a zip."""
 
     path: Path
     inner: str = ""
@@ -45,21 +39,12 @@ class Member:
         return f"{self.path}: {self.inner}" if self.inner else str(self.path)
 
 
-class Opener:
-    """Opens members; a zip's directory is read, and checked, once. A context manager."""
+class Opener(ExitStack):
+    """Opens members; a zip's directory is read, and checked, once. It closes them as a context manager."""
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
+        super().__init__()
         self._zips: dict[Path, zipfile.ZipFile] = {}
-
-    def __enter__(self) -> Opener:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
-        self._zips.clear()
 
     def archive(self, path: Path) -> zipfile.ZipFile:
         """The zip's directory.
@@ -69,7 +54,7 @@ class Opener:
         """
         if path not in self._zips:
             try:
-                opened = self._stack.enter_context(zipfile.ZipFile(path))
+                opened = self.enter_context(zipfile.ZipFile(path))
             except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
                 raise InputError(f"{path}: damaged zip ({type(error).__name__}); copy or download it again") from error
             _check_archive(path, opened.infolist())
@@ -80,28 +65,18 @@ class Opener:
     def open(self, member: Member, stamp: Stamp | None = None) -> Iterator[IO[bytes]]:
         """Open a member to read; within, what the disk or a damaged zip raises becomes an input error.
 
-        Args:
-            member: to open.
-            stamp: what it had when it was opened before.
-
         Raises:
-            InputError: it cannot be opened or read, or was changed since.
+            InputError: it cannot be opened or read, or has another stamp than that given.
         """
         try:
-            with self._opened(member) as file:
+            with self.archive(member.path).open(member.inner) if member.inner else member.path.open("rb") as file:
                 if stamp is not None and self.stamp(member, file) != stamp:
                     raise InputError(f"{member}: was changed while it was read; try again")
                 yield file
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise _unreadable(member, error) from error
-
-    def _opened(self, member: Member) -> IO[bytes]:
-        if not member.inner:
-            return member.path.open("rb")
-        try:
-            return self.archive(member.path).open(member.inner)
-        except (KeyError, RuntimeError) as error:  # the zip was replaced, or packs by a method that Python lacks
-            raise _unreadable(member, error) from error
+        # The last two: the zip was replaced, or packs by a method that Python lacks.
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise InputError(f"{member}: cannot be read ({reason}); check it and its permissions") from error
 
     def stamp(self, member: Member, file: IO[bytes]) -> Stamp:
         """The stamp of a member that was just opened as `file`."""
@@ -115,11 +90,6 @@ class Opener:
         if member.inner:
             return self.archive(member.path).getinfo(member.inner).file_size
         return member.path.stat().st_size
-
-
-def _unreadable(member: Member, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or type(error).__name__
-    return InputError(f"{member}: cannot be read ({reason}); check it and its permissions")
 
 
 def _check_archive(path: Path, infos: Sequence[zipfile.ZipInfo]) -> None:
@@ -146,11 +116,6 @@ def is_zip(path: Path) -> bool:
     return path.is_file() and _begins(path, b"PK\x03\x04", 0)
 
 
-def holds_dicom_magic(file: IO[bytes]) -> bool:
-    """Whether a file that was just opened begins as DICOM files do."""
-    return file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC
-
-
 def is_dicom_file(path: Path) -> bool:
     """Whether a file on disk begins as DICOM files do; False where it cannot be read."""
     return path.is_file() and _begins(path, MAGIC, PREAMBLE)
@@ -164,13 +129,13 @@ def _begins(path: Path, magic: bytes, offset: int) -> bool:
         return False
 
 
-def files_below(folder: Path, recursive: bool = True) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """The regular files of a folder, in the order of their names; links to folders are not followed.
 
     What a killed process left of a series that it was writing is passed over.
     """
     for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(TEMPORARY)) if recursive else []
+        folders[:] = sorted(name for name in folders if not name.startswith(TEMPORARY))
         for name in sorted(names):
             path = Path(here, name)
             if path.is_file():  # a pipe or a socket would wait for ever
@@ -185,7 +150,7 @@ def members_of(source: str | Path | Sequence[str | Path], opener: Opener) -> Ite
     """
     for member in _candidates(source, opener):
         with opener.open(member) as file:
-            if holds_dicom_magic(file):
+            if file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC:
                 file.seek(0)
                 yield member, file
 
@@ -209,7 +174,7 @@ def _candidates(source: str | Path | Sequence[str | Path], opener: Opener) -> It
         raise InputError(f"{path}: {problem}; give a folder, a zip or a DICOM file")
 
 
-def read_exactly(file: IO[bytes], offset: int, n_bytes: int) -> bytes:
+def read_at(file: IO[bytes], offset: int, n_bytes: int) -> bytes:
     """Read a piece of a file; fewer bytes where it ends before."""
     file.seek(offset)
     return file.read(n_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.dicom.codestream import codestream_shape
 from medsr_monai.volumes.dicom.decoding import Undecodable, decode_frame
 from medsr_monai.volumes.dicom.headers import FileHeader, Header, load_pydicom
-from medsr_monai.volumes.dicom.members import Member, Opener, Stamp, read_exactly
+from medsr_monai.volumes.dicom.members import Member, Opener, Stamp, read_at
 from medsr_monai.volumes.dicom.vocabulary import BIG_ENDIAN, EXPLICIT, IMPLICIT, RLE
 
 MAX_FRAME_PIXELS = 1 << 25
@@ -35,31 +35,18 @@ Piece = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Where the frames of a file are, and how they are stored.
+    """Where the frames of a file are, and how they are stored."""
 
-    Args:
-        member: the file.
-        stamp: of the file when its header was read; see `Opener.open`.
-        syntax: its transfer syntax.
-        shape: rows and columns.
-        allocated: bits of a stored value in the file, 8, 16 or 32.
-        stored: bits that count.
-        high_bit: the highest of them.
-        is_signed: two's complement.
-        photometric: MONOCHROME1 or MONOCHROME2.
-        frames: of each frame the pieces of the file that hold it.
-    """
-
-    member: Member
-    stamp: Stamp
-    syntax: str
-    shape: tuple[int, int]
-    allocated: int
-    stored: int
-    high_bit: int
-    is_signed: bool
-    photometric: str
-    frames: tuple[tuple[Piece, ...], ...]
+    member: Member  # the file
+    stamp: Stamp  # of the file when its header was read; see `Opener.open`
+    syntax: str  # its transfer syntax
+    shape: tuple[int, int]  # rows and columns
+    allocated: int  # bits of a stored value in the file, 8, 16 or 32
+    stored: int  # bits that count
+    high_bit: int  # the highest of them
+    is_signed: bool  # two's complement
+    photometric: str  # MONOCHROME1 or MONOCHROME2
+    frames: tuple[tuple[Piece, ...], ...]  # of each frame the pieces of the file that hold it
 
     @property
     def stored_range(self) -> tuple[int, int]:
@@ -73,18 +60,16 @@ class Pixels:
             InputError: damaged, changed since its header was read, or no decoder.
         """
         with opener.open(self.member, self.stamp) as file:
-            pieces = [read_exactly(file, offset, length) for offset, length in self.frames[frame]]
+            pieces = [read_at(file, offset, length) for offset, length in self.frames[frame]]
         if any(len(piece) != length for piece, (_, length) in zip(pieces, self.frames[frame], strict=True)):
             raise InputError(f"{self.member}: became shorter while it was read")
         data = b"".join(pieces)
         if self.syntax not in _NATIVE:
             return self._decoded(data)
         kind = np.dtype(f"{_NATIVE[self.syntax]}u{self.allocated // 8}")
-        return self._cleaned(np.frombuffer(data, kind, count=self.shape[0] * self.shape[1]).reshape(self.shape))
-
-    def _cleaned(self, words: np.ndarray) -> np.ndarray:
-        """Without the bits that do not count: old files keep overlays there."""
+        words = np.frombuffer(data, kind, count=self.shape[0] * self.shape[1]).reshape(self.shape)
         signed = words.astype(f"{'i' if self.is_signed else 'u'}{self.allocated // 8}")  # native order, a copy
+        # Without the bits that do not count: old files keep overlays there.
         signed <<= self.allocated - 1 - self.high_bit
         signed >>= self.allocated - self.stored
         return signed
@@ -98,47 +83,31 @@ class Pixels:
                 f"{self.member}: its compressed image has {claimed[1]}x{claimed[0]} pixels, its header says "
                 f"{self.shape[1]}x{self.shape[0]}; export it again"
             )
+        name = load_pydicom().uid.UID(self.syntax).name
+        options = {
+            "rows": self.shape[0],
+            "columns": self.shape[1],
+            "bits_allocated": self.allocated,
+            "bits_stored": self.stored,
+            "pixel_representation": int(self.is_signed),
+            "photometric_interpretation": self.photometric,
+        }
         try:
-            decoded = decode_frame(self._format(), data)
+            decoded = decode_frame(self.syntax, options, data)
         except Undecodable as error:
-            raise self._undecodable(error) from None
+            said = {
+                "missing": f"no decoder for {name}: pip install 'medsr-monai[dicom]'",
+                "unsupported": f"no decoder here reads {name} of {self.stored} bits; {_FIND_CONVERTER}, or pip install "
+                "pylibjpeg-libjpeg",
+            }.get(error.problem, f"damaged {name} pixel data ({error.kind}); export it again")
+            raise InputError(f"{self.member}: {said}") from None
         if decoded.shape != self.shape or decoded.dtype.kind not in "iu":
             raise InputError(f"{self.member}: its compressed image is not what its header says; export it again")
         return decoded
 
-    def _undecodable(self, error: Undecodable) -> InputError:
-        name = load_pydicom().uid.UID(self.syntax).name
-        if error.problem == "missing":
-            return InputError(f"{self.member}: no decoder for {name}: pip install 'medsr-monai[dicom]'")
-        if error.problem == "unsupported":
-            return InputError(
-                f"{self.member}: no decoder here reads {name} of {self.stored} bits; {_FIND_CONVERTER}, or pip install "
-                "pylibjpeg-libjpeg"
-            )
-        return InputError(f"{self.member}: damaged {name} pixel data ({error.kind}); export it again")
-
-    def _format(self) -> dict[str, Any]:
-        return {
-            "syntax": self.syntax,
-            "rows": self.shape[0],
-            "columns": self.shape[1],
-            "allocated": self.allocated,
-            "stored": self.stored,
-            "high_bit": self.high_bit,
-            "is_signed": self.is_signed,
-            "photometric": self.photometric,
-        }
-
 
 def find_pixels(header: FileHeader, opener: Opener) -> Pixels:
     """Find the pixel data behind a header, and check their extent before anything is allocated.
-
-    Args:
-        header: of the file.
-        opener: opens it.
-
-    Returns:
-        Where the frames are.
 
     Raises:
         InputError: no integer grey values, truncated, with more pixels than the file can hold, or changed since its
@@ -201,7 +170,7 @@ def _check_format(header: Header, rows: int, columns: int, n_frames: int) -> Non
 def _element_extent(header: FileHeader, file: IO[bytes], syntax: str) -> Piece:
     """Where the value of the pixel data begins, and its length, undefined where it is encapsulated."""
     member, order = header.member, _NATIVE.get(syntax, "<")
-    head = read_exactly(file, header.end, 12)
+    head = read_at(file, header.end, 12)
     if len(head) < 12:
         raise InputError(f"{member}: no pixel data; truncated, or a header alone: export or copy it again")
     tag = struct.unpack(order + "HH", head[:4])
@@ -258,7 +227,7 @@ def _fragments(member: Member, file: IO[bytes], start: int, n_bytes: int) -> tup
     fragments: list[Piece] = []
     place = start
     while True:
-        head = read_exactly(file, place, 8)
+        head = read_at(file, place, 8)
         if len(head) < 8:
             raise InputError(f"{member}: its compressed pixel data end early; truncated, copy it again")
         group, element, length = struct.unpack("<HHI", head)
@@ -268,7 +237,7 @@ def _fragments(member: Member, file: IO[bytes], start: int, n_bytes: int) -> tup
         if tag != _ITEM or length > n_bytes - place - 8 or len(fragments) >= _MAX_FRAGMENTS:
             raise InputError(f"{member}: its compressed pixel data are damaged or truncated; copy it again")
         if table is None:
-            table = list(np.frombuffer(read_exactly(file, place + 8, length // 4 * 4), "<u4").tolist())
+            table = list(np.frombuffer(read_at(file, place + 8, length // 4 * 4), "<u4").tolist())
         else:
             fragments.append((place + 8, length))
         place += 8 + length

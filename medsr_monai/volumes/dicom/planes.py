@@ -47,41 +47,26 @@ TRAITS = (
 """What tells images at one place apart, the telling ones first."""
 
 _OWNED_BY = ("StudyInstanceUID", "PatientID")
-"""What all images of a series have in common, whatever a careless export says."""
+"""What all images of a series have in common, whatever a careless export says: a volume of two patients would be filed
+under one of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One image plane.
+    """One image plane."""
 
-    Args:
-        header: of the file it is in.
-        pixels: of that file.
-        frame: which frame of that file.
-        uid: SOPInstanceUID of the file.
-        position: centre of the first pixel, LPS mm, (3,).
-        row: unit vector along a row of pixels, (3,).
-        column: unit vector along a column, (3,).
-        spacing_mm: of the pixels along a row and along a column.
-        slope: intensity = slope * stored + inter.
-        inter: see `slope`.
-        thickness_mm: nominal thickness, None where it is not said.
-        traits: what may tell it from another plane at its place, as text by keyword.
-        is_localizer: whether it calls itself one.
-    """
-
-    header: FileHeader
-    pixels: Pixels
-    frame: int
-    uid: str
-    position: np.ndarray
-    row: np.ndarray
-    column: np.ndarray
-    spacing_mm: tuple[float, float]
-    slope: float
+    header: FileHeader  # of the file it is in
+    pixels: Pixels  # of that file
+    frame: int  # of that file
+    uid: str  # SOPInstanceUID of the file
+    position: np.ndarray  # centre of the first pixel, LPS mm, (3,)
+    row: np.ndarray  # unit vector along a row of pixels, (3,)
+    column: np.ndarray  # unit vector along a column, (3,)
+    spacing_mm: tuple[float, float]  # of the pixels along a row and along a column
+    slope: float  # intensity = slope * stored + inter
     inter: float
-    thickness_mm: float | None
-    traits: dict[str, str]
+    thickness_mm: float | None  # nominal thickness, None where it is not said
+    traits: dict[str, str]  # what may tell it from another plane at its place, as text by keyword
     is_localizer: bool
 
     @property
@@ -92,7 +77,7 @@ class Plane:
     @property
     def name(self) -> str:
         """The file, and which frame of several."""
-        return f"{self.member}, frame {self.frame + 1}" if len(self.pixels.frames) > 1 else str(self.member)
+        return _name(self.pixels, self.frame)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -105,11 +90,12 @@ class Plane:
         return np.cross(self.row, self.column)
 
 
-def find_planes(headers: Sequence[FileHeader]) -> list[Plane]:
-    """Find the planes of a series by what its headers said; the files are looked at for where their pixels are.
+def _name(pixels: Pixels, frame: int) -> str:
+    return f"{pixels.member}, frame {frame + 1}" if len(pixels.frames) > 1 else str(pixels.member)
 
-    Args:
-        headers: of its files.
+
+def find_planes(headers: Sequence[FileHeader]) -> list[Plane]:
+    """Find the planes of a series by the headers of its files, which are looked at for where their pixels are.
 
     Returns:
         Its planes in the order of the files, with the frames of each in order.
@@ -121,19 +107,14 @@ def find_planes(headers: Sequence[FileHeader]) -> list[Plane]:
     planes: list[Plane] = []
     with Opener() as opener, quietly():
         for header in headers:
-            _check_owner(header, headers[0])
+            for keyword in _OWNED_BY:
+                if header.text(keyword) != headers[0].text(keyword):  # the values are a patient's: they are not named
+                    raise InputError(
+                        f"{header.member} and {headers[0].member} differ in {keyword}, though their series is one; "
+                        "give the images of one patient and study only"
+                    )
             planes.extend(_planes_of(header, find_pixels(header, opener)))
     return planes
-
-
-def _check_owner(header: Header, owner: Header) -> None:
-    """A volume of two patients would be filed under one of them. The values are a patient's, so they are not named."""
-    for keyword in _OWNED_BY:
-        if header.text(keyword) != owner.text(keyword):
-            raise InputError(
-                f"{header.member} and {owner.member} differ in {keyword}, though their series is one; give the images "
-                "of one patient and study only"
-            )
 
 
 def _planes_of(header: FileHeader, pixels: Pixels) -> list[Plane]:
@@ -152,18 +133,14 @@ def _planes_of(header: FileHeader, pixels: Pixels) -> list[Plane]:
 
 
 def _plane(header: FileHeader, pixels: Pixels, frame: int, places: Sequence[Header]) -> Plane:
-    position = _first(places, "ImagePositionPatient", 3)
-    orientation = _first(places, "ImageOrientationPatient", 6)
-    spacing = _first(places, "PixelSpacing", 2)
-    name = f"{header.member}, frame {frame + 1}" if len(pixels.frames) > 1 else str(header.member)
-    for keyword, value in (
-        ("ImagePositionPatient", position),
-        ("ImageOrientationPatient", orientation),
-        ("PixelSpacing", spacing),
-    ):
+    name = _name(pixels, frame)
+    found = []
+    for keyword, n in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
+        value = _first(places, keyword, n)
         if value is None:
             raise InputError(f"{name}: no {keyword}, so it has no place in a volume; choose another series")
-    assert position is not None and orientation is not None and spacing is not None
+        found.append(value)
+    position, orientation, spacing = found
     if min(spacing) <= 0:
         raise InputError(f"{name}: PixelSpacing {spacing} is not above 0; repair it")
     row, column = _unit_vectors(name, np.array(orientation))
@@ -195,12 +172,11 @@ def _first(places: Sequence[Header], keyword: str, n: int) -> tuple[float, ...] 
 
 
 def _traits(places: Sequence[Header]) -> dict[str, str]:
-    traits: dict[str, str] = {}
-    for keyword in TRAITS:
-        text = next(filter(None, (place.text(keyword) for place in places if keyword in place.dataset)), "")
-        if text:
-            traits[keyword] = text
-    return traits
+    texts = {
+        keyword: next(filter(None, (place.text(keyword) for place in places if keyword in place.dataset)), "")
+        for keyword in TRAITS
+    }
+    return {keyword: text for keyword, text in texts.items() if text}
 
 
 def _unit_vectors(name: str, cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -31,26 +31,16 @@ _FOUND_BY = (
 
 @dataclass(frozen=True)
 class Series:
-    """An image series.
+    """An image series."""
 
-    Args:
-        uid: SeriesInstanceUID.
-        modality: such as "CT".
-        number: SeriesNumber, None where there is none.
-        n_images: slices; of a multi-frame file each frame counts.
-        rows: of its first image, in the order of the names.
-        columns: likewise.
-        is_localizer: whether all its images call themselves localizers.
-        headers: of its files, in the order of their names; () where it was only listed.
-    """
-
-    uid: str
-    modality: str
-    number: int | None
-    n_images: int
-    rows: int
-    columns: int
-    is_localizer: bool
+    uid: str  # SeriesInstanceUID
+    modality: str  # such as "CT"
+    number: int | None  # SeriesNumber, None where there is none
+    n_images: int  # slices; of a multi-frame file each frame counts
+    rows: int  # of its first image, in the order of the names
+    columns: int  # likewise
+    is_localizer: bool  # whether all its images call themselves localizers
+    # Of its files, in the order of their names; () where it was only listed.
     headers: tuple[FileHeader, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -58,19 +48,6 @@ class Series:
         kind = ", localizer" if self.is_localizer else ""
         images = "1 image" if self.n_images == 1 else f"{self.n_images} images"
         return f"{self.uid} ({number}{self.modality}, {images}, {self.columns}x{self.rows}{kind})"
-
-
-@dataclass(frozen=True)
-class _Image:
-    member: Member
-    series_uid: str
-    modality: str
-    number: int | None
-    n_frames: int
-    rows: int
-    columns: int
-    is_localizer: bool
-    header: FileHeader | None
 
 
 def is_dicom(path: str | Path) -> bool:
@@ -124,7 +101,7 @@ def find_series(source: str | Path | Sequence[str | Path], keep: str | None = No
     """
     if isinstance(source, str | Path) and is_series_path(path := Path(source)):
         return choose_series(find_series(path.parent, keep and path.name), path.name, path)
-    groups: dict[str, list[_Image]] = {}
+    groups: dict[str, dict[Member, Series]] = {}
     shown: set[str] = set()
     with Opener() as opener:
         for member, file in members_of(source, opener):
@@ -132,18 +109,18 @@ def find_series(source: str | Path | Sequence[str | Path], keep: str | None = No
             image = _image_in(header, keep)
             if image is None:
                 continue
-            groups.setdefault(image.series_uid, []).append(image)
+            groups.setdefault(image.uid, {})[member] = image
             if not image.is_localizer:
-                shown.add(image.series_uid)
+                shown.add(image.uid)
             if keep == ONLY and len(shown) > 1:  # so none of them is: an archive's headers would fill the memory
                 keep = None
-                groups = {uid: [replace(image, header=None) for image in group] for uid, group in groups.items()}
-    found = [_series(uid, group) for uid, group in groups.items()]
+                groups = {uid: {at: replace(group[at], headers=()) for at in group} for uid, group in groups.items()}
+    found = [joined([group[member] for member in sorted(group)]) for group in groups.values()]
     return sorted(found, key=lambda series: (series.number is None, series.number or 0, series.uid))
 
 
-def _image_in(header: FileHeader, keep: str | None) -> _Image | None:
-    """What a file says of the series it belongs to; None if it is no image."""
+def _image_in(header: FileHeader, keep: str | None) -> Series | None:
+    """The series that a file is by itself; None if it is no image."""
     sop_class = header.text("SOPClassUID") or header.meta("MediaStorageSOPClassUID")
     if not sop_class:
         raise InputError(f"{header.member}: no SOPClassUID; a damaged DICOM file, export or copy it again")
@@ -156,23 +133,10 @@ def _image_in(header: FileHeader, keep: str | None) -> _Image | None:
     if n_frames is not None and n_frames < 1:
         raise InputError(f"{header.member}: NumberOfFrames is {n_frames}; repair it")
     uid, number = header.uid("SeriesInstanceUID"), header.whole("SeriesNumber")
-    return _Image(
-        member=header.member,
-        series_uid=uid,
-        modality=_modality(header),
-        number=number,
-        n_frames=n_frames or 1,
-        rows=rows,
-        columns=columns,
-        is_localizer=is_localizer(header),
-        header=header if keep in (ALL, ONLY, uid, str(number)) else None,
-    )
-
-
-def _modality(header: Header) -> str:
-    """The modality, which messages show; what is no code, "OT" (other)."""
-    text = header.text("Modality")
-    return text if text.isascii() and text.isalnum() and len(text) <= _MAX_CODE else "OT"
+    modality = header.text("Modality")  # which messages show; what is no code is "other"
+    modality = modality if modality.isascii() and modality.isalnum() and len(modality) <= _MAX_CODE else "OT"
+    headers = (header,) if keep in (ALL, ONLY, uid, str(number)) else ()
+    return Series(uid, modality, number, n_frames or 1, rows, columns, is_localizer(header), headers)
 
 
 def is_localizer(header: Header) -> bool:
@@ -180,24 +144,8 @@ def is_localizer(header: Header) -> bool:
     return "LOCALIZER" in header.text("ImageType").upper().split("\\")
 
 
-def _series(uid: str, images: list[_Image]) -> Series:
-    images = sorted(images, key=lambda image: image.member)
-    first = images[0]
-    return Series(
-        uid=uid,
-        modality=first.modality,
-        number=first.number,
-        n_images=sum(image.n_frames for image in images),
-        rows=first.rows,
-        columns=first.columns,
-        is_localizer=all(image.is_localizer for image in images),
-        headers=tuple(image.header for image in images if image.header is not None),
-    )
-
-
 def joined(parts: Sequence[Series]) -> Series:
-    """One series of parts that were found apart, with their headers."""
-    parts = sorted(parts, key=lambda part: part.headers[0].member)
+    """One series of parts that were found apart; the first says what it is."""
     return replace(
         parts[0],
         n_images=sum(part.n_images for part in parts),

@@ -22,7 +22,6 @@ from medsr_monai.volumes.dicom.series import (
     series_path,
 )
 from medsr_monai.volumes.dicom.stacking import stack_planes
-from medsr_monai.volumes.dicom.storage import choose_storage
 from medsr_monai.volumes.dicom.volume import DicomVolume
 
 
@@ -43,8 +42,7 @@ class DicomSource(os.PathLike[str]):
     def __fspath__(self) -> str:
         return str(self.path)
 
-    def __str__(self) -> str:
-        return str(self.path)
+    __str__ = __fspath__
 
     @cached_property
     def volume(self) -> DicomVolume:
@@ -53,9 +51,7 @@ class DicomSource(os.PathLike[str]):
         Raises:
             InputError: a damaged file, one that was changed since the series was found, images that are no volume.
         """
-        stack = stack_planes(find_planes(self.series.headers), str(self), self.uneven)
-        storage = choose_storage(stack.planes, self.series.modality)
-        return DicomVolume(self.path, self.series.uid, self.series.modality, stack, storage)
+        return stack_planes(find_planes(self.series.headers), self.path, self.uneven)
 
 
 def find_sources(path: str | Path, wanted: str | None = None, uneven: str = "refuse") -> list[DicomSource]:
@@ -85,9 +81,6 @@ def open_series(path: str | Path | Sequence[str | Path], uneven: str = "refuse")
         path: see `find_sources`, with exactly one series that is no localizer; or a list of files with one.
         uneven: see `DicomSource`.
 
-    Returns:
-        The volume.
-
     Raises:
         InputError: none or several such series, a damaged file, images that are no volume.
     """
@@ -116,5 +109,4 @@ def _series_of_file(path: Path) -> Series:
     if series.n_images > 1:
         return series
     others = [file for file in sorted(path.parent.iterdir()) if file != path and is_dicom_file(file)]
-    beside = [other for other in find_series(others, series.uid) if other.uid == series.uid]
-    return joined([series, *beside])
+    return joined([series, *(other for other in find_series(others, series.uid) if other.uid == series.uid)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -12,14 +13,13 @@ from medsr_monai.geometry import Grid
 from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.dicom.members import Opener
 from medsr_monai.volumes.dicom.planes import TRAITS, Plane
+from medsr_monai.volumes.dicom.volume import DicomVolume
 
 SPACING_TOLERANCE = 0.05
 """How far a slice may lie from its place along the stack, in slice distances."""
 
 SHIFT_TOLERANCE = 0.1
 """How far it may lie from its place within its plane, in pixels."""
-
-UNEVEN = ("refuse", "resample")
 
 _ORIENTATION_TOLERANCE = 5e-4  # of direction cosines: a quarter of a pixel at the far end of 512
 _SAME_PLACE_MM = 0.01
@@ -29,24 +29,7 @@ _SHOWN = 6
 _TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
-@dataclass(frozen=True, eq=False)
-class Stack:
-    """Planes in ascending order along row x column.
-
-    Args:
-        planes: in order.
-        grid: of the volume, RAS mm; axes are (columns, rows, slices).
-        places: of each slice of the grid, where it lies between the planes, in planes; None where they are one.
-        notes: what was done.
-    """
-
-    planes: tuple[Plane, ...]
-    grid: Grid
-    places: np.ndarray | None = None
-    notes: tuple[str, ...] = field(default=())
-
-
-def stack_planes(planes: Sequence[Plane], name: str, uneven: str = "refuse") -> Stack:
+def stack_planes(planes: Sequence[Plane], name: Path, uneven: str = "refuse") -> DicomVolume:
     """Stack the planes of a series.
 
     Args:
@@ -54,15 +37,13 @@ def stack_planes(planes: Sequence[Plane], name: str, uneven: str = "refuse") -> 
         name: of the series, to begin messages with.
         uneven: "refuse" uneven spacing and missing slices, or "resample" them onto an even grid.
 
-    Returns:
-        The stack.
-
     Raises:
         InputError: planes that are no one stack.
     """
-    if uneven not in UNEVEN:
-        raise InputError(f"uneven={uneven!r}: choose one of {', '.join(UNEVEN)}")
-    kept, notes = _without_localizers(planes)
+    images = [plane for plane in planes if not plane.is_localizer]
+    kept = images or planes
+    left_out = len(planes) - len(kept)
+    notes = [f"{left_out} localizer image{'s' * (left_out > 1)} left out"] if left_out else []
     _check_alike(kept, name)
     along = np.array([plane.position @ kept[0].normal for plane in kept])
     ordered = [kept[k] for k in np.argsort(along, kind="stable")]
@@ -71,15 +52,7 @@ def stack_planes(planes: Sequence[Plane], name: str, uneven: str = "refuse") -> 
     return replace(stacked, notes=(*notes, *dropped, *_tilt_note(stacked.grid), *stacked.notes))
 
 
-def _without_localizers(planes: Sequence[Plane]) -> tuple[list[Plane], list[str]]:
-    images = [plane for plane in planes if not plane.is_localizer]
-    left_out = len(planes) - len(images)
-    if not images or not left_out:
-        return list(planes), []
-    return images, [f"{left_out} localizer image{'s' * (left_out > 1)} left out"]
-
-
-def _check_alike(planes: Sequence[Plane], name: str) -> None:
+def _check_alike(planes: Sequence[Plane], name: Path) -> None:
     first = planes[0]
     for plane in planes[1:]:
         difference = None
@@ -87,9 +60,7 @@ def _check_alike(planes: Sequence[Plane], name: str) -> None:
             difference = "size"
         elif not np.allclose(plane.spacing_mm, first.spacing_mm, rtol=1e-3):
             difference = "PixelSpacing"
-        elif np.abs(plane.row - first.row).max() > _ORIENTATION_TOLERANCE or (
-            np.abs(plane.column - first.column).max() > _ORIENTATION_TOLERANCE
-        ):
+        elif np.abs([plane.row - first.row, plane.column - first.column]).max() > _ORIENTATION_TOLERANCE:
             difference = "orientation"
         if difference:
             raise InputError(
@@ -98,21 +69,22 @@ def _check_alike(planes: Sequence[Plane], name: str) -> None:
             )
 
 
-def _without_duplicates(ordered: Sequence[Plane], name: str) -> tuple[list[Plane], list[str]]:
+def _without_duplicates(ordered: Sequence[Plane], name: Path) -> tuple[list[Plane], list[str]]:
     """Drop copies; planes at one place that are no copies are refused."""
     kept = [ordered[0]]
     with Opener() as opener:
         for plane in ordered[1:]:
-            if not _same_place(plane, kept[-1]):
+            if abs((plane.position - kept[-1].position) @ plane.normal) >= _SAME_PLACE_MM:
                 kept.append(plane)
             elif not _same_image(plane, kept[-1], opener):
-                raise InputError(_different_at_one_place(plane, kept[-1], name))
+                keywords = [keyword for keyword in TRAITS if plane.traits.get(keyword) != kept[-1].traits.get(keyword)]
+                what = f"differ in {' and '.join(keywords[:2])}" if keywords else "have other pixels"
+                raise InputError(
+                    f"{name}: two images at one position ({plane.name} and {kept[-1].name}) {what}; give only the "
+                    "images of one of them"
+                )
     dropped = len(ordered) - len(kept)
     return kept, [f"{dropped} duplicate image{'s' * (dropped > 1)} dropped"] if dropped else []
-
-
-def _same_place(a: Plane, b: Plane) -> bool:
-    return abs((a.position - b.position) @ a.normal) < _SAME_PLACE_MM
 
 
 def _same_image(a: Plane, b: Plane, opener: Opener) -> bool:
@@ -123,18 +95,6 @@ def _same_image(a: Plane, b: Plane, opener: Opener) -> bool:
     return np.array_equal(a.pixels.read(a.frame, opener), b.pixels.read(b.frame, opener))
 
 
-def _different_at_one_place(a: Plane, b: Plane, name: str) -> str:
-    keywords = [keyword for keyword in TRAITS if a.traits.get(keyword) != b.traits.get(keyword)]
-    what = f"differ in {' and '.join(keywords[:2])}" if keywords else "have other pixels"
-    return f"{name}: two images at one position ({a.name} and {b.name}) {what}; give only the images of one of them"
-
-
-def _single(plane: Plane, name: str) -> Grid:
-    if plane.thickness_mm is None:
-        raise InputError(f"{name}: one slice without SliceThickness, so it is no volume; add the thickness")
-    return _grid([plane], plane.thickness_mm * plane.normal, 1)
-
-
 def _grid(planes: Sequence[Plane], step: np.ndarray, n: int) -> Grid:
     first = planes[0]
     affine = np.eye(4)
@@ -143,30 +103,32 @@ def _grid(planes: Sequence[Plane], step: np.ndarray, n: int) -> Grid:
     return Grid((*first.size, n), affine)
 
 
-def _deviations(planes: Sequence[Plane]) -> tuple[np.ndarray, np.ndarray]:
-    """From evenly spaced places between the first and the last: in slice distances, and in pixels."""
-    positions, n = np.stack([plane.position for plane in planes]), len(planes)
-    step = (positions[-1] - positions[0]) / (n - 1)
-    off = positions - (positions[0] + np.arange(n)[:, None] * step)
-    first = planes[0]
-    across = np.stack([off @ first.row / first.spacing_mm[0], off @ first.column / first.spacing_mm[1]])
-    return np.abs(off @ first.normal) / abs(step @ first.normal), np.abs(across).max(axis=0)
+def _deviations(planes: Sequence[Plane], share: np.ndarray) -> tuple[float, float]:
+    """The most that planes are off their shares of the way from the first to the last: in mm along the stack, and in
+    pixels across it."""
+    positions, first = np.stack([plane.position for plane in planes]), planes[0]
+    off = positions - (positions[0] + share[:, None] * (positions[-1] - positions[0]))
+    across = off @ np.stack([first.row, first.column], axis=1) / first.spacing_mm
+    return float(np.abs(off @ first.normal).max()), float(np.abs(across).max())
 
 
 def _is_even(planes: Sequence[Plane]) -> bool:
     if len(planes) < 3:
         return True
-    along, across = _deviations(planes)
-    return bool(along.max() <= SPACING_TOLERANCE and across.max() <= SHIFT_TOLERANCE)
+    along, across = _deviations(planes, np.linspace(0, 1, len(planes)))
+    distance = abs((planes[-1].position - planes[0].position) @ planes[0].normal) / (len(planes) - 1)
+    return along <= SPACING_TOLERANCE * distance and across <= SHIFT_TOLERANCE
 
 
-def _even(planes: list[Plane], name: str) -> Stack:
+def _even(planes: list[Plane], name: Path) -> DicomVolume:
     if len(planes) == 1:
-        return Stack(tuple(planes), _single(planes[0], name))
+        if planes[0].thickness_mm is None:
+            raise InputError(f"{name}: one slice without SliceThickness, so it is no volume; add the thickness")
+        return DicomVolume(name, tuple(planes), _grid(planes, planes[0].thickness_mm * planes[0].normal, 1))
     if not _is_even(planes):
         raise InputError(f"{name}: {_unevenness(planes)}; find the missing slices, or resample (--uneven resample)")
     step = (planes[-1].position - planes[0].position) / (len(planes) - 1)
-    return Stack(tuple(planes), _grid(planes, step, len(planes)))
+    return DicomVolume(name, tuple(planes), _grid(planes, step, len(planes)))
 
 
 def _unevenness(planes: Sequence[Plane]) -> str:
@@ -190,30 +152,20 @@ def _usual_gap(gaps: np.ndarray) -> float:
     return float(np.median(gaps))
 
 
-def _resampled(planes: list[Plane], name: str) -> Stack:
+def _resampled(planes: list[Plane], name: Path) -> DicomVolume:
     """The even grid from the first to the last slice, at their usual distance."""
     along = np.array([plane.position @ planes[0].normal for plane in planes])
     span = along[-1] - along[0]
     n = max(2, math.floor(span / _usual_gap(np.diff(along)) + 0.5) + 1)
     if n > _MOST_FILLED * len(planes):
         raise InputError(f"{name}: {len(planes)} slices for {n} places; most of the volume is missing")
-    _check_line(planes, along, name)
+    _, across = _deviations(planes, (along - along[0]) / span)  # anywhere along the line, but not beside it
+    if across > SHIFT_TOLERANCE:
+        raise InputError(f"{name}: slices are shifted sideways against each other by {across:.2g} pixels; cannot stack")
     step = (planes[-1].position - planes[0].position) / (n - 1)
     places = np.interp(np.linspace(along[0], along[-1], n), along, np.arange(len(planes)))
     note = f"{len(planes)} unevenly spaced slices resampled to {n}, {span / (n - 1):.4g} mm apart (linear)"
-    return Stack(tuple(planes), _grid(planes, step, n), places, (note,))
-
-
-def _check_line(planes: Sequence[Plane], along: np.ndarray, name: str) -> None:
-    """Slices may be anywhere along the line from the first to the last, but not beside it."""
-    positions, first = np.stack([plane.position for plane in planes]), planes[0]
-    share = (along - along[0]) / (along[-1] - along[0])
-    off = positions - positions[0] - share[:, None] * (positions[-1] - positions[0])
-    across = max(
-        np.abs(off @ first.row).max() / first.spacing_mm[0], np.abs(off @ first.column).max() / first.spacing_mm[1]
-    )
-    if across > SHIFT_TOLERANCE:
-        raise InputError(f"{name}: slices are shifted sideways against each other by {across:.2g} pixels; cannot stack")
+    return DicomVolume(name, tuple(planes), _grid(planes, step, n), places, (note,))
 
 
 def _tilt_note(grid: Grid) -> list[str]:

@@ -14,27 +14,14 @@ _INT16 = np.iinfo(np.int16)
 
 @dataclass(frozen=True)
 class Storage:
-    """intensity = slope * stored + inter.
-
-    Args:
-        dtype: int16 or uint16.
-        slope: positive.
-        inter: see above.
-    """
+    """intensity = slope * stored + inter, with stored numbers of int16 or uint16 and a positive slope."""
 
     dtype: np.dtype
     slope: float
     inter: float
 
     def stored(self, intensities: np.ndarray) -> tuple[np.ndarray, int]:
-        """Round half to even, and clip to the range of the type.
-
-        Args:
-            intensities: any shape, float.
-
-        Returns:
-            The stored numbers, and how many were clipped.
-        """
+        """Numbers rounded half to even and clipped to the range of the type, and how many were clipped."""
         scaled = np.rint((intensities.astype(np.float64) - self.inter) / self.slope)
         low, high = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
         n_clipped = int(np.count_nonzero((scaled < low) | (scaled > high)))
@@ -48,31 +35,23 @@ def with_room_below(storage: Storage, greatest: Iterable[float]) -> Storage:
     Args:
         storage: of the source, as the headers say.
         greatest: intensity of each image of the source; looked at where `storage` is unsigned.
-
-    Returns:
-        The same, or with int16.
     """
     if storage.dtype != np.uint16 or any(storage.stored(np.array(one))[0] > _INT16.max for one in greatest):
         return storage
     return replace(storage, dtype=np.dtype(np.int16))
 
 
-def choose_storage(planes: Sequence[Plane], modality: str) -> Storage:
+def choose_storage(planes: Sequence[Plane]) -> Storage:
     """Choose how a series derived from these planes is stored.
 
     CT in whole Hounsfield units is stored as such, without an intercept, so that overshoot below -1024 has room.
     Else slope and intercept are those of the plane with the largest slope, as int16; as uint16 where the source may
     hold more than int16 and nothing negative. Sources of more than 16 bits get a slope that spreads int16 over them.
-
-    Args:
-        planes: of the source.
-        modality: of the source.
-
-    Returns:
-        The storage.
     """
     widest = max(planes, key=lambda plane: abs(plane.slope))
-    if modality == "CT" and all(plane.slope == 1 and plane.inter.is_integer() for plane in planes):
+    if planes[0].header.text("Modality") == "CT" and all(
+        plane.slope == 1 and plane.inter.is_integer() for plane in planes
+    ):
         return Storage(np.dtype(np.int16), 1.0, 0.0)
     low, high = widest.pixels.stored_range
     slope, inter = abs(widest.slope), widest.inter

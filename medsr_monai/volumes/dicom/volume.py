@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,7 @@ from medsr_monai.system.errors import InputError
 from medsr_monai.volumes.dicom.headers import FileHeader
 from medsr_monai.volumes.dicom.members import Opener
 from medsr_monai.volumes.dicom.planes import Plane
-from medsr_monai.volumes.dicom.stacking import Stack
-from medsr_monai.volumes.dicom.storage import Storage
+from medsr_monai.volumes.dicom.storage import Storage, choose_storage
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,48 +25,33 @@ class DicomVolume:
 
     Args:
         path: as it was asked for.
-        uid: SeriesInstanceUID.
-        modality: such as "CT".
-        stack: its planes and where they lie.
-        storage: how a series derived from it is stored.
+        planes: the source's images, in ascending order along row x column.
+        grid: where the voxels lie, RAS mm; axes are (columns, rows, slices).
+        places: of each slice of the grid, where it lies between the planes, in planes; None where they are one.
+        notes: what was done to make a volume of the files.
     """
 
     path: Path
-    uid: str
-    modality: str
-    stack: Stack
-    storage: Storage
+    planes: tuple[Plane, ...]
+    grid: Grid
+    places: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
     _greatest: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     @property
-    def grid(self) -> Grid:
-        """Where the voxels lie, RAS mm; axes are (columns, rows, slices), slices ascend along row x column."""
-        return self.stack.grid
+    def uid(self) -> str:
+        """SeriesInstanceUID."""
+        return self.planes[0].header.uid("SeriesInstanceUID")
+
+    @cached_property
+    def storage(self) -> Storage:
+        """How a series derived from it is stored."""
+        return choose_storage(self.planes)
 
     @property
-    def dtype(self) -> np.dtype:
-        """Type of a derived series' stored numbers: intensity = slope * stored + inter."""
-        return self.storage.dtype
-
-    @property
-    def slope(self) -> float:
-        """See `dtype`."""
-        return self.storage.slope
-
-    @property
-    def inter(self) -> float:
-        """See `dtype`."""
-        return self.storage.inter
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was done to make a volume of the files."""
-        return self.stack.notes
-
-    @property
-    def planes(self) -> tuple[Plane, ...]:
-        """The source's images, in order; where slices were resampled, these are not the grid's."""
-        return self.stack.planes
+    def headers(self) -> tuple[FileHeader, ...]:
+        """The header of each file, that of the first slice first."""
+        return tuple(dict.fromkeys(plane.header for plane in self.planes))
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Read some slices, and no others; where they were resampled, their neighbours too.
@@ -81,29 +66,28 @@ class DicomVolume:
         Raises:
             InputError: slices that the volume does not have, or a file that cannot be decoded.
         """
-        columns, rows, n = self.grid.shape
-        if not 0 <= start < stop <= n:
-            raise InputError(f"{self.path}: no slices {start} to {stop} of {n}")
-        slab = np.empty((columns, rows, stop - start), dtype=np.float32, order="F")
-        if self.stack.places is None:
-            self._read_planes(range(start, stop), slab)
-            return slab
-        places = self.stack.places[start:stop]
+        if not 0 <= start < stop <= self.grid.shape[2]:
+            raise InputError(f"{self.path}: no slices {start} to {stop} of {self.grid.shape[2]}")
+        if self.places is None:
+            return self._read_planes(range(start, stop))
+        places = self.places[start:stop]
         first, last = int(np.floor(places[0])), int(np.ceil(places[-1]))
-        neighbours = np.empty((columns, rows, last - first + 1), dtype=np.float32, order="F")
-        self._read_planes(range(first, last + 1), neighbours)
+        neighbours = self._read_planes(range(first, last + 1))
+        slab = np.empty((*self.grid.shape[:2], stop - start), dtype=np.float32, order="F")
         for k, place in enumerate(places - first):
-            below = min(int(place), neighbours.shape[2] - 1)
-            above = min(below + 1, neighbours.shape[2] - 1)
+            below = min(int(place), last - first)
+            above = min(below + 1, last - first)
             share = np.float32(place - below)
             slab[..., k] = neighbours[..., below] * (1 - share) + neighbours[..., above] * share
         return slab
 
-    def _read_planes(self, which: range, slab: np.ndarray) -> None:
+    def _read_planes(self, which: range) -> np.ndarray:
+        slab = np.empty((*self.grid.shape[:2], len(which)), dtype=np.float32, order="F")
         with Opener() as opener:
             for k in self._forward(which):
                 stored = self._stored(k, opener)
                 slab[..., k - which.start] = (stored.T * self.planes[k].slope + self.planes[k].inter).astype(np.float32)
+        return slab
 
     def _forward(self, which: Iterable[int]) -> list[int]:
         """Planes in the order of the files: what is in a zip can only be read forward."""
@@ -124,8 +108,3 @@ class DicomVolume:
                 if k not in self._greatest:
                     self._stored(k, opener)
                 yield self._greatest[k]
-
-    @property
-    def headers(self) -> tuple[FileHeader, ...]:
-        """The header of each file, that of the first slice first."""
-        return tuple(dict.fromkeys(plane.header for plane in self.planes))

@@ -25,6 +25,11 @@ INFO = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def needs_monai_label() -> None:
+    """The client does not need it."""
+
+
 class Played(BaseHTTPRequestHandler):
     """Answers by the image that is asked for."""
 
@@ -44,7 +49,7 @@ class Played(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         form = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        params = json.loads(form.split("\r\n\r\n")[1].split("\r\n")[0])
+        params = json.loads(parse_qs(form)["params"][0])
         address = urlsplit(self.path)
         query = parse_qs(address.query)
         self.asked.append((address.path, query, params))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from medsr_monai.system.errors import InputError
-from medsr_pacs import open_remote, read_configuration
+from medsr_pacs.configuration import open_remote, read_configuration
 from medsr_pacs.settings import DimseSettings, ListenSettings, Network, WebSettings
 from tests.bundle.commands.test_cli import medsr
 
@@ -35,7 +35,7 @@ def test_the_example_is_valid_and_states_the_defaults() -> None:
     assert isinstance(pacs, DimseSettings) and isinstance(web, WebSettings) and configuration.listen is not None
     assert configuration.choose(None) == "pacs"
     for kind, given in (
-        (Network, configuration.network),
+        (Network, configuration),
         *((type(one), one) for one in (pacs, web, configuration.listen)),
     ):
         for name, field in kind.model_fields.items():
@@ -54,7 +54,7 @@ def test_what_the_example_comments_out_is_valid_too(tmp_path: Path, monkeypatch:
     configuration = read_configuration(tmp_path / "pacs.toml")
     assert configuration.listen and configuration.listen.tls and configuration.listen.tls.ca
     assert configuration.remotes["web"].user_env == "PACS_USER"  # type: ignore[union-attr]
-    assert set(configuration.upscale) == {
+    assert set(configuration.upscale.model_dump(exclude_none=True)) == {
         "bundle",
         "profile",
         "consistency",

@@ -9,7 +9,8 @@ import pydicom
 import pytest
 
 from medsr_monai.system.errors import InputError
-from medsr_pacs import open_remote, read_configuration, upscale_study
+from medsr_pacs.configuration import open_remote, read_configuration
+from medsr_pacs.round_trip import upscale_study
 from tests.apps.pacs.made import NAME, PATIENT, make_image, make_series, quick_upscale, uid
 from tests.bundle.commands.test_cli import medsr
 from tests.orthanc import Orthanc

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from medsr_monai.system.errors import InputError
-from medsr_pacs import Service, read_configuration
 from medsr_pacs import spool as spool_file
 from medsr_pacs.arrivals import Arrivals
+from medsr_pacs.configuration import read_configuration
 from medsr_pacs.instances import Instance
+from medsr_pacs.service import Service
 from medsr_pacs.settings import Limits
 from medsr_pacs.spool import QueueFullError, Spool
 from tests.apps.pacs.made import CountingArchive, configuration_text, dimse, make_series, push, quick_upscale

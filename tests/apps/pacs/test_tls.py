@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medsr_monai.system.errors import InputError
-from medsr_pacs import open_remote, read_configuration
+from medsr_pacs.configuration import open_remote, read_configuration
 from medsr_pacs.settings import ClientTls, ServerTls
 from medsr_pacs.tls import client_context, server_context
 from tests.apps.pacs.made import CountingArchive, dimse, make_series, push

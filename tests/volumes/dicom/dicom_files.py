@@ -12,6 +12,9 @@ import pydicom
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from medsr_monai.geometry import Grid, reorient
+from medsr_monai.volumes.dicom import DerivedSeriesWriter, DicomVolume
+
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
 PET = "1.2.840.10008.5.1.4.1.1.128"
@@ -187,6 +190,17 @@ def write_series(folder: Path, planes: Planes, places: Sequence[float] | None = 
             setattr(dataset, keyword, value)
         save(dataset, folder / f"{(number * 7) % 101:03d}.dcm")
     return folder
+
+
+def write_derived(
+    folder: Path, volume: np.ndarray, grid: Grid, reference: DicomVolume, algorithm: str
+) -> DerivedSeriesWriter:
+    """Write a whole volume as a derived series, its axes turned to the reference's order first."""
+    turn = grid.orientation_to("".join(reference.grid.axcodes))
+    writer = DerivedSeriesWriter(folder, reference, grid.reoriented(turn), algorithm)
+    writer.write(reorient(volume, turn))
+    writer.finish()
+    return writer
 
 
 def item(**elements: Any) -> pydicom.Dataset:

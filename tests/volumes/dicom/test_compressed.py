@@ -164,8 +164,8 @@ def test_codestreams_say_their_size(name, shape):
 
 
 def test_a_missing_decoder_is_told_from_damage(monkeypatch):
-    request = {"syntax": JPEG2000Lossless, "rows": 36, "columns": 40, "photometric": "MONOCHROME2"}
-    request |= {"allocated": 16, "stored": 16, "high_bit": 15, "is_signed": True}
+    options = {"rows": 36, "columns": 40, "photometric_interpretation": "MONOCHROME2", "pixel_representation": 1}
+    request = {"syntax": JPEG2000Lossless, "options": {**options, "bits_allocated": 16, "bits_stored": 16}}
     with pytest.raises(Exception) as damaged:
         decoder_process.decode(request, bytes(100))
     assert decoder_process.problem(damaged.value)["problem"] == "damaged"

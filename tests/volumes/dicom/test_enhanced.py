@@ -5,11 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import CT, ENHANCED_CT, ENHANCED_MR, MR, SAGITTAL, Planes, enhanced, item, save, write_series
+from dicom_files import (
+    CT,
+    ENHANCED_CT,
+    ENHANCED_MR,
+    MR,
+    SAGITTAL,
+    Planes,
+    enhanced,
+    item,
+    save,
+    write_derived,
+    write_series,
+)
 from dicom_validators import assert_valid
 
 from medsr_monai.system.errors import InputError
-from medsr_monai.volumes.dicom import find_series, open_series, write_derived
+from medsr_monai.volumes.dicom import find_series, open_series
 
 KINDS = [(ENHANCED_CT, CT, -1024.0), (ENHANCED_MR, MR, 0.0)]
 

@@ -70,7 +70,7 @@ def test_a_series_is_named_by_a_path(tmp_path):
     assert {series.uid: series.n_images for series in found} == {planes.uid: 6, other.uid: 4}
     path = series_path(tmp_path, other.uid)
     assert is_dicom(path) and is_dicom(str(tmp_path))
-    assert open_series(path).modality == "MR"
+    assert open_series(path).uid == other.uid
     with pytest.raises(InputError, match=r"2 series.*--series UID") as caught:
         open_series(tmp_path)
     assert planes.uid in str(caught.value) and "\n" not in str(caught.value)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_files import write_derived
 from monai.transforms import LoadImage
 
-from medsr_monai.volumes.dicom import DicomVolume, find_series, open_series, write_derived
+from medsr_monai.volumes.dicom import DicomVolume, find_series, open_series
 
 pytestmark = pytest.mark.data
 FACTOR = 2

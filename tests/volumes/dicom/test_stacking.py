@@ -151,7 +151,7 @@ def test_each_slice_has_its_own_rescale_slope(tmp_path):
     for k in range(6):
         save(classic_slice(planes, k, slope=0.5 + 0.25 * k), tmp_path / f"{k}.dcm")
     volume = open_series(tmp_path)
-    assert (volume.dtype, volume.slope, volume.inter) == (np.int16, 1.75, 0.0)
+    assert (volume.storage.dtype, volume.storage.slope, volume.storage.inter) == (np.int16, 1.75, 0.0)
     assert np.abs(volume.read(0, 6) - planes.intensities()).max() <= 1.75 / 2
 
 
