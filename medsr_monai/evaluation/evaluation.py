@@ -223,8 +223,12 @@ class Evaluation:
         known = {key: self._known(key, digest) for key, digest in digests.items()} if self.resume else {}
         results = {key: result for key, result in known.items() if result is not None}
         tasks = self._tasks({key: digest for key, digest in digests.items() if key not in results})
+        scorer = Scorer(self.plan, self.folder, self.upscaler, self.load, self.perceptual_features, self.niqe_model)
+        workers = min(self.plan.workers, max(1, len(tasks)))
         try:
-            results |= {result.key: result for result in self._compute(tasks)}
+            with closing(spread(scorer, tasks, workers)) as parts:  # Ctrl-C anywhere ends the processes
+                bar = tqdm(parts, "evaluating", len(tasks), unit="case and condition", disable=not self.progress)
+                results |= {result.key: result for part in bar for result in part}
         finally:
             self.files.sweep()
         self.files.keep_views({self.files.views_path(case, condition) for case, condition, _ in digests})
@@ -263,13 +267,6 @@ class Evaluation:
             if digests or pictured:
                 tasks.append(Task(case, condition, digests, pictured))
         return tasks
-
-    def _compute(self, tasks: Sequence[Task]) -> list[Result]:
-        scorer = Scorer(self.plan, self.folder, self.upscaler, self.load, self.perceptual_features, self.niqe_model)
-        workers = min(self.plan.workers, max(1, len(tasks)))
-        with closing(spread(scorer, tasks, workers)) as parts:  # Ctrl-C anywhere ends the processes
-            bar = tqdm(parts, "evaluating", len(tasks), unit="case and condition", disable=not self.progress)
-            return [result for part in bar for result in part]
 
     def _write(self, results: Sequence[Result]) -> str:
         plan = self.plan

@@ -11,7 +11,7 @@ from medsr_monai.evaluation.plan import HR, Condition, Method
 from medsr_monai.evaluation.record.fields import AGAIN, DamagedError, check_known, parse, parse_list, reading
 from medsr_monai.evaluation.record.manifest import read_manifest
 from medsr_monai.evaluation.record.rows import COSTS, Estimate, Result, SetDistance, Spectrum, read_rows
-from medsr_monai.evaluation.record.text import csv_text, unit_lines
+from medsr_monai.evaluation.record.text import csv_text
 from medsr_monai.metrics.catalogue import Measure, band_frequencies
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.json_files import write_json, write_text
@@ -54,7 +54,11 @@ class CaseTable:
             "rows": rows,
         }
         write_json(content, folder / "cases.json")
-        write_text(csv_text([*self.conventions, *unit_lines(self.measures)], rows), folder / "cases.csv")
+        comments = list(self.conventions)
+        for m in self.measures.values():
+            better = "best at zero" if m.better == "zero" else f"{m.better} is better"
+            comments.append(f"{m.name}: {m.heading}, {better}: {m.definition}")
+        write_text(csv_text(comments, rows), folder / "cases.csv")
 
     @classmethod
     def read(cls, folder: Path) -> CaseTable:
@@ -170,3 +174,9 @@ class EvaluationRun:
             raise InputError(f"{folder}: no such folder; name the one that `medsr evaluate --out` wrote")
         table = CaseTable.read(folder)
         return cls(folder, read_manifest(folder), table, Summary.read(folder, table), Spectra.read(folder, table))
+
+    def estimates(self, condition: Condition, measure: Measure) -> dict[str, Estimate]:
+        """Those that have a mean, by method."""
+        keys = {name: (condition.name, name, measure.name) for name in self.table.methods}
+        found = {name: self.summary.estimates[key] for name, key in keys.items() if key in self.summary.estimates}
+        return {name: estimate for name, estimate in found.items() if estimate.mean is not None}

@@ -28,14 +28,6 @@ def csv_text(comments: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-def unit_lines(measures: Mapping[str, Measure]) -> list[str]:
-    """One line for each measure: name, unit, direction, definition."""
-    return [
-        f"{m.name}: {m.heading}, {'best at zero' if m.better == 'zero' else m.better + ' is better'}: {m.definition}"
-        for m in measures.values()
-    ]
-
-
 _plain = partial(Format, is_plain=True)
 
 

@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike
 
 from medsr_monai.evaluation.numbers import Format, scientific
 from medsr_monai.evaluation.plan import Condition, Method
-from medsr_monai.evaluation.record.rows import Estimate
 from medsr_monai.evaluation.record.tables import EvaluationRun
 from medsr_monai.metrics.catalogue import Measure
 
@@ -149,10 +148,9 @@ def dial_curves(methods: Mapping[str, Method]) -> list[list[str]]:
 
 def perception_measure(run: EvaluationRun, condition: Condition) -> Measure | None:
     """The vertical axis of the plane: a perceptual distance, or without one that of the gradients' distributions."""
-    for name in PERCEPTION:
-        values = [run.summary.estimates.get((condition.name, method, name)) for method in run.table.methods]
-        if name in run.table.measures and any(value is not None and value.mean is not None for value in values):
-            return run.table.measures[name]
+    for measure in (run.table.measures.get(name) for name in PERCEPTION):
+        if measure is not None and run.estimates(condition, measure):
+            return measure
     return None
 
 
@@ -169,11 +167,8 @@ def draw_plane(run: EvaluationRun, condition: Condition) -> Markup | None:
     up, across = perception_measure(run, condition), run.table.measures.get(DISTORTION)
     if up is None or across is None:
         return None
-    found: dict[str, list[Estimate]] = {}
-    for name in run.table.methods:
-        pair = [run.summary.estimates.get((condition.name, name, measure.name)) for measure in (across, up)]
-        if all(estimate is not None and estimate.mean is not None for estimate in pair):
-            found[name] = [estimate for estimate in pair if estimate is not None]
+    estimates = [run.estimates(condition, measure) for measure in (across, up)]
+    found = {name: [one[name] for one in estimates] for name in estimates[0] if name in estimates[1]}
     if not found:
         return None
     # (methods, axes, 3): mean, low, high

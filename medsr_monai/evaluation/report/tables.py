@@ -111,18 +111,13 @@ def _set_columns(run: EvaluationRun, condition: Condition, methods: list[str]) -
         yield measure, _column(measure, methods, by_method)
 
 
-def _estimates(run: EvaluationRun, measure: Measure, condition: Condition) -> dict[str, Estimate]:
-    keys = {name: (condition.name, name, measure.name) for name in run.table.methods}
-    return {name: run.summary.estimates[key] for name, key in keys.items() if key in run.summary.estimates}
-
-
 def summary_table(run: EvaluationRun, condition: Condition) -> Table:
     """Means over subjects with intervals, distances between sets, time and memory; empty columns are left out."""
     here = [row for row in run.table.results if row.condition == condition]
     methods = [name for name in run.table.methods if name in {row.method for row in here}]
     columns = []
     for measure in run.table.measures.values():
-        found = _estimates(run, measure, condition)
+        found = run.estimates(condition, measure)
         columns.append((measure, _column(measure, methods, found, run.table.baseline)))
     columns += [*_set_columns(run, condition, methods), *_cost_columns(run, condition, methods)]
     columns = [(measure, cells) for measure, cells in columns if any(cell.value is not None for cell in cells)]
@@ -150,7 +145,7 @@ def consistency_table(run: EvaluationRun, condition: Condition) -> Table | None:
 
 def condition_matrix(run: EvaluationRun, measure: Measure) -> list[tuple[Method, list[Cell]]] | None:
     """Methods in rows, test conditions in columns; shaded within the measure. None where nothing was measured."""
-    found = [_estimates(run, measure, condition) for condition in run.table.conditions.values()]
+    found = [run.estimates(condition, measure) for condition in run.table.conditions.values()]
     means = [one.mean for estimates in found for one in estimates.values() if one.mean is not None]
     if not means:
         return None
