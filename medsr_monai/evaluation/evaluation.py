@@ -181,7 +181,8 @@ class Evaluation:
 
     def _identity(self) -> dict[str, Any]:
         """What every figure depends on, whichever cases, conditions and methods there are."""
-        features = self.perceptual_features
+        network = self.perceptual_features
+        features = None if network is None else f"{describe(network)}, weights {state_digest(network)}"
         learned = [method for method in self.parsed if method.kind == "network"]
         return {
             "medsr_monai": __version__,
@@ -194,9 +195,7 @@ class Evaluation:
             "models": {name: str(entry["network"]) for name, entry in self.models.items()},
             "weights": {m.name: {file.name: file_digest(file) for file in self.upscaler.files(m)} for m in learned},
             "masks": None if self.masks is None else Path(self.masks).name,
-            "perceptual_features": None
-            if features is None
-            else f"{describe(features)}, weights {state_digest(features)}",
+            "perceptual_features": features,
             "niqe_model": None if self.niqe_model is None else file_digest(Path(self.niqe_model)),
         }
 

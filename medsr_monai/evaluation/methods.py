@@ -59,18 +59,15 @@ def parse_method(
     if dial is not None:
         if family != OURS:
             raise InputError(f"method '{text}': only {OURS} has a dial")
-        chosen = _dial(text, dial)
+        chosen = None
+        with suppress(ValueError):
+            chosen = float(dial)
+        if chosen is None or not 0 <= chosen <= 1:
+            raise InputError(f"method '{text}': the dial must be a number from 0 to 1")
     name = family + (f"@{dial}" if dial is not None else "") + (f"+{ending}" if ending else "")
     label = named + (f", perception {chosen:g}" if chosen else "")
     label += {"exact": ", projected", "none": ", not projected", None: ""}[ending]
     return Method(name, label, "classic" if family in CLASSIC else "network", chosen, ending or default)
-
-
-def _dial(text: str, dial: str) -> float:
-    with suppress(ValueError):
-        if 0 <= float(dial) <= 1:
-            return float(dial)
-    raise InputError(f"method '{text}': the dial must be a number from 0 to 1")
 
 
 def check_models(models: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import colormaps
@@ -25,12 +26,7 @@ LARGEST_PAGE_BYTES = 15_000_000
 LEAST_PICTURE_BYTES = 3_000_000  # what pictures get where thousands of cases fill the page with points
 HEADLINES = ("psnr", "ssim", "perceptual_distance", "gradient_distribution")
 MOST_HEADLINES = 3
-COLOUR_STOPS = 17
-
-
-def colour_table() -> list[list[float]]:
-    """The error maps' colours, dark to bright, as the page's filter and colour bar use them."""
-    return colormaps["inferno"]([i / (COLOUR_STOPS - 1) for i in range(COLOUR_STOPS)])[:, :3].tolist()
+COLOUR_STOPS = 17  # of the error maps, dark to bright, in the page's filter and its colour bar
 
 
 def headlines(run: EvaluationRun, condition: Condition) -> list[dict[str, Any]]:
@@ -91,7 +87,7 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
         scale=" × ".join(f"{factor:g}" for factor in run.table.scale),
         invents=[m for m in run.table.methods.values() if m.perception is not None and m.perception > 0],
         colour=lambda image: charts.colour(run, image),
-        colours=colour_table(),
+        colours=colormaps["inferno"](np.linspace(0, 1, COLOUR_STOPS))[:, :3].tolist(),
         missing=tables.Cell(),
         size_mb=size_mb,
         version=__version__,
