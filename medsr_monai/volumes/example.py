@@ -11,14 +11,7 @@ from medsr_monai.volumes.slab_writing import write_volume
 
 
 def write_example(path: str | Path) -> Path:
-    """Write the first volume of the EPI series that nibabel carries among its test data (128x96x24, 2.0x2.0x2.2 mm).
-
-    Args:
-        path: the file to write.
-
-    Returns:
-        The same path.
-    """
+    """Write the first volume of the EPI series that nibabel carries among its test data (128x96x24, 2.0x2.0x2.2 mm)."""
     import nibabel
 
     # nibabel.testing knows this folder too, but imports pytest.

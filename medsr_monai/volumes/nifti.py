@@ -135,11 +135,7 @@ def _check_length(path: Path, n_bytes: int) -> None:
 
 
 def grid_of(path: Path, shape: tuple[int, ...], image: nib.Nifti1Image) -> Grid:
-    """Where the voxels lie, in mm.
-
-    Raises:
-        InputError: an affine that cannot be, called by the path.
-    """
+    """Where the voxels lie, in mm; an affine that cannot be is an InputError about the path."""
     affine = np.array(image.affine, dtype=np.float64)
     affine[:N_AXES] *= _MM_PER_UNIT.get(int(image.header["xyzt_units"]) & 0b111, 1.0)
     try:

@@ -54,12 +54,6 @@ def to_stored(data: np.ndarray, info: VolumeInfo) -> np.ndarray:
 def prepare_folder(path: str | Path) -> Path:
     """Make a folder where it is missing and try to write there, before hours of work are spent on what cannot be saved.
 
-    Args:
-        path: the folder.
-
-    Returns:
-        The same path.
-
     Raises:
         InputError: it cannot be made or written to.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,6 @@ def existing_image(request: Mapping[str, Any], studies: Datastore, private: Path
     """The image that a request names: one of the studies, or what the client uploaded with the request.
 
     An uploaded file arrives as a path within the server's private folder; any other path is the name of no study.
-
-    Raises:
-        HTTPException: 404, no such image.
     """
     named = request.get("image")
     if not isinstance(named, str) or not named or "\0" in named:
@@ -58,16 +56,9 @@ def existing_image(request: Mapping[str, Any], studies: Datastore, private: Path
 
 
 def checked_request(request: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a request as the bundle's workflow takes them.
+    """The settings of a request as the bundle's workflow takes them: of those `offered`, and `result_extension`.
 
     Numbers may come as text, as from the option tables of the stock clients.
-
-    Args:
-        request: parameters beside those of MONAI Label's own.
-        offered: the bundle's settings with their defaults.
-
-    Returns:
-        The settings that were given, and ``result_extension``.
 
     Raises:
         InputError: a parameter that this bundle does not have, or a value that cannot serve.
@@ -77,7 +68,9 @@ def checked_request(request: Mapping[str, Any], offered: Mapping[str, Any]) -> d
         raise InputError(f"parameter '{unknown[0]}': unknown; there are result_extension, {', '.join(offered)}")
     given = {name: request[name] for name in offered if request.get(name) is not None}
     if "perception" in given:
-        given["perception"] = _as_number(given["perception"])
+        if isinstance(given["perception"], str):
+            with suppress(ValueError):
+                given["perception"] = float(given["perception"])
         check_settings(perception=given["perception"])
     if "profile" in given:
         if not isinstance(given["profile"], str):  # a list would be one profile an axis, or a client's menu sent back
@@ -97,10 +90,3 @@ def checked_request(request: Mapping[str, Any], offered: Mapping[str, Any]) -> d
     if suffix not in RESULT_SUFFIXES:
         raise InputError(f"result_extension '{suffix}': choose one of {', '.join(RESULT_SUFFIXES)}")
     return {**given, "result_extension": suffix}
-
-
-def _as_number(value: Any) -> Any:
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value

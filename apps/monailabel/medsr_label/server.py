@@ -34,11 +34,7 @@ def run_inference(
     label: Any = None,
     output: Any = None,
 ) -> Any:
-    """MONAI Label's endpoint, after a look at what it takes without looking.
-
-    Raises:
-        HTTPException: 400, parameters that are no JSON object, no image, or a label map asked for.
-    """
+    """MONAI Label's endpoint, after a look at what it takes without looking."""
     check_parameters(params)
     if not (file or image or session_id):
         raise HTTPException(400, "image: a request needs the ID of an image, a file, or a session")

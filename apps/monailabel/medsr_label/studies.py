@@ -72,11 +72,7 @@ class FolderStudies(ReadOnlyStudies):
         return sorted(name for key, paths in found for name in ([key] if len(paths) == 1 else [p.name for p in paths]))
 
     def get_image_uri(self, image_id: str) -> str:
-        """Path of an image, empty if there is none.
-
-        Raises:
-            HTTPException: 409, two files have this ID.
-        """
+        """Path of an image, empty if there is none."""
         found = self._files()
         paths = [p for paths in found.values() for p in paths if p.name == image_id] or found.get(image_id, [])
         if len(paths) > 1:

@@ -84,9 +84,6 @@ class UpscaleTask(InferTask):
 
         Returns:
             The file to send, which the endpoint removes after that, and what is said of it.
-
-        Raises:
-            HTTPException: 422, an image that cannot be read or upscaled.
         """
         start = time.monotonic()
         overrides = {key: value for key, value in settings.items() if key != "result_extension"}
@@ -94,7 +91,10 @@ class UpscaleTask(InferTask):
         if "#" in str(image.path):
             error = InputError(f"{image.path}: MONAI's parser does not take '#' in a name; rename it")
             raise refusal(422, error, image)
-        self._remove_forgotten()
+        for file in self.results.iterdir():  # whose client went away before the end, and nobody removes
+            with contextlib.suppress(OSError):
+                if file.is_file() and time.time() - file.stat().st_mtime > FORGOTTEN_S:
+                    file.unlink()
         with ONE_AT_A_TIME, tempfile.TemporaryDirectory(dir=self.results) as folder:
             written = Path(folder) / ("series" if suffix == SERIES_SUFFIX else f"sr{suffix}")
             if suffix == SERIES_SUFFIX:
@@ -110,13 +110,6 @@ class UpscaleTask(InferTask):
         said = {**self._identity(), "settings": {**self.defaults, **overrides}, "research_use": RESEARCH_USE}
         said["seconds"] = round(time.monotonic() - start, 2)
         return str(result), said
-
-    def _remove_forgotten(self) -> None:
-        """Results whose client went away before the end, which nobody removes."""
-        for file in self.results.iterdir():
-            with contextlib.suppress(OSError):
-                if file.is_file() and time.time() - file.stat().st_mtime > FORGOTTEN_S:
-                    file.unlink()
 
     def _result_name(self, image: Image, suffix: str) -> Path:
         """A name that a browser may offer for saving, and that no other result has."""

@@ -83,20 +83,13 @@ def find(
             raise InputError(f"{', '.join(given)}: chooses studies; with --study, only --modality chooses series")
         level, query = "series", {"StudyInstanceUID": study, "Modality": modality}
     else:
-        level = "study"
-        query = {
-            "PatientID": patient_id,
-            "AccessionNumber": accession,
-            "StudyDate": date,
-            "ModalitiesInStudy": modality,
-        }
+        chosen = {"PatientID": patient_id, "AccessionNumber": accession, "StudyDate": date}
+        level, query = "study", {**chosen, "ModalitiesInStudy": modality}
     archive = _opened(config, remote)
     found = archive.find(level, {keyword: value for keyword, value in query.items() if value is not None})
     for item in sorted(found, key=lambda item: (item.date, item.study, item.series)):
-        number = item.n_series if level == "study" else item.n_instances
-        counted = f"{'?' if number is None else number} {'series' if level == 'study' else 'images'}"
-        kinds = item.modality or ",".join(item.modalities) or "?"
-        print("  ".join(part for part in (item.series or item.study, item.date, kinds, counted) if part))
+        counted = f"{'?' if item.number is None else item.number} {'series' if level == 'study' else 'images'}"
+        print("  ".join(filter(None, (item.series or item.study, item.date, item.modalities or "?", counted))))
     print(f"{len(found)} {'studies' if level == 'study' else 'series'} at {archive.name}")
 
 

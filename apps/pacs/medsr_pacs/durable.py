@@ -36,12 +36,7 @@ def make_folder(folder: Path) -> None:
 
 
 def discard(folder: Path, scratch: Path) -> None:
-    """Remove a folder: from its place in one step, from the disk afterwards.
-
-    Args:
-        folder: may be missing.
-        scratch: where it is removed; what a crash leaves there is removed at the next start.
-    """
+    """Remove a folder, if it is there: in one step into `scratch`, which a start empties, then from the disk."""
     if folder.is_dir():
         doomed = scratch / f"old-{secrets.token_hex(6)}"
         move(folder, doomed)

@@ -65,10 +65,6 @@ def read_instance(file: str | Path) -> Instance:
 def parse_instance(stream: BinaryIO, encoding: str) -> Instance:
     """Who a data set is that came over the network, and whether its pixel data is as long as it claims.
 
-    Args:
-        stream: the data set without a file's preamble and meta information.
-        encoding: its transfer syntax.
-
     Raises:
         InputError: broken, without valid UIDs, or shorter than it claims.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from medsr_monai.system.errors import InputError
 from medsr_pacs.identifiers import normal_uid
@@ -28,18 +28,16 @@ class RefusedError(InputError):
 
 @dataclass(frozen=True)
 class Found:
-    """A study or a series that an archive has; None where it does not say. No patient's data but the date.
+    """A study or a series that an archive has: `number` of its series or its images, None where it does not say.
 
-    `series` and `modality` are empty for a study, `modalities` and `n_series` for a series.
+    No patient's data but the date; `series` is empty for a study.
     """
 
     study: str
-    series: str = ""
-    modality: str = ""
-    modalities: tuple[str, ...] = ()
-    date: str = ""
-    n_series: int | None = None
-    n_instances: int | None = None
+    series: str
+    modalities: str
+    date: str
+    number: int | None
 
 
 # Called with each file when the archive has confirmed that it stored it.
@@ -74,20 +72,15 @@ def read_found(answer: Any) -> Found:
     """What an answer of C-FIND says, or one of QIDO-RS."""
 
     def text(keyword: str) -> str:
-        return normal_uid(answer.get(keyword) or "")
+        value = answer.get(keyword) or ""
+        many = isinstance(value, Sequence) and not isinstance(value, str)
+        return ",".join(map(str, value)) if many else normal_uid(value)
 
-    def count(*keywords: str) -> int | None:
-        given = [text(keyword) for keyword in keywords if text(keyword).isdecimal()]
-        return int(given[0]) if given else None
-
-    modalities = answer.get("ModalitiesInStudy") or ()
-    names = [modalities] if isinstance(modalities, str) else list(cast(Sequence[Any], modalities))
+    number = text("NumberOfStudyRelatedSeries") or text("NumberOfSeriesRelatedInstances")
     return Found(
         study=text("StudyInstanceUID"),
         series=text("SeriesInstanceUID"),
-        modality=text("Modality"),
-        modalities=tuple(str(name) for name in names),
+        modalities=text("Modality") or text("ModalitiesInStudy"),
         date=text("StudyDate"),
-        n_series=count("NumberOfStudyRelatedSeries"),
-        n_instances=count("NumberOfSeriesRelatedInstances", "NumberOfStudyRelatedInstances"),
+        number=int(number) if number.isdecimal() else None,
     )

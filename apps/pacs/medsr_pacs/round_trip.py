@@ -14,8 +14,6 @@ from medsr_pacs.instances import VOLUMES, read_instance
 from medsr_pacs.remote import Remote
 from medsr_pacs.upscaling import Upscale
 
-ALL = "all"
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -40,7 +38,7 @@ def upscale_study(
         InputError: a UID is none, the archive has nothing there, or does not answer.
     """
     checked_uid("study", study)
-    wanted = None if series in (None, ALL) else checked_uid("series", str(series))
+    wanted = None if series in (None, "all") else checked_uid("series", str(series))
     with tempfile.TemporaryDirectory(prefix="medsr-pacs-") as name:
         folders = source.fetch(study, wanted, Path(name) / "fetched").folders
         if not folders:

@@ -30,7 +30,6 @@ from medsr_pacs.storage import NO_RESOURCES, Refusal
 
 STATES = ("incoming", "ready", "result", "done", "kept", "failed", "work")
 REASON = "reason.txt"
-DERIVED = "derived"
 
 
 class QueueFullError(Refusal):
@@ -195,7 +194,7 @@ class Spool:
         """A series was sent: record that, keep its images or not, remove the result."""
         instances = sorted(names_in(self.folder("ready", key)))
         with replacing(self.root / "done" / f"{key}.json") as file:
-            file.write_text(json.dumps({"instances": instances, DERIVED: n_derived, "time": int(time.time())}))
+            file.write_text(json.dumps({"instances": instances, "derived": n_derived, "time": int(time.time())}))
         sync(self.root / "done")
         self.tidy(key, keep)
 

@@ -39,12 +39,7 @@ class UpscaleProcess:
         self._stopped = threading.Event()
 
     def __call__(self, source: Path, target: Path) -> None:
-        """Upscale.
-
-        Raises:
-            InputError: the series cannot be upscaled; one line.
-            InterruptedUpscalingError: :meth:`stop` was called.
-        """
+        """Upscale; InputError: the series cannot be; InterruptedUpscalingError: :meth:`stop` was called."""
         job = json.dumps([str(source), str(target), self._options])
         log = target.with_name(f"{target.name}.log")
         with open(log, "w") as errors:

@@ -48,7 +48,10 @@ def draw_items(pairs: Sequence[tuple[str, str]], repeats: float, seed: int, read
     # 0.1 * 30 is 3.0000000000000004: rounding up must not make four of it.
     repeated = min(math.ceil(round(repeats * len(first), 6)), len(first) // 2)
     slots = repeat_slots(first, repeated, rng)
-    ids = _identifiers(len(first) + repeated, rng)
+    drawn: dict[str, None] = {}
+    while len(drawn) < len(first) + repeated:
+        drawn.setdefault(rng.bytes(ID_BYTES).hex())
+    ids = list(drawn)
     items = [Item(ids[i], *pair) for i, pair in enumerate(first)]
     order: list[tuple[float, Item]] = [(float(i), item) for i, item in enumerate(items)]
     for n, (index, slot) in enumerate(slots):
@@ -91,10 +94,3 @@ def repeat_slots(order: Sequence[tuple[str, str]], repeats: int, rng: np.random.
         taken.add(slot)
         slots.append((index, slot))
     return slots
-
-
-def _identifiers(number: int, rng: np.random.Generator) -> list[str]:
-    found: dict[str, None] = {}
-    while len(found) < number:
-        found.setdefault(rng.bytes(ID_BYTES).hex())
-    return list(found)

@@ -68,16 +68,12 @@ async function load(file) {
   }
   answers = found;
   keep();
-  show(firstOpen());
+  const open = study.items.findIndex((item) => !isDone(item));
+  show(open < 0 ? study.items.length - 1 : open);
   say(`${content.answers.length} items loaded from ${file.name}.`);
 }
 
 // ---- showing
-
-function firstOpen() {
-  const open = study.items.findIndex((item) => !isDone(item));
-  return open < 0 ? study.items.length - 1 : open;
-}
 
 function panelsOf(index) {
   const item = study.items[index];

@@ -17,15 +17,12 @@ FIGURE = Format(2, is_plain=True)
 
 
 def write_analysis(analysis: Mapping[str, Any], file: str | Path) -> list[Path]:
-    """Write the JSON file and, beside it, tables of the methods, the agreement, and the unblinded ratings.
+    """Write the JSON file and, beside it, tables of methods, agreement, and unblinded ratings; returns the files.
 
     Args:
         analysis: see ``analyse_study``.
         file: ending in .json; the tables are ``<stem>_methods.csv``, ``_agreement.csv``, ``_repeatability.csv`` and
             ``_ratings.csv``.
-
-    Returns:
-        The files.
 
     Raises:
         InputError: another suffix, or a place that cannot be written.

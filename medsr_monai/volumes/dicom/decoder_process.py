@@ -18,12 +18,7 @@ MAX_BYTES = 1 << 32
 
 
 def decode(request: dict[str, Any], data: bytes) -> Any:
-    """Decode one frame with whichever of pydicom's plugins can.
-
-    Args:
-        request: the transfer syntax, and the decoder's options.
-        data: the frame's codestream.
-    """
+    """Decode a frame's codestream with whichever of pydicom's plugins can; a request is its syntax and options."""
     from pydicom.encaps import encapsulate
     from pydicom.pixels import get_decoder
 

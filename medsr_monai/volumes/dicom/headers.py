@@ -149,12 +149,9 @@ def is_list(value: Any) -> bool:
 
 
 def read_header(member: Member, file: IO[bytes], stamp: Stamp, keywords: Sequence[str] | None = None) -> FileHeader:
-    """Read a header up to the pixel data.
+    """Read the header of an opened file up to the pixel data.
 
     Args:
-        member: to name in messages.
-        file: opened, of a DICOM file.
-        stamp: of the file.
         keywords: only these elements; None for all but those that nothing here reads: private ones, curves, overlays.
 
     Raises:

@@ -30,10 +30,9 @@ _TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 def stack_planes(planes: Sequence[Plane], name: Path, uneven: str = "refuse") -> DicomVolume:
-    """Stack the planes of a series.
+    """Stack the planes of a series, which come in any order.
 
     Args:
-        planes: in any order.
         name: of the series, to begin messages with.
         uneven: "refuse" uneven spacing and missing slices, or "resample" them onto an even grid.
 

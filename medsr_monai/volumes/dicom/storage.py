@@ -30,12 +30,8 @@ class Storage:
 
 def with_room_below(storage: Storage, greatest: Iterable[float]) -> Storage:
     """Store what never leaves int16 as int16, whatever the header would allow: a network's undershoot below 0 then has
-    room. Most scanners that declare 16 unsigned bits use a few thousand values.
-
-    Args:
-        storage: of the source, as the headers say.
-        greatest: intensity of each image of the source; looked at where `storage` is unsigned.
-    """
+    room. Most scanners that declare 16 unsigned bits use a few thousand values. The greatest intensity of each image of
+    the source is looked at only where its storage is unsigned."""
     if storage.dtype != np.uint16 or any(storage.stored(np.array(one))[0] > _INT16.max for one in greatest):
         return storage
     return replace(storage, dtype=np.dtype(np.int16))

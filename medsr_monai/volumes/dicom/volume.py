@@ -54,11 +54,7 @@ class DicomVolume:
         return tuple(dict.fromkeys(plane.header for plane in self.planes))
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Read some slices, and no others; where they were resampled, their neighbours too.
-
-        Args:
-            start: first slice.
-            stop: one past the last.
+        """Read slices from start to before stop, and no others; where they were resampled, their neighbours too.
 
         Returns:
             (X, Y, stop - start), float32, rescaled.

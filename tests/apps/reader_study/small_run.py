@@ -9,59 +9,28 @@ from typing import Any
 
 import numpy as np
 
-from medsr_monai.evaluation.plan import Condition, Method
-from medsr_monai.evaluation.record.rows import Result
-from medsr_monai.evaluation.record.tables import CaseTable
-from medsr_monai.evaluation.record.views import View
-from medsr_monai.geometry.planes import PLANES
+from medsr_monai.evaluation.plan import Condition
+from tests.evaluation.report import runs
 
 METHODS = ("cubic", "sr", "sr@1")
 CONDITION = Condition("box", 0.0)
-AXIAL = PLANES[2]
+
+
+def view_path(run: Path, case: str) -> Path:
+    """The pictures of a case."""
+    return run / "views" / f"case{int(case[4:6]) - 1}.{CONDITION.name}.npz"
 
 
 def write_run(folder: Path, cases: int = 5, methods: tuple[str, ...] = METHODS, **changes: Any) -> Path:
-    """``RUN/views/*.npz`` and ``cases.json``; ``changes`` spoil what the pictures say of themselves."""
+    """A made-up evaluation; ``changes`` spoil what the pictures say of themselves."""
     names = [f"sub-{n + 1:02d}_T1w<b>" for n in range(cases)]
-    for n, case in enumerate(names):
-        rng = np.random.default_rng(n)
-        images = ("hr", *methods)
-        view = View(
-            case=case,
-            condition=CONDITION.name,
-            spacing_mm=(1.0, 1.5, 1.0),
-            lr_spacing_mm=(2.0, 3.0, 2.0),
-            window=(0.0, 1.0),
-            planes=(AXIAL,),
-            stack_plane=AXIAL,
-            stack_positions_mm=(0.0, 2.0, 4.0, 6.0),
-            cuts={(name, "axial"): np.zeros((10, 8) if name == "lr" else (20, 16)) for name in ("lr", *images)},
-            stacks={"lr": grey(rng, 10, 8)} | {name: grey(rng, 20, 16) for name in images},
-        )
-        path = folder / "views" / f"{case.replace('<b>', '')}.{CONDITION.name}.npz"
-        view.write(path)
-        if changes:
-            arrays = dict(np.load(path))
-            np.savez(path, **arrays | {"meta": json.dumps(json.loads(str(arrays["meta"])) | changes)})
-    results = [
-        Result(case=case, subject=case.split("_")[0], condition=CONDITION, method=method, figures={})
-        for case in names
-        for method in methods
-    ]
-    CaseTable(
-        baseline="cubic" if "cubic" in methods else methods[0],
-        scale=(2, 2, 2),
-        conventions=(),
-        methods={name: Method(name, name, "network", None, "none") for name in methods},
-        conditions={CONDITION.name: CONDITION},
-        measures={},
-        results=tuple(results),
-    ).write(folder)
+    subjects = [name.split("_")[0] for name in names]
+    layout = runs.Layout(names, subjects, (("box", 0.0),), methods, pictures=cases, slices=4, shape=(16, 20, 10))
+    runs.write_run(folder, layout)
+    for path in sorted((folder / "views").iterdir()) if changes else ():
+        arrays = dict(np.load(path))
+        np.savez(path, **arrays | {"meta": json.dumps(json.loads(str(arrays["meta"])) | changes)})
     return folder
-
-
-def grey(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    return rng.integers(0, 256, (4, rows, columns), dtype=np.uint8)
 
 
 def answer(study: Path, reader: int, rate: Callable[[str, str, str], int]) -> Path:

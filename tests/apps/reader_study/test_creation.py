@@ -14,7 +14,7 @@ import pytest
 from medsr_monai.system.errors import InputError
 from medsr_reader_study.creation import create_study
 from medsr_reader_study.form import pack
-from tests.apps.reader_study.small_run import CONDITION, METHODS, write_run
+from tests.apps.reader_study.small_run import METHODS, view_path, write_run
 
 CONTENT = re.compile(r'<script type="application/json" id="study">(.*?)</script>', re.DOTALL)
 
@@ -31,7 +31,7 @@ def unpacked(picture: dict) -> np.ndarray:
 
 
 def stack(run: Path, case: str, image: str) -> np.ndarray:
-    with np.load(run / "views" / f"{case.replace('<b>', '')}.{CONDITION.name}.npz") as content:
+    with np.load(view_path(run, case)) as content:
         return content[f"stack/{image}"]
 
 
@@ -48,7 +48,7 @@ def test_each_item_shows_the_picture_that_the_key_says(run):
             picture = item["picture"]
             assert item["aid"] is None and picture["label"] == ""
             assert np.array_equal(unpacked(picture), stack(run, meant["case"], meant["method"]))
-            assert picture["pixel_mm"] == [1.5, 1.0] and item["letters"] == ["R", "L", "P", "A"]
+            assert picture["pixel_mm"] == [1.2, 1.0] and item["letters"] == ["R", "L", "P", "A"]
 
 
 def test_pack_is_lossless(rng):
@@ -64,7 +64,7 @@ def test_no_form_names_a_method_a_case_or_the_run(tmp_path, layout):
     run = write_run(tmp_path / "secret_run", methods=methods)
     study = create_study(run, readers=3, out=tmp_path / "out", layout=layout)
     for form in study.forms:
-        assert not re.search("zz-|secret_run|sub-0|T1w|box_noise|repeat_of", form.read_text())
+        assert not re.search("zz-|secret_run|sub-0|_T1w|box_noise|repeat_of", form.read_text())
         for item in content_of(form)["items"]:
             assert set(item) == {"id", "letters", "picture", "aid"} and re.fullmatch("[0-9a-f]{10}", item["id"])
             assert item["picture"]["label"] == ("" if layout == "single" else "Picture")
@@ -143,7 +143,7 @@ def test_refuses(run, arguments, words):
         ({"stack_plane": "oblique"}, "stack_plane 'oblique'"),
         ({"spacing_mm": [1, 0, 1]}, "spacing_mm"),
         ({"images": ["lr", "sr"]}, "no image 'hr'"),
-        ({"images": ["hr", "edsr"]}, r"\(no plane/edsr/axial\); run `medsr evaluate` again"),
+        ({"images": ["hr", "edsr"]}, r"\(no plane/edsr/sagittal\); run `medsr evaluate` again"),
     ],
 )
 def test_pictures_of_another_kind_are_refused(tmp_path, changes, words):

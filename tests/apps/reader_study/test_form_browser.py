@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from medsr_reader_study import analyse_study, create_study
-from tests.apps.reader_study.small_run import CONDITION, write_run
+from tests.apps.reader_study.small_run import view_path, write_run
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 pytestmark = pytest.mark.skipif(
@@ -177,7 +177,7 @@ def test_pictures_slices_and_grey_window(form, study):
 
     press(form, Keys.ENTER)
     meant = items(study)[0]
-    file = study.parent / "views" / f"{meant['case'].replace('<b>', '')}.{CONDITION.name}.npz"
+    file = view_path(study.parent, meant["case"])
     with np.load(file) as content:
         stack = content[f"stack/{meant['method']}"]
     assert np.array_equal(pixels(form), stack[2])
@@ -209,10 +209,10 @@ def test_dragging_changes_the_window_and_the_wheel_the_slice(form):
 
 
 def test_panels_keep_the_bodys_proportions_and_both_themes_differ(form, tmp_path):
-    """20 rows of 1.5 mm by 16 columns of 1 mm: as high as 30 to 16, beside each other, at one scale."""
+    """20 rows of 1.2 mm by 16 columns of 1 mm: as high as 24 to 16, beside each other, at one scale."""
     ratios = form.execute_script("return panels.map((p) => p.extent[1] / p.extent[0])")
     scales = form.execute_script("return panels.map((p) => p.scale)")
-    assert ratios == [30 / 16] * 2 and scales[0] == pytest.approx(scales[1])
+    assert ratios == pytest.approx([24 / 16] * 2) and scales[0] == pytest.approx(scales[1])
     colours = set()
     for _ in range(2):
         form.execute_script("document.getElementById('theme').click()")

@@ -46,6 +46,7 @@ class Layout:
     cases: Sequence[str] = ("s1_a", "s1_b", "s2", "s3")
     subjects: Sequence[str] = ("s1", "s1", "s2", "s3")
     conditions: Sequence[tuple[str, float]] = (("box", 0.0), ("gaussian", 0.02))
+    methods: Sequence[str] = tuple(METHODS)
     without: Sequence[str] = ()  # measures that the run has not
     shape: tuple[int, int, int] = (24, 20, 16)
     pictures: int = 2
@@ -53,7 +54,7 @@ class Layout:
 
 
 def _figures(condition: Condition, method: Method, measures: Any, rng: np.random.Generator) -> dict[str, float | None]:
-    psnr = PSNR[method.name] + rng.normal(0, 0.6) - 40 * condition.noise
+    psnr = PSNR.get(method.name, 26.0) + rng.normal(0, 0.6) - 40 * condition.noise
     perception, learned = method.perception or 0.0, 0.1 * (method.kind == "network")
     values = {
         "psnr": psnr,
@@ -83,7 +84,7 @@ def draw(case: str, condition: str, layout: Layout, rng: np.random.Generator) ->
     first = (layout.shape[2] - layout.slices) // 2
     mask = np.zeros(layout.shape, bool)
     mask[:, :, max(first, 0) : max(first, 0) + layout.slices] = True
-    results = {name: hr + (30 - psnr) * 0.01 * rng.normal(size=hr.shape) for name, psnr in PSNR.items()}
+    results = {name: hr + (30 - PSNR.get(name, 26.0)) * 0.01 * rng.normal(size=hr.shape) for name in layout.methods}
     return draw_view(case, condition, lr, Picture(hr, SPACING_MM), mask, results)
 
 
@@ -98,6 +99,7 @@ def write_run(folder: Path, layout: Layout | None = None) -> Path:
         The folder.
     """
     layout, rng = layout or Layout(), np.random.default_rng(5)
+    methods = {name: METHODS.get(name, Method(name, name, "network", 0.0, "none")) for name in layout.methods}
     measures = {measure.name: measure for measure in MEASURES if measure.name not in layout.without}
     conditions = [Condition(*pair) for pair in layout.conditions]
     cases = dict(zip(layout.cases, layout.subjects, strict=True))
@@ -113,13 +115,13 @@ def write_run(folder: Path, layout: Layout | None = None) -> Path:
         )
         for condition in conditions
         for case, subject in cases.items()
-        for method in METHODS.values()
+        for method in methods.values()
     ]
     table = CaseTable(
-        baseline="cubic",
+        baseline="cubic" if "cubic" in methods else layout.methods[0],
         scale=(2.0, 2.0, 2.0),
         conventions=("1 is the 99.5th percentile of HR",),
-        methods=METHODS,
+        methods=methods,
         conditions={condition.name: condition for condition in conditions},
         measures=measures,
         results=tuple(results),
@@ -129,7 +131,7 @@ def write_run(folder: Path, layout: Layout | None = None) -> Path:
         Spectrum(case=case, condition=condition, image=image, power_db=tuple(-30 * frequency - loss * frequency**2))
         for case in cases
         for condition in conditions
-        for image, loss in {"hr": 0.0, **{name: 60 / psnr for name, psnr in PSNR.items()}}.items()
+        for image, loss in {"hr": 0.0, **{name: 60 / PSNR.get(name, 26.0) for name in methods}}.items()
     ]
     table.write(folder)
     write_summary(folder, table)
@@ -137,7 +139,7 @@ def write_run(folder: Path, layout: Layout | None = None) -> Path:
     manifest = {
         "status": "completed",
         "bundle": {"name": "toy_bundle", "version": "0.3.0"},
-        "settings": {"hr": "data/Doe_Jane/scans", "noise": [0, 0.02], "methods": list(METHODS)},
+        "settings": {"hr": "data/Doe_Jane/scans", "noise": [0, 0.02], "methods": list(methods)},
         "weights": {"model.pt": "3b1f" * 16},
         "versions": {"torch": "2.13.0", "medsr-monai": "0.1.0"},
         "device": "cpu",
