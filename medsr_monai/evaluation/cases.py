@@ -45,20 +45,21 @@ def find_cases(
     paths = [Path(file) for file in files]
     names = [volume_stem(path) for path in paths]
     owners = [_subject(path, subjects or {}) for path in paths]
-    # BIDS without the subject in the file's own name
-    if len(set(names)) < len(names):
+    if _twice(names):  # BIDS without the subject in the file's own name
         names = [f"{owner}_{name}" for owner, name in zip(owners, names, strict=True)]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise InputError(
-            f"{len(names)} cases, but several are named {twice[0]}: rename the files, or evaluate them apart"
-        )
+    if twice := _twice(names):
+        raise InputError(f"{len(names)} cases, but several are named {twice}: rename the files, or evaluate them apart")
     for name, path in zip(names, paths, strict=True):
         # A folder is named after the case, and a line of every table.
         if name in (".", "..") or not name.isprintable():
             raise InputError(f"{str(path)!r}: no name for a case; rename the file")
     found = _find_masks(paths, masks)
     return [Case(*parts) for parts in zip(names, owners, paths, found, strict=True)]
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    """A name that occurs more than once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _subject(path: Path, subjects: Mapping[str, str | None]) -> str:
@@ -75,22 +76,16 @@ def _find_masks(files: Sequence[Path], masks: str | Path | None) -> list[Path | 
         return list(by_name.values())
     missing = [file for file in files if volume_stem(file) not in by_name]
     if missing:
-        raise InputError(
-            f"{masks}: no mask for {missing[0].name}; a mask has the name of its image, e.g. {missing[0].name}"
-        )
+        name = missing[0].name
+        raise InputError(f"{masks}: no mask for {name}; a mask has the name of its image, e.g. {name}")
     return [by_name[volume_stem(file)] for file in files]
 
 
 def check_cases(cases: Sequence[Case], scale: Sequence[float], shortest: int) -> list[tuple[int, ...]]:
     """Look at the headers of images and masks.
 
-    Args:
-        cases: to check.
-        scale: factor per axis, to a multiple of which images may be cropped.
-        shortest: voxels that an axis needs then.
-
     Returns:
-        The shape of each case after cropping.
+        The shape of each case after it was cropped to a multiple of the scale; no axis is below ``shortest``.
 
     Raises:
         InputError: a file that cannot be read, one that is too small, or a mask that does not fit its image.
@@ -110,21 +105,15 @@ def check_cases(cases: Sequence[Case], scale: Sequence[float], shortest: int) ->
                     f"of the scale {factor}; leave the file out"
                 )
         if case.mask is not None:
-            _check_mask(case, grid)
+            mask = read_info(case.mask).grid.canonical()[0]
+            if mask.shape != grid.shape:
+                raise InputError(f"{case.mask}: mask of {mask.shape} voxels, but {case.file.name} has {grid.shape}")
+            distance = corner_error_mm(mask, grid)
+            if distance > 0.5 * min(grid.spacing_mm):
+                place = f"{distance:.1f} mm away from {case.file.name}"
+                raise InputError(f"{case.mask}: lies {place}; both must have the same grid")
         shapes.append(shape)
     return shapes
-
-
-def _check_mask(case: Case, grid: Grid) -> None:
-    assert case.mask is not None
-    mask = read_info(case.mask).grid.canonical()[0]
-    if mask.shape != grid.shape:
-        raise InputError(f"{case.mask}: mask of {mask.shape} voxels, but {case.file.name} has {grid.shape}")
-    distance = corner_error_mm(mask, grid)
-    if distance > 0.5 * min(grid.spacing_mm):
-        raise InputError(
-            f"{case.mask}: lies {distance:.1f} mm away from {case.file.name}; both must have the same grid"
-        )
 
 
 @dataclass(frozen=True)
@@ -132,8 +121,7 @@ class LoadedCase:
     """A case in memory.
 
     Args:
-        case: which.
-        hr: (1, X, Y, Z) MetaTensor in RAS order, cropped to a multiple of the scale.
+        hr: (1, X, Y, Z) in RAS order, cropped to a multiple of the scale.
         reference: what results are compared with, on the device.
     """
 
@@ -144,32 +132,21 @@ class LoadedCase:
     def measured(
         self, condition: Condition, plan: Plan, intensity: IntensityRule | None = None
     ) -> tuple[Measurement, tuple[float, ...]]:
-        """Simulate the acquisition.
-
-        Args:
-            condition: of the acquisition.
-            plan: whose scale, seed, assumed profile and device count.
-            intensity: rule for the window that the noise is a share of; default is a robust range.
+        """Simulate the acquisition; ``intensity`` finds the window that the noise is a share of.
 
         Returns:
             The measurement on the device, and the size of its voxels in mm, (3,).
         """
         seed = noise_seed(plan.seed, self.case.name)
-        acquire = Acquired(
-            "hr",
-            scale=plan.scale,
-            profile=condition.degradation,
-            noise=condition.noise,
-            seed=seed,
-            intensity=intensity,
-        )
+        profile, noise = condition.degradation, condition.noise
+        acquire = Acquired("hr", scale=plan.scale, profile=profile, noise=noise, seed=seed, intensity=intensity)
         lr = acquire({"hr": self.hr})["lr"]
         hr_shape = tuple(self.hr.shape[1:])
         measurement = Measurement(
             lr.as_tensor()[None].to(plan.device),
             hr_shape,
-            SeparableAcquisition.from_profile(hr_shape, tuple(lr.shape[1:]), condition.degradation),
-            plan.assumed_profile or condition.degradation,
+            SeparableAcquisition.from_profile(hr_shape, tuple(lr.shape[1:]), profile),
+            plan.assumed_profile or profile,
         )
         return measurement, spacing_mm(lr)
 
@@ -185,13 +162,7 @@ def noise_seed(seed: int, case: str) -> int:
 
 
 def load_case(case: Case, load: Load, device: str | torch.device = "cpu") -> LoadedCase:
-    """Read a case.
-
-    Args:
-        case: which.
-        load: turns a file name under ``hr`` into an image (1, X, Y, Z) in RAS order, cropped to a multiple of the
-            scale.
-        device: of the reference.
+    """Read a case; ``load`` turns a file name under ``hr`` into an image (1, X, Y, Z) in RAS order, cropped.
 
     Raises:
         InputError: an image or a mask that does not serve, named.
@@ -239,7 +210,6 @@ def parse_conditions(degradations: Sequence[str], noises: Sequence[float]) -> li
             raise InputError(f"noise '{noise}': must be a share of the intensity range, 0 or more")
     pairs = dict.fromkeys((name, float(noise)) for name in degradations for noise in noises)
     conditions = [Condition(*pair) for pair in pairs]
-    twice = [name for name, count in Counter(condition.name for condition in conditions).items() if count > 1]
-    if twice:
-        raise InputError(f"noises {list(noises)}: several would be called {twice[0]}; leave all but one out")
+    if twice := _twice([condition.name for condition in conditions]):
+        raise InputError(f"noises {list(noises)}: several would be called {twice}; leave all but one out")
     return conditions

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,17 @@ from tqdm import tqdm
 
 from medsr_monai.acquisition import PROFILES
 from medsr_monai.evaluation.cases import Load, check_cases, find_cases, noise_seed, parse_conditions
-from medsr_monai.evaluation.conventions import conventions, notes
-from medsr_monai.evaluation.distributions import describe, frechet_of_files, state_digest
-from medsr_monai.evaluation.methods import Networks, check_models, parse_method, parse_methods
+from medsr_monai.evaluation.methods import Upscaler, check_models, parse_method
 from medsr_monai.evaluation.plan import HR, Plan
 from medsr_monai.evaluation.processes import cores, spread
 from medsr_monai.evaluation.record.folder import ResultFolder, digest_of
 from medsr_monai.evaluation.record.manifest import ManifestWriter
 from medsr_monai.evaluation.record.rows import COSTS, Result, SetDistance
 from medsr_monai.evaluation.record.tables import CaseTable, Spectra, Summary
-from medsr_monai.evaluation.record.text import markdown
+from medsr_monai.evaluation.record.text import conventions, markdown, notes
 from medsr_monai.evaluation.record.views import shown_methods
 from medsr_monai.evaluation.scoring import Scorer, Task
-from medsr_monai.evaluation.summary import summarise
+from medsr_monai.evaluation.summary import describe, frechet_of_files, state_digest, summarise
 from medsr_monai.metrics import SSIM_WINDOW, NIQEModel
 from medsr_monai.metrics.bootstrap import CONFIDENCE
 from medsr_monai.metrics.catalogue import catalogue, fitting_scales
@@ -120,24 +118,21 @@ class Evaluation:
         self.files = ResultFolder(self.folder)
         self.device = torch.device(self.device)
         self.parse = partial(parse_method, models=self.models, perception=self.perception, consistency=self.consistency)
-        self.parsed = parse_methods(self.methods, self.parse)
+        if isinstance(self.methods, str) or not isinstance(self.methods, Sequence) or not self.methods:
+            raise InputError(f"methods '{self.methods}': must be a list of at least one, e.g. cubic,sr")
+        self.parsed = list({method.name: method for method in map(self.parse, self.methods)}.values())
         self.conditions = parse_conditions(self.degradations, self.noises)
-        self.baseline_name = self._baseline()
+        names = [method.name for method in self.parsed]
+        default = "cubic" if "cubic" in names else names[0]
+        self.baseline_name = default if self.baseline is None else self.parse(self.baseline).name
+        if self.baseline_name not in names:
+            raise InputError(f"baseline '{self.baseline}': is not among the methods {', '.join(names)}; add it to them")
         consistency_regularisation(self.consistency)
         if self.assumed_profile is not None and self.assumed_profile not in PROFILES:
             raise InputError(f"assumed_profile '{self.assumed_profile}': choose among {', '.join(PROFILES)}, or null")
         if self.workers is not None and self.workers > 1 and self.device.type == "cuda":
             raise InputError(f"workers {self.workers}: one process uses a GPU; leave 'workers' out")
         self.found = find_cases(self.cases, self.subjects, self.masks)
-
-    def _baseline(self) -> str:
-        names = [method.name for method in self.parsed]
-        if self.baseline is None:
-            return "cubic" if "cubic" in names else names[0]
-        name = self.parse(self.baseline).name
-        if name not in names:
-            raise InputError(f"baseline '{self.baseline}': is not among the methods {', '.join(names)}; add it to them")
-        return name
 
     def check(self) -> None:
         """Look at everything that can be looked at before anything is written.
@@ -148,10 +143,19 @@ class Evaluation:
         self.plan = self._plan()
         niqe = None if self.niqe_model is None else NIQEModel.load(self.niqe_model)
         self.measures = catalogue(self.plan.ms_ssim_scales, True, self.perceptual_features, niqe)
-        networks = self._networks()
+        self.upscaler = Upscaler(
+            self.network,
+            self.weights,
+            self.weights_gan,
+            self.models,
+            self.normalise,
+            self.restore,
+            self.inferer,
+            torch.device(self.device),
+        )
         for method in self.parsed:
-            networks.check(method)
-        self.identity = self._identity(networks)
+            self.upscaler.check(method)
+        self.identity = self._identity()
         self.manifest = ManifestWriter(self.folder, self.identity, self.resume)
         self.manifest.check()
 
@@ -175,14 +179,10 @@ class Evaluation:
             workers=max(1, min(wanted, len(self.found) * len(self.conditions))),
         )
 
-    def _networks(self) -> Networks:
-        return Networks(
-            self.network, self.weights, self.weights_gan, self.models, self.normalise, self.restore, self.inferer
-        )
-
-    def _identity(self, networks: Networks) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
         """What every figure depends on, whichever cases, conditions and methods there are."""
-        features = self.perceptual_features
+        network = self.perceptual_features
+        features = None if network is None else f"{describe(network)}, weights {state_digest(network)}"
         learned = [method for method in self.parsed if method.kind == "network"]
         return {
             "medsr_monai": __version__,
@@ -193,11 +193,9 @@ class Evaluation:
             "perception": self.perception,
             "network": str(self.network),
             "models": {name: str(entry["network"]) for name, entry in self.models.items()},
-            "weights": {m.name: {file.name: file_digest(file) for file in networks.files(m)} for m in learned},
+            "weights": {m.name: {file.name: file_digest(file) for file in self.upscaler.files(m)} for m in learned},
             "masks": None if self.masks is None else Path(self.masks).name,
-            "perceptual_features": None
-            if features is None
-            else f"{describe(features)}, weights {state_digest(features)}",
+            "perceptual_features": features,
             "niqe_model": None if self.niqe_model is None else file_digest(Path(self.niqe_model)),
         }
 
@@ -224,8 +222,12 @@ class Evaluation:
         known = {key: self._known(key, digest) for key, digest in digests.items()} if self.resume else {}
         results = {key: result for key, result in known.items() if result is not None}
         tasks = self._tasks({key: digest for key, digest in digests.items() if key not in results})
+        scorer = Scorer(self.plan, self.folder, self.upscaler, self.load, self.perceptual_features, self.niqe_model)
+        workers = min(self.plan.workers, max(1, len(tasks)))
         try:
-            results |= {result.key: result for result in self._compute(tasks)}
+            with closing(spread(scorer, tasks, workers)) as parts:  # Ctrl-C anywhere ends the processes
+                bar = tqdm(parts, "evaluating", len(tasks), unit="case and condition", disable=not self.progress)
+                results |= {result.key: result for part in bar for result in part}
         finally:
             self.files.sweep()
         self.files.keep_views({self.files.views_path(case, condition) for case, condition, _ in digests})
@@ -253,43 +255,17 @@ class Evaluation:
         return digests
 
     def _tasks(self, missing: Mapping[Key, str]) -> list[Task]:
-        """What is left to do, given the digests of what is missing."""
-        tasks = []
-        for case, condition in self.plan.parts():
+        """What is left to do, given the digests of what is missing; pictures are kept under the first condition."""
+        tasks, names = [], self.plan.names
+        for number, (case, condition) in enumerate(product(self.plan.cases, self.plan.conditions)):
             part = (case.name, condition.name)
-            digests = {name: missing[key] for name in self.plan.names if (key := (*part, name)) in missing}
-            pictured: tuple[str, ...] = ()
-            if self.plan.is_pictured(case, condition):
-                is_drawn = not digests and shown_methods(self.files.views_path(*part)) == set(self.plan.names)
-                pictured = () if is_drawn else tuple(self.plan.names)
+            digests = {name: missing[key] for name in names if (key := (*part, name)) in missing}
+            pictured = number < self.pictures * len(self.conditions) and condition == self.conditions[0]
+            if pictured and not digests:
+                pictured = shown_methods(self.files.views_path(*part)) != set(names)
             if digests or pictured:
                 tasks.append(Task(case, condition, digests, pictured))
         return tasks
-
-    def _compute(self, tasks: Sequence[Task]) -> list[Result]:
-        scorer = Scorer(
-            self.plan,
-            self.folder,
-            self._networks(),
-            self.load,
-            self.perceptual_features,
-            None if self.niqe_model is None else Path(self.niqe_model),
-        )
-        paths = [self.files.path(t.case.name, t.condition.name, name) for t in tasks for name in t.digests]
-        began = time.time_ns()
-        results: list[Result] = []
-        with tqdm(total=len(paths), desc="evaluating", unit="result", disable=not self.progress) as bar:
-
-            def look() -> None:
-                bar.update(sum(_is_newer(path, began) for path in paths) - bar.n)
-
-            workers = min(self.plan.workers, max(1, len(tasks)))
-            scorer.after_each = look if workers == 1 else None
-            with closing(spread(scorer, tasks, workers, look)) as parts:  # Ctrl-C anywhere ends the processes
-                for part in parts:
-                    results += part
-            look()
-        return results
 
     def _write(self, results: Sequence[Result]) -> str:
         plan = self.plan
@@ -311,20 +287,13 @@ class Evaluation:
         write_text(text, self.folder / "summary.md")
         return text
 
-    def _distances(self, features: str) -> list[SetDistance]:
+    def _distances(self, features: str) -> Iterator[SetDistance]:
         """Fréchet distances between the features of all results and of all references."""
-        distances = []
         for condition in self.plan.conditions:
-            hr = [self.files.features_path(case.name, condition.name, HR) for case in self.plan.cases]
             for method in self.plan.names:
-                sr = [self.files.features_path(case.name, condition.name, method) for case in self.plan.cases]
+                sr, hr = (
+                    [self.files.features_path(case.name, condition.name, image) for case in self.plan.cases]
+                    for image in (method, HR)
+                )
                 found = frechet_of_files(sr, hr, features)
-                distances.append(SetDistance(condition, method, "frechet_distance", *found))
-        return distances
-
-
-def _is_newer(path: Path, time_ns: int) -> bool:
-    try:
-        return path.stat().st_mtime_ns >= time_ns
-    except OSError:
-        return False
+                yield SetDistance(condition, method, "frechet_distance", *found)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,7 @@ def parse_method(
 ) -> Method:
     """Read ``NAME[@DIAL][+exact|+none]``.
 
-    Args:
-        text: the method as written; ``bicubic`` is taken as ``cubic``.
-        models: the learned baselines by name, each with its ``consistency``.
-        perception: dial of ``sr`` where none is written.
-        consistency: of ``sr`` where none is written.
+    The text ``bicubic`` is taken as ``cubic``. Perception and consistency are those of ``sr`` where none are written.
 
     Raises:
         InputError: an unknown name, with those known; a dial that is none, or of a method that has none.
@@ -57,35 +54,24 @@ def parse_method(
         known = ", ".join((*CLASSIC, OURS, *models))
         raise InputError(f"method '{text}': known are {known}; sr takes a dial as sr@0.5, all take +exact or +none")
     dial, ending = found[2], found[3]
-    if dial is not None and family != OURS:
-        raise InputError(f"method '{text}': only {OURS} has a dial")
-    chosen = None if family != OURS else _dial(text, dial) if dial is not None else perception
-    default = (
-        consistency if family == OURS else models[family].get("consistency", "none") if family in models else "none"
-    )
+    default = consistency if family == OURS else models.get(family, {}).get("consistency", "none")
+    chosen, named = (perception, "bundle's network") if family == OURS else (None, CLASSIC.get(family, family))
+    if dial is not None:
+        if family != OURS:
+            raise InputError(f"method '{text}': only {OURS} has a dial")
+        chosen = None
+        with suppress(ValueError):
+            chosen = float(dial)
+        if chosen is None or not 0 <= chosen <= 1:
+            raise InputError(f"method '{text}': the dial must be a number from 0 to 1")
     name = family + (f"@{dial}" if dial is not None else "") + (f"+{ending}" if ending else "")
-    kind = "classic" if family in CLASSIC else "network"
-    return Method(name, _label(family, chosen, ending), kind, chosen, ending or default)
-
-
-def _label(family: str, perception: float | None, ending: str | None) -> str:
-    named = "bundle's network" if family == OURS else CLASSIC.get(family, family)
-    dial = f", perception {perception:g}" if perception else ""
-    return named + dial + {"exact": ", projected", "none": ", not projected", None: ""}[ending]
-
-
-def _dial(text: str, dial: str) -> float:
-    try:
-        value = float(dial)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise InputError(f"method '{text}': the dial must be a number from 0 to 1")
-    return value
+    label = named + (f", perception {chosen:g}" if chosen else "")
+    label += {"exact": ", projected", "none": ", not projected", None: ""}[ending]
+    return Method(name, label, "classic" if family in CLASSIC else "network", chosen, ending or default)
 
 
 def check_models(models: Any) -> None:
-    """Refuse learned baselines that `Networks` cannot use.
+    """Refuse learned baselines that `Upscaler` cannot use.
 
     Raises:
         InputError: another form.
@@ -101,77 +87,6 @@ def check_models(models: Any) -> None:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("network"), nn.Module) or "weights" not in entry:
             raise InputError(f"models '{name}': needs a 'network' (with _target_) and its 'weights', a file")
         consistency_regularisation(entry.get("consistency", "none"))
-
-
-def parse_methods(texts: Sequence[str], parse: Callable[[str], Method]) -> list[Method]:
-    """Read several methods, each once.
-
-    Args:
-        texts: as written.
-        parse: `parse_method` with the settings of the evaluation.
-
-    Raises:
-        InputError: no method at all, or see `parse_method`.
-    """
-    if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
-        raise InputError(f"methods '{texts}': must be a list of at least one, e.g. cubic,sr")
-    return list({method.name: method for method in map(parse, texts)}.values())
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The networks that methods may name, and how one is run.
-
-    Args:
-        network: the bundle's, whose weights are read when a method first needs them.
-        weights: of the fidelity stage.
-        weights_gan: of the adversarial stage, for the dial.
-        models: the learned baselines: ``network``, ``weights`` and ``consistency`` by name.
-        normalise: dictionary transform of ``lr`` that networks expect, remembering how.
-        restore: dictionary transform of ``pred`` that undoes it.
-        inferer: runs a network on (1, 1, *lr); by default streams what can be streamed, the same way whatever memory is
-            free, so that the bits are the same, and runs others on the whole image.
-    """
-
-    network: nn.Module
-    weights: str | Path
-    weights_gan: str | Path
-    models: Mapping[str, Mapping[str, Any]]
-    normalise: Callable[[dict], dict]
-    restore: Callable[[dict], dict]
-    inferer: Inferer | None = None
-
-    def files(self, method: Method) -> list[Path]:
-        """The files of weights that a method reads; none for an interpolation."""
-        if method.family == OURS:
-            return [Path(self.weights), *([Path(self.weights_gan)] if method.perception else [])]
-        return [Path(self.models[method.family]["weights"])] if method.family in self.models else []
-
-    def check(self, method: Method) -> None:
-        """Find out now what would not work after an hour.
-
-        Raises:
-            InputError: weights that are missing or for another network, or a package that is not installed.
-        """
-        if method.kind == "network":
-            self.load(method, "cpu")
-        elif method.family == "wavelet":
-            require("pywt", "evaluate")
-
-    def load(self, method: Method, device: str | torch.device) -> nn.Module:
-        """The network of a method with its weights.
-
-        Raises:
-            InputError: weights that are missing or for another network.
-        """
-        if method.family == OURS:
-            network = load_interpolated_weights(
-                copy.deepcopy(self.network), self.weights, self.weights_gan, method.perception or 0.0, device
-            )
-        else:
-            entry = self.models[method.family]
-            network = load_weights(copy.deepcopy(entry["network"]), entry["weights"], device)
-        return network.eval()
 
 
 @dataclass(frozen=True)
@@ -195,26 +110,55 @@ class Measurement:
         return SeparableAcquisition.from_profile(self.hr_shape, tuple(self.lr.shape[2:]), self.assumed_profile)
 
 
+@dataclass
 class Upscaler:
-    """Make images of measurements by any of the methods; networks stay loaded.
+    """Make images of measurements by any of the methods; networks are read when one first needs them, and stay loaded.
 
-    Args:
-        networks: that methods may name.
-        device: to compute on.
+    The fields are those of `Evaluation`. What can be streamed is streamed by default, the same way whatever memory is
+    free, so that the bits are the same.
     """
 
-    def __init__(self, networks: Networks, device: str | torch.device = "cpu") -> None:
-        self.networks = networks
-        self.inferer = networks.inferer or StreamOrWholeInferer(axis=0, slab=SLAB)
-        self.device = torch.device(device)
-        self._loaded: dict[tuple[str, float | None], nn.Module] = {}
+    network: nn.Module
+    weights: str | Path
+    weights_gan: str | Path
+    models: Mapping[str, Mapping[str, Any]]
+    normalise: Callable[[dict], dict]
+    restore: Callable[[dict], dict]
+    inferer: Inferer | None
+    device: torch.device
+    _loaded: dict[tuple[str, float | None], nn.Module] = field(default_factory=dict, repr=False)
+
+    def files(self, method: Method) -> list[Path]:
+        """The files of weights that a method reads; none for an interpolation."""
+        if method.family == OURS:
+            return [Path(self.weights), *([Path(self.weights_gan)] if method.perception else [])]
+        return [Path(self.models[method.family]["weights"])] if method.family in self.models else []
+
+    def check(self, method: Method) -> None:
+        """Find out now what would not work after an hour.
+
+        Raises:
+            InputError: weights that are missing or for another network, or a package that is not installed.
+        """
+        if method.kind == "network":
+            self._load(method, "cpu")
+        elif method.family == "wavelet":
+            require("pywt", "evaluate")
+
+    def _load(self, method: Method, device: str | torch.device) -> nn.Module:
+        if method.family == OURS:
+            network, dial = copy.deepcopy(self.network), method.perception or 0.0
+            return load_interpolated_weights(network, self.weights, self.weights_gan, dial, device).eval()
+        entry = self.models[method.family]
+        return load_weights(copy.deepcopy(entry["network"]), entry["weights"], device).eval()
 
     def prepare(self, method: Method) -> None:
         """Load what a method needs, so that its time is that of the image alone."""
         key = (method.family, method.perception)
         if method.kind == "network" and key not in self._loaded:
-            self._loaded[key] = self.networks.load(method, self.device)
+            self._loaded[key] = self._load(method, self.device)
 
+    @torch.no_grad()
     def __call__(self, method: Method, measured: Measurement) -> Tensor:
         """Upscale.
 
@@ -225,8 +169,7 @@ class Upscaler:
             InputError: a result of another shape, or with voxels that are not finite.
         """
         self.prepare(method)
-        with torch.no_grad():
-            sr = self._network(method, measured) if method.kind == "network" else self._classic(method, measured)
+        sr = self._network(method, measured) if method.kind == "network" else self._classic(method, measured)
         if tuple(sr.shape[2:]) != measured.hr_shape:
             raise InputError(
                 f"method '{method.name}': gives {tuple(sr.shape[2:])} voxels where {measured.hr_shape} are due; "
@@ -247,12 +190,10 @@ class Upscaler:
         return sr if damping is None else measured.assumed.project(sr, measured.lr, damping)
 
     def _network(self, method: Method, measured: Measurement) -> Tensor:
-        inferer = ConsistentInferer(
-            self.inferer,
-            measured.assumed_profile,
-            consistency_regularisation(method.consistency),
-        )
-        data = self.networks.normalise({"lr": measured.lr[0].cpu()})
+        inferer = self.inferer or StreamOrWholeInferer(axis=0, slab=SLAB)
+        damping = consistency_regularisation(method.consistency)
+        data = self.normalise({"lr": measured.lr[0].cpu()})
         lr = torch.as_tensor(data["lr"])[None].to(self.device)
-        data["pred"] = inferer(lr, self._loaded[method.family, method.perception])[0]
-        return torch.as_tensor(self.networks.restore(data)["pred"])[None]
+        network = self._loaded[method.family, method.perception]
+        data["pred"] = ConsistentInferer(inferer, measured.assumed_profile, damping)(lr, network)[0]
+        return torch.as_tensor(self.restore(data)["pred"])[None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -77,22 +76,11 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is compared, and what the figures depend on.
+    """What is compared, and what the figures depend on: the settings of `Evaluation`, checked and with their defaults.
 
     Args:
-        cases: in the order of the tables.
-        conditions: of each case.
-        methods: under each condition.
-        baseline: name of the method that differences are taken to.
-        scale: factor per axis.
-        seed: of noise and bootstrap.
-        assumed_profile: acquisition that projections assume; None for the simulated one.
         ms_ssim_scales: as many as the smallest image holds.
         features: the feature network in words, or None.
-        pictures: cases to keep pictures of, under the first condition.
-        resamples: of the bootstrap.
-        device: that is computed on.
-        workers: processes.
     """
 
     cases: tuple[Case, ...]
@@ -113,14 +101,6 @@ class Plan:
     def names(self) -> list[str]:
         """Of the methods."""
         return [method.name for method in self.methods]
-
-    def parts(self) -> Iterator[tuple[Case, Condition]]:
-        """Every case under every condition, case by case."""
-        return ((case, condition) for case in self.cases for condition in self.conditions)
-
-    def is_pictured(self, case: Case, condition: Condition) -> bool:
-        """Whether pictures are kept of a case under a condition."""
-        return case in self.cases[: self.pictures] and condition == self.conditions[0]
 
     def settings(self) -> dict[str, Any]:
         """What the manifest says of it, as JSON."""

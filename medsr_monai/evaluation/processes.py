@@ -1,26 +1,29 @@
-"""Work spread over processes: none is left behind, and what is done stays done."""
+"""Work spread over processes, of which none is left behind; its time and its memory."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from medsr_monai.system.allocation import return_freed_memory
 from medsr_monai.system.errors import InputError
 
-SECONDS_BETWEEN_LOOKS = 0.5
-_worker: Callable[[Any], Any] | None = None
+MIB = 2**20
+_worker: Callable[[Any], Any]
 
 
 def cores() -> int:
@@ -28,9 +31,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+def _die_with_parent(parent: Any) -> None:
     parent.join()
     os._exit(1)
 
@@ -38,7 +39,7 @@ def _die_with_parent() -> None:
 def _begin(pickled: str, threads: int) -> None:
     """What a new process does first."""
     global _worker
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=[multiprocessing.parent_process()], daemon=True).start()
     torch.set_num_threads(threads)
     _worker = pickle.loads(Path(pickled).read_bytes())
 
@@ -57,20 +58,13 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 
 def _work(item: Any) -> Any:
-    assert _worker is not None
     return _worker(item)
 
 
-def spread(
-    worker: Callable[[Any], Any], items: Sequence[Any], workers: int, look: Callable[[], None] = lambda: None
-) -> Generator[Any, None, None]:
+def spread(worker: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Generator[Any, None, None]:
     """Call a worker with every item, in new processes if there are to be several.
 
-    Args:
-        worker: can be pickled; every process has one of its own. It may change ``torch.set_num_threads``.
-        items: what to call it with, can be pickled too.
-        workers: processes; one stays in this process.
-        look: called now and then, to show how far the work is.
+    Every process has a worker of its own, which may change ``torch.set_num_threads``; one worker stays in this process.
 
     Yields:
         Results as they are ready.
@@ -79,16 +73,8 @@ def spread(
         InputError: a process died; and whatever the worker raises.
     """
     if workers == 1:
-        for item in items:
-            yield worker(item)
-            look()
+        yield from map(worker, items)
         return
-    yield from _spread_over_processes(worker, items, workers, look)
-
-
-def _spread_over_processes(
-    worker: Callable[[Any], Any], items: Sequence[Any], workers: int, look: Callable[[], None]
-) -> Generator[Any, None, None]:
     others = set(multiprocessing.active_children())
     threads = max(1, cores() // workers)
     # By a file: through a pipe, each process would have to read it, imports and all, before the next one starts.
@@ -99,12 +85,9 @@ def _spread_over_processes(
     )
     try:
         with _deaf_to_ctrl_c():
-            pending: set[Future] = {pool.submit(_work, item) for item in items}
-        while pending:
-            done, pending = wait(pending, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-            look()
+            futures = [pool.submit(_work, item) for item in items]
+        for future in as_completed(futures):
+            yield future.result()
     except BrokenProcessPool:
         raise InputError(
             f"one of {workers} worker processes died, perhaps for lack of memory; run again with fewer 'workers': what "
@@ -117,3 +100,37 @@ def _spread_over_processes(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         Path(file.name).unlink(missing_ok=True)
+
+
+def _resident_mib(field: str) -> float:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def measured_cost(work: Callable[[], Any], device: torch.device) -> tuple[Any, float, float | None]:
+    """Do some work.
+
+    Returns:
+        Its result, the seconds that it took, and its memory in MiB at its peak above what was in use before: resident
+        memory of the process, on a GPU what PyTorch allocated. None where the system does not say.
+    """
+    before = None
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device) / MIB
+    else:
+        return_freed_memory()  # what is taken from there again does not show as growth
+        with suppress(OSError):  # Linux only
+            Path("/proc/self/clear_refs").write_text("5")  # the kernel counts the peak anew
+            before = _resident_mib("VmRSS")
+    began = time.perf_counter()
+    result = work()
+    if on_gpu:
+        torch.cuda.synchronize(device)
+    seconds = time.perf_counter() - began
+    if before is None:
+        return result, seconds, None
+    after = torch.cuda.max_memory_allocated(device) / MIB if on_gpu else _resident_mib("VmHWM")
+    return result, seconds, max(0.0, after - before)

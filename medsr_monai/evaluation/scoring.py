@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from medsr_monai.evaluation.cases import Load, LoadedCase, load_case, spacing_mm
-from medsr_monai.evaluation.distributions import sample_features
-from medsr_monai.evaluation.methods import Measurement, Networks, Upscaler
+from medsr_monai.evaluation.methods import Measurement, Upscaler
 from medsr_monai.evaluation.plan import HR, Case, Condition, Method, Plan
+from medsr_monai.evaluation.processes import measured_cost
 from medsr_monai.evaluation.record.folder import ResultFolder, write_arrays
 from medsr_monai.evaluation.record.rows import Result
 from medsr_monai.evaluation.record.views import draw_view
-from medsr_monai.evaluation.resources import measured_cost
+from medsr_monai.evaluation.summary import sample_features
 from medsr_monai.geometry.planes import Picture
 from medsr_monai.metrics.catalogue import ImageMeasure, Pair, catalogue, score
 from medsr_monai.metrics.niqe import NIQEModel
@@ -30,17 +30,13 @@ from medsr_monai.system.errors import InputError
 class Task:
     """What is left to do for one case under one condition.
 
-    Args:
-        case: which.
-        condition: how it is measured.
-        digests: of the results that are missing, by method.
-        pictured: methods to show, whether their figures are missing or not.
+    Digests are of the results that are missing, by method. Pictures show all methods, also those that are not missing.
     """
 
     case: Case
     condition: Condition
     digests: Mapping[str, str]
-    pictured: tuple[str, ...] = ()
+    pictured: bool = False
 
     @property
     def part(self) -> tuple[str, str]:
@@ -63,48 +59,22 @@ def one_thread() -> Iterator[None]:
 class Scorer:
     """Do tasks; can be pickled until it did the first.
 
-    Args:
-        plan: of the evaluation.
-        folder: of the evaluation.
-        networks: that methods may name.
-        load: see `load_case`.
-        features: a feature network, or None.
-        niqe_model: the file of a fitted one, or None.
-        after_each: called after each result.
+    The fields are those of `Evaluation`; `load` is that of `load_case`.
     """
 
     plan: Plan
     folder: Path
-    networks: Networks
+    upscaler: Upscaler
     load: Load
     features: nn.Module | None = None
-    niqe_model: Path | None = None
-    after_each: Callable[[], None] | None = None
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device(self.plan.device)
+    niqe_model: str | Path | None = None
+    _latest: LoadedCase | None = None
 
     @cached_property
     def measures(self) -> dict[str, ImageMeasure]:
-        features = None if self.features is None else self.features.to(self.device)
+        features = None if self.features is None else self.features.to(self.upscaler.device)
         model = None if self.niqe_model is None else NIQEModel.load(self.niqe_model)
         return catalogue(self.plan.ms_ssim_scales, True, features, model)
-
-    @cached_property
-    def upscaler(self) -> Upscaler:
-        return Upscaler(self.networks, self.device)
-
-    @cached_property
-    def _latest(self) -> dict[str, LoadedCase]:
-        """The case that was loaded last: conditions of one case come one after the other."""
-        return {}
-
-    def _case(self, case: Case) -> LoadedCase:
-        if case.name not in self._latest:
-            self._latest.clear()
-            self._latest[case.name] = load_case(case, self.load, self.device)
-        return self._latest[case.name]
 
     def __call__(self, task: Task) -> list[Result]:
         """Compute and write what is missing.
@@ -114,23 +84,22 @@ class Scorer:
         """
         files = ResultFolder(self.folder)
         with one_thread():
-            loaded = self._case(task.case)
-            intensity = getattr(self.networks.normalise, "intensity", None)
+            if self._latest is None or self._latest.case != task.case:  # conditions of one case follow each other
+                self._latest = None
+                self._latest = load_case(task.case, self.load, self.upscaler.device)
+            loaded = self._latest
+            intensity = getattr(self.upscaler.normalise, "intensity", None)
             measured, lr_spacing_mm = loaded.measured(task.condition, self.plan, intensity)
             if self.features is not None and task.digests:
                 self._write_features(files, task, HR, loaded.reference.hr)
         results, shown = [], {}
         for method in self.plan.methods:
-            if method.name not in task.digests and method.name not in task.pictured:
-                continue
-            sr, result = self._result(files, task, loaded, measured, method)
-            if result is not None:
-                results.append(result)
-            if method.name in task.pictured:
-                shown[method.name] = voxels_of(sr / loaded.reference.unit)
-            if self.after_each is not None:
-                self.after_each()
-        if shown:
+            if method.name in task.digests or task.pictured:
+                sr, result = self._result(files, task, loaded, measured, method)
+                results += [] if result is None else [result]
+                if task.pictured:
+                    shown[method.name] = voxels_of(sr / loaded.reference.unit)
+        if task.pictured:
             lr = Picture(voxels_of(measured.lr / loaded.reference.unit), lr_spacing_mm)
             hr = Picture(voxels_of(loaded.reference.hr), spacing_mm(loaded.hr))
             view = draw_view(*task.part, lr, hr, voxels_of(loaded.reference.mask), shown)
@@ -142,12 +111,9 @@ class Scorer:
     ) -> tuple[Tensor, Result | None]:
         self.upscaler.prepare(method)
         try:
-            with measured_cost(self.device) as cost:
-                if method.kind == "network":
-                    sr = self.upscaler(method, measured)
-                else:
-                    with one_thread():
-                        sr = self.upscaler(method, measured)
+            with nullcontext() if method.kind == "network" else one_thread():
+                work = partial(self.upscaler, method, measured)
+                sr, seconds, peak_mib = measured_cost(work, self.upscaler.device)
         except InputError as error:
             raise InputError(f"{task.case.file}: {error}") from error
         if method.name not in task.digests:
@@ -163,8 +129,8 @@ class Scorer:
             condition=task.condition,
             method=method.name,
             figures=figures,
-            seconds=round(cost.seconds, 4),
-            peak_mib=None if cost.peak_mib is None else round(cost.peak_mib, 2),
+            seconds=round(seconds, 4),
+            peak_mib=None if peak_mib is None else round(peak_mib, 2),
             reasons=reasons,
             power_db=_finite(pair.power_db.tolist()),
             hr_power_db=_finite(loaded.reference.power_db.tolist()),
@@ -176,7 +142,7 @@ class Scorer:
     def _write_features(self, files: ResultFolder, task: Task, name: str, image: Tensor) -> None:
         assert self.features is not None
         path = files.features_path(*task.part, name)
-        write_arrays(path, {"features": sample_features(image, self.features.to(self.device))})
+        write_arrays(path, {"features": sample_features(image, self.features.to(self.upscaler.device))})
 
 
 def voxels_of(image: Tensor) -> np.ndarray:

@@ -30,6 +30,13 @@ def _glibc() -> ctypes.CDLL | None:
     return ctypes.CDLL(None) if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc" else None
 
 
+def return_freed_memory() -> None:
+    """Return freed memory that glibc has kept to the system."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
 @contextlib.contextmanager
 def keeping_freed_memory() -> Iterator[None]:
     """Keep freed memory for the next request of this process, and return it to the system at the end.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,22 @@ def save_atomically(objects: Any, path: str | Path) -> Path:
     """
     import torch  # the command reads JSON without it
 
-    return _written(Path(path), lambda temporary: torch.save(objects, temporary))
+    with writing(path) as temporary:
+        torch.save(objects, temporary)
+    return Path(path)
 
 
-def _written(path: Path, write: Callable[[Path], Any]) -> Path:
+@contextmanager
+def writing(path: str | Path, suffix: str = ".tmp") -> Iterator[Path]:
+    """`replacing`; what the system refuses is an InputError of one line."""
     try:
-        with replacing(path) as temporary:
-            write(temporary)
+        with replacing(path, suffix) as temporary:
+            yield temporary
     except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as a RuntimeError
         # When a write fails, PyTorch reports the position in the file, not the reason.
         has_no_reason = isinstance(error, RuntimeError) and "enforce fail" in str(error)
         reason = "not all of it could be written; is the disk full?" if has_no_reason else reason_of(error)
         raise InputError(f"{path}: cannot write: {reason}") from error
-    return path
 
 
 def without_infinity(value: Any) -> Any:
@@ -68,14 +72,16 @@ def write_json(content: Any, path: str | Path) -> Path:
 
 def write_text(text: str, path: str | Path) -> Path:
     """As :func:`save_atomically` for a text."""
-    return _written(Path(path), lambda temporary: temporary.write_text(text, "utf-8", newline=""))
+    with writing(path) as temporary:
+        temporary.write_text(text, "utf-8", newline="")
+    return Path(path)
 
 
 def read_json(path: Path, way_out: str) -> dict[str, Any]:
     """Read a JSON object; the message of an InputError ends with ``way_out``, what to do about a damaged file."""
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot read: {reason_of(error)}; {way_out}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: is not a JSON object; {way_out}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
+import sys
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
@@ -13,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from medsr_monai.system.errors import InputError
+from medsr_monai.system.json_files import read_json
 
 AGAIN = "run `medsr evaluate` again"
 T = TypeVar("T")
@@ -29,18 +29,7 @@ def reading(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: the file is missing, is no JSON object, or a `DamagedError` was raised inside.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: not found; the folder must be one that `medsr evaluate --out` wrote to its end"
-        ) from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise InputError(f"{path}: damaged, it is not JSON; {AGAIN}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: damaged, it holds no JSON object; {AGAIN}")
+    content = read_json(path, "the folder must be one that `medsr evaluate --out` wrote to its end")
     try:
         yield content
     except DamagedError as error:
@@ -50,10 +39,7 @@ def reading(path: Path) -> Iterator[dict[str, Any]]:
 def parse(kind: type[T], content: Any, where: str = "it") -> T:
     """A dataclass from a JSON object; keys that it has no field for are left alone.
 
-    Args:
-        kind: the dataclass.
-        content: the object; a field that is a dataclass may be given as one.
-        where: the object's place, for messages.
+    A field that is a dataclass may be given as one; ``where`` is the object's place, for messages.
 
     Raises:
         DamagedError: a field is missing or has another type.
@@ -72,29 +58,22 @@ def parse(kind: type[T], content: Any, where: str = "it") -> T:
 
 
 def parse_list(kind: type[T], content: Mapping[str, Any], key: str) -> tuple[T, ...]:
-    """Dataclasses from the list under a key.
-
-    Raises:
-        DamagedError: there is no list, or see `parse`.
-    """
+    """Dataclasses from the list under a key."""
     return cast(tuple[T, ...], _value(tuple[kind, ...], content.get(key), "it", key))  # type: ignore[valid-type]
 
 
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+_hints = cache(get_type_hints)
 
 
 def _value(kind: Any, value: Any, where: str, key: str) -> Any:
     """A field's value: finite numbers, None for others where None may be."""
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    for option in options:
-        if get_origin(option) is None and option not in (int, float, Any) and isinstance(value, option):
-            return value
+    if any(isinstance(value, one) for one in options if get_origin(one) is None and one not in (int, float, Any)):
+        return value
     kind = next(option for option in reversed(options) if option is not NoneType)
     origin, inner = get_origin(kind) or kind, get_args(kind)
-    if isinstance(kind, type) and is_dataclass(kind):
-        return parse(kind, value, f"{where} '{key}'" if where == "it" else where)
+    if is_dataclass(kind):
+        return parse(cast(type, kind), value, where)
     if origin is Literal:
         if value not in inner:
             raise DamagedError(f"{where} has {key} = '{value}', known are {', '.join(inner)}")
@@ -102,42 +81,28 @@ def _value(kind: Any, value: Any, where: str, key: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list):
             raise DamagedError(f"{where} needs the list '{key}'")
-        return tuple(_item(inner[0], item, where, key, f"{key}[{i}]") for i, item in enumerate(value))
+        return tuple(
+            _value(inner[0], item, f"{key}[{i}]" if where == "it" else where, key) for i, item in enumerate(value)
+        )
     if origin is Mapping:
         if not isinstance(value, dict):
             raise DamagedError(f"'{key}' must be an object")
-        return {name: _item(inner[1], item, where, name, f"{key} '{name}'") for name, item in value.items()}
-    if kind in (int, float):
-        number = _finite(value, where, key)
-        if number is None and NoneType not in options:
-            raise DamagedError(f"{where} needs the number '{key}'")
-        return number if number is None else kind(number)
-    raise DamagedError(f"{where} needs the text '{key}'")
-
-
-def _item(kind: Any, item: Any, where: str, key: str, place: str) -> Any:
-    if isinstance(kind, type) and is_dataclass(kind):
-        return parse(kind, item, place)
-    return _value(kind, item, where, key)
-
-
-def _finite(value: Any, where: str, key: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+        return {
+            name: _value(inner[1], one, f"{key} '{name}'" if where == "it" else where, name)
+            for name, one in value.items()
+        }
+    if kind not in (int, float):
+        raise DamagedError(f"{where} needs the text '{key}'")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise DamagedError(f"{where} has '{key}' = {value!r:.60}, which is no number")
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+    if value is not None and abs(value) <= sys.float_info.max:
+        return kind(value)
+    if NoneType not in options:
+        raise DamagedError(f"{where} needs the number '{key}'")
+    return None
 
 
 def check_known(key: str, value: Any, known: Container[str], where: str) -> None:
-    """Refuse a name that the file does not define.
-
-    Raises:
-        DamagedError: it is not among those known.
-    """
+    """Refuse a name that the file does not define."""
     if not isinstance(value, str) or value not in known:
         raise DamagedError(f"{where} names the {key} '{value}', which the file does not define")

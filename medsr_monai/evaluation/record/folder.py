@@ -12,9 +12,9 @@ import numpy as np
 
 from medsr_monai.evaluation.record.fields import parse, reading
 from medsr_monai.evaluation.record.rows import Result
-from medsr_monai.system.atomic import TEMPORARY, replacing
+from medsr_monai.system.atomic import TEMPORARY
 from medsr_monai.system.errors import InputError
-from medsr_monai.system.json_files import write_json
+from medsr_monai.system.json_files import write_json, writing
 from medsr_monai.system.provenance import canonical_json
 
 
@@ -24,11 +24,7 @@ def digest_of(content: Any) -> str:
 
 
 class ResultFolder:
-    """``results/CASE/CONDITION/METHOD.json`` below a folder, features beside them, and pictures in ``views``.
-
-    Args:
-        folder: the evaluation's.
-    """
+    """``results/CASE/CONDITION/METHOD.json`` below a folder, features beside them, and pictures in ``views``."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -37,7 +33,7 @@ class ResultFolder:
         return self.folder / "results" / case / condition / f"{method}.json"
 
     def features_path(self, case: str, condition: str, method: str) -> Path:
-        return self.path(case, condition, method).with_suffix("").with_name(f"{method}.features.npz")
+        return self.path(case, condition, method).with_name(f"{method}.features.npz")
 
     def views_path(self, case: str, condition: str) -> Path:
         return self.folder / "views" / f"{case}.{condition}.npz"
@@ -47,11 +43,7 @@ class ResultFolder:
         return sorted((self.folder / "views").glob("*.npz"))
 
     def write(self, result: Result) -> None:
-        """Write a result completely or not at all.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
+        """Write a result completely or not at all."""
         write_json(asdict(result), self.path(*result.key))
 
     def read(self, case: str, condition: str, method: str, digest: str) -> Result | None:
@@ -77,13 +69,6 @@ class ResultFolder:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as .npz, compressed, without pickles, completely or not at all.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    try:
-        with replacing(path, ".npz") as temporary:
-            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
+    """Write arrays as .npz, compressed, without pickles, completely or not at all."""
+    with writing(path, ".npz") as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]

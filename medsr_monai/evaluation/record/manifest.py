@@ -18,16 +18,11 @@ from medsr_monai.system.provenance import canonical_json, device_name, now, vers
 
 FORMAT = "medsr-evaluation-run"
 FILE = "run.json"
-RUNNING, COMPLETED, INTERRUPTED, FAILED = "running", "completed", "interrupted", "failed"
-ENDINGS = {COMPLETED: "", INTERRUPTED: "was interrupted", FAILED: "ended with an error"}
+ENDINGS = {"completed": "", "interrupted": "was interrupted", "failed": "ended with an error"}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Nested settings, versions and digests, as JSON.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
+    """Nested settings, versions and digests, as JSON; an `InputError` where the file is missing or damaged."""
     with reading(folder / FILE) as content:
         return content
 
@@ -40,10 +35,8 @@ def ending_of(manifest: Mapping[str, Any]) -> str:
 class ManifestWriter:
     """Keep the manifest of an evaluation that runs.
 
-    Args:
-        folder: that it is in.
-        identity: what every figure depends on, whichever cases, conditions and methods there are.
-        resume: whether results of an earlier run count.
+    Every figure depends on the identity, whichever cases, conditions and methods there are. With ``resume``, results of
+    an earlier run count.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
@@ -78,17 +71,11 @@ class ManifestWriter:
         self._earlier = float(seconds)
 
     def begin(self, settings: Mapping[str, Any], device: str, bundle_root: str | Path | None) -> None:
-        """Write that it runs.
-
-        Args:
-            settings: all that can be written as JSON, the identity among them.
-            device: that it computes on.
-            bundle_root: folder of the bundle, or None.
-        """
+        """Write that it runs, with its settings, the identity among them."""
         self._began = time.monotonic()
         self.content = {
             "format": FORMAT,
-            "status": RUNNING,
+            "status": "running",
             "started": now(),
             "bundle": _bundle(bundle_root),
             "settings": json.loads(canonical_json(settings)),
@@ -102,12 +89,12 @@ class ManifestWriter:
         """Write at the end whether all was done, it was interrupted, or it failed."""
         try:
             yield
+            self.content["status"] = "completed"
         except BaseException as error:
-            self.content["status"] = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
+            self.content["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(InputError):  # what went wrong first is what must be said
                 self._write()
             raise
-        self.content["status"] = COMPLETED
         self._write()
 
     def _write(self) -> None:
@@ -123,12 +110,8 @@ def _differs(ours: Any, theirs: Any) -> bool:
 
 
 def _bundle(root: str | Path | None) -> dict[str, Any] | None:
-    metadata = None if root is None else Path(root) / "configs" / "metadata.json"
+    metadata = None if root is None else Path(root).resolve() / "configs" / "metadata.json"
     if metadata is None or not metadata.is_file():
         return None
     content = read_json(metadata, "mend the bundle")
-    return {
-        "folder": metadata.parent.parent.resolve().name,
-        "name": content.get("name"),
-        "version": content.get("version"),
-    }
+    return {"folder": metadata.parents[1].name, "name": content.get("name"), "version": content.get("version")}

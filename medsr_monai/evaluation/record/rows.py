@@ -20,13 +20,8 @@ class Result:
     """One method under one condition on one case.
 
     Args:
-        case: its name.
-        subject: whose it is.
-        condition: under which.
-        method: its name.
         figures: measures by name; None where one cannot be had.
-        seconds: that the method took.
-        peak_mib: memory that it took, None where the system does not say.
+        peak_mib: memory that the method took, None where the system does not say.
         reasons: why a figure cannot be had, by name.
         power_db: of the result by frequency band.
         hr_power_db: of the reference.
@@ -87,14 +82,19 @@ class Estimate:
         return {"condition": self.condition.name, **content.pop("condition"), **content}
 
 
+class _OfCondition:
+    """Rows whose condition is written as its name."""
+
+    def to_row(self) -> dict[str, Any]:
+        content: Any = self
+        return {**asdict(content), "condition": content.condition.name}
+
+
 @dataclass(frozen=True)
-class SetDistance:
+class SetDistance(_OfCondition):
     """A distance between sets of images (Fréchet): one number a method, no interval.
 
     Args:
-        condition: of the images.
-        method: its name.
-        measure: its name.
         value: None where there are too few samples.
         n: samples.
         features: the feature network in words.
@@ -107,21 +107,15 @@ class SetDistance:
     n: int
     features: str = ""
 
-    def to_row(self) -> dict[str, Any]:
-        return {**asdict(self), "condition": self.condition.name}
-
 
 @dataclass(frozen=True)
-class Spectrum:
+class Spectrum(_OfCondition):
     """Power in dB of one image, a method's or the reference, by frequency."""
 
     case: str
     condition: Condition
     image: str
     power_db: Numbers
-
-    def to_row(self) -> dict[str, Any]:
-        return {**asdict(self), "condition": self.condition.name}
 
 
 Row = TypeVar("Row", Result, Estimate, SetDistance, Spectrum)
@@ -137,13 +131,7 @@ def read_rows(
 ) -> tuple[Row, ...]:
     """The rows under a key of a file.
 
-    Args:
-        kind: of rows.
-        content: of the file.
-        key: of the list.
-        conditions: that rows may name.
-        methods: that rows may name.
-        measures: which columns of a result are figures.
+    Conditions and methods are those that rows may name; measures are the columns of a result that are figures.
 
     Raises:
         DamagedError: a row lacks a field, has one of another type, or names what is not there.

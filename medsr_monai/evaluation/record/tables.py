@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from medsr_monai.evaluation.plan import HR, Condition, Method
 from medsr_monai.evaluation.record.fields import AGAIN, DamagedError, check_known, parse, parse_list, reading
+from medsr_monai.evaluation.record.manifest import read_manifest
 from medsr_monai.evaluation.record.rows import COSTS, Estimate, Result, SetDistance, Spectrum, read_rows
-from medsr_monai.evaluation.record.text import csv_text, unit_lines
+from medsr_monai.evaluation.record.text import csv_text
 from medsr_monai.metrics.catalogue import Measure, band_frequencies
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.json_files import write_json, write_text
@@ -21,14 +23,7 @@ FORMAT, VERSION = "medsr-evaluation", 1
 class CaseTable:
     """``cases.json`` and ``cases.csv``: every result, and the names that all other files use.
 
-    Args:
-        baseline: name of the method that differences are taken to.
-        scale: factor per axis.
-        conventions: what the figures mean, in lines.
-        methods: by name.
-        conditions: by name.
-        measures: by name.
-        results: case by case.
+    Results stand case by case; methods, conditions and measures by name. Conventions are what the figures mean.
     """
 
     baseline: str
@@ -45,11 +40,7 @@ class CaseTable:
         return {result.case: result.subject for result in self.results}
 
     def write(self, folder: Path) -> None:
-        """Write both files.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
+        """Write both files."""
         rows = [result.to_row() for result in self.results]
         content = {
             "format": FORMAT,
@@ -63,15 +54,15 @@ class CaseTable:
             "rows": rows,
         }
         write_json(content, folder / "cases.json")
-        write_text(csv_text([*self.conventions, *unit_lines(self.measures)], rows), folder / "cases.csv")
+        comments = list(self.conventions)
+        for m in self.measures.values():
+            better = "best at zero" if m.better == "zero" else f"{m.better} is better"
+            comments.append(f"{m.name}: {m.heading}, {better}: {m.definition}")
+        write_text(csv_text(comments, rows), folder / "cases.csv")
 
     @classmethod
     def read(cls, folder: Path) -> CaseTable:
-        """Read cases.json.
-
-        Raises:
-            InputError: the file is missing, damaged, of another version, or something else.
-        """
+        """Read cases.json; an `InputError` where it is missing, damaged, of another version, or something else."""
         path = folder / "cases.json"
         with reading(path) as content:
             if content.get("format") != FORMAT:
@@ -81,7 +72,7 @@ class CaseTable:
                     f"{path}: version {content.get('version')!r:.20} of the format, this program reads {VERSION}; "
                     "make the report with the version of medsr-monai that evaluated"
                 )
-            conditions = {condition.name: condition for condition in parse_list(Condition, content, "conditions")}
+            conditions = {found.name: found for found in parse_list(Condition, content, "conditions")}
             table = parse(cls, {**content, "conditions": conditions, "results": []})
             check_known("baseline", table.baseline, table.methods, "it")
             results = read_rows(Result, content, "rows", conditions, table.methods, table.measures)
@@ -94,13 +85,7 @@ class CaseTable:
 class Summary:
     """``summary.json`` and ``summary.csv``: means over subjects with their intervals, and distances of sets of images.
 
-    Args:
-        baseline: name of the method that differences are taken to.
-        confidence: of the intervals.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-        estimates: by condition, method and measure.
-        sets: distances of sets of images.
+    The keys of the estimates are condition, method and measure.
     """
 
     baseline: str
@@ -111,11 +96,7 @@ class Summary:
     sets: tuple[SetDistance, ...] = ()
 
     def write(self, folder: Path) -> None:
-        """Write both files.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
+        """Write both files."""
         head = {key: getattr(self, key) for key in ("baseline", "confidence", "resamples", "seed")}
         rows = [estimate.to_row() for estimate in self.estimates.values()]
         write_json({**head, "rows": rows, "sets": [one.to_row() for one in self.sets]}, folder / "summary.json")
@@ -125,18 +106,13 @@ class Summary:
 
     @classmethod
     def read(cls, folder: Path, table: CaseTable) -> Summary:
-        """Read summary.json.
-
-        Raises:
-            InputError: the file is missing, damaged, or does not fit the table.
-        """
+        """Read summary.json; an `InputError` where it is missing, damaged, or does not fit the table."""
         with reading(folder / "summary.json") as content:
             estimates = read_rows(Estimate, content, "rows", table.conditions, table.methods)
             for number, estimate in enumerate(estimates):
                 check_known("measure", estimate.measure, (*table.measures, *COSTS), f"rows[{number}]")
-            sets = read_rows(SetDistance, content, "sets", table.conditions, table.methods)
-            found = {estimate.key: estimate for estimate in estimates}
-            return parse(cls, {**content, "estimates": found, "sets": list(sets)})
+            sets = list(read_rows(SetDistance, content, "sets", table.conditions, table.methods))
+            return parse(cls, {**content, "estimates": {one.key: one for one in estimates}, "sets": sets})
 
 
 @dataclass(frozen=True)
@@ -157,29 +133,50 @@ class Spectra:
         return cls(tuple(band_frequencies()), tuple(curves.values()))
 
     def write(self, folder: Path) -> None:
-        """Write the file.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
+        """Write the file."""
         content = {"frequency": self.frequency, "rows": [curve.to_row() for curve in self.curves]}
         write_json(content, folder / "spectra.json")
 
     @classmethod
     def read(cls, folder: Path, table: CaseTable) -> Spectra:
-        """Read the file; empty where there is none.
-
-        Raises:
-            InputError: the file is damaged, or does not fit the table.
-        """
+        """Read the file, empty where there is none; an `InputError` where it is damaged, or does not fit the table."""
         if not (folder / "spectra.json").exists():
             return cls()
         with reading(folder / "spectra.json") as content:
             curves = read_rows(Spectrum, content, "rows", table.conditions, table.methods)
             spectra = parse(cls, {**content, "curves": list(curves)})
             bands = len(spectra.frequency)
-            for number, curve in enumerate(curves):
-                if len(curve.power_db) != bands:
-                    values = len(curve.power_db)
+            for number, values in enumerate(len(curve.power_db) for curve in curves):
+                if values != bands:
                     raise DamagedError(f"rows[{number}] has {values} values of power for {bands} frequencies")
         return spectra
+
+
+@dataclass(frozen=True)
+class EvaluationRun:
+    """All that a report shows, but for the pictures; numbers that are not finite are None."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    table: CaseTable
+    summary: Summary
+    spectra: Spectra
+
+    @classmethod
+    def read(cls, folder: str | Path) -> EvaluationRun:
+        """Read what `medsr evaluate --out` named, without its pictures.
+
+        Raises:
+            InputError: the folder is missing, is not an evaluation's, or a file of it is missing or damaged.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; name the one that `medsr evaluate --out` wrote")
+        table = CaseTable.read(folder)
+        return cls(folder, read_manifest(folder), table, Summary.read(folder, table), Spectra.read(folder, table))
+
+    def estimates(self, condition: Condition, measure: Measure) -> dict[str, Estimate]:
+        """Those that have a mean, by method."""
+        keys = {name: (condition.name, name, measure.name) for name in self.table.methods}
+        found = {name: self.summary.estimates[key] for name, key in keys.items() if key in self.summary.estimates}
+        return {name: estimate for name, estimate in found.items() if estimate.mean is not None}

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medsr_monai.evaluation.plan import HR, LR
-from medsr_monai.evaluation.record.fields import AGAIN, DamagedError, parse
+from medsr_monai.evaluation.record.fields import AGAIN, parse
 from medsr_monai.evaluation.record.folder import write_arrays
 from medsr_monai.geometry.planes import PLANES, Picture, Plane, grey_levels, grey_window
 from medsr_monai.system.errors import InputError
@@ -21,8 +19,6 @@ from medsr_monai.system.errors import InputError
 MOST_SLICES = 32
 STACK_PLANE = PLANES[2]
 PLANE_OF = {plane.name: plane for plane in PLANES}
-# What numpy raises for a file that is none of its own, or half of one.
-DAMAGES = (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, DamagedError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +26,9 @@ class View:
     """One case under one condition; intensities are such that 1 is HR's 99.5th percentile.
 
     Args:
-        case: its name.
-        condition: its name.
         spacing_mm: of HR and the results, (3,).
         lr_spacing_mm: of the measurement, (3,).
         window: intensities that are shown as black and white.
-        planes: that are shown.
-        stack_plane: of the stacks.
-        stack_positions_mm: of the stacks' slices.
         cuts: (rows, columns) float16 by image and name of the plane; row 0 is the picture's top.
         stacks: grey levels (slices, rows, columns) uint8 by image: ``lr``, ``hr`` and the methods.
     """
@@ -72,15 +63,10 @@ class View:
         return picture.shape[-1] * width, picture.shape[-2] * height
 
     def write(self, path: Path) -> None:
-        """Write one file of ``RUN/views``.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
-        arrays = ("cuts", "stacks")
-        meta = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in arrays}
-        meta |= {"planes": [plane.name for plane in self.planes], "stack_plane": self.stack_plane.name}
-        meta["images"] = list(self.stacks)
+        """Write one file of ``RUN/views``."""
+        meta = vars(self) | {"planes": [plane.name for plane in self.planes], "stack_plane": self.stack_plane.name}
+        meta["images"] = list(meta.pop("stacks"))
+        del meta["cuts"]
         cuts = {f"plane/{image}/{plane}": cut for (image, plane), cut in self.cuts.items()}
         stacks = {f"stack/{image}": stack for image, stack in self.stacks.items()}
         write_arrays(path, {"meta": np.array(json.dumps(meta)), **cuts, **stacks})
@@ -102,7 +88,7 @@ class View:
                 meta["stacks"] = {name: arrays[f"stack/{name}"] for name in images}
                 view = parse(cls, meta)
             _check(view)
-        except DAMAGES as error:
+        except Exception as error:  # zipfile, zlib and numpy raise what they like for a damaged file
             # numpy says "stack/sr is not a file in the archive", a table of keys only "images".
             reason = f"no {error.args[0]}".split(" is not ")[0] if isinstance(error, KeyError) else str(error)
             reason = " ".join(reason.split())[:100]
@@ -117,7 +103,8 @@ def _plane(key: str, name: Any) -> Plane:
 
 
 def _check(view: View) -> None:
-    for key, spacing in {"spacing_mm": view.spacing_mm, "lr_spacing_mm": view.lr_spacing_mm}.items():
+    for key in ("spacing_mm", "lr_spacing_mm"):
+        spacing = getattr(view, key)
         if len(spacing) != 3 or min(spacing) <= 0:
             raise ValueError(f"{key} {list(spacing)}: need three positive numbers")
     if len(view.window) != 2 or view.window[1] <= view.window[0]:
@@ -142,10 +129,6 @@ def draw_view(
     """Cut every image through the middle of the foreground.
 
     Args:
-        case: its name.
-        condition: its name.
-        lr: the measurement.
-        hr: the reference.
         mask: (X, Y, Z) bool, which voxels count: the planes go through its median.
         results: (X, Y, Z) by method, on the grid of hr.
     """

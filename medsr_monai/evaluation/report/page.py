@@ -5,86 +5,54 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib import colormaps
 
 from medsr_monai.evaluation.plan import Condition
 from medsr_monai.evaluation.record.manifest import ending_of
-from medsr_monai.evaluation.record.run import EvaluationRun
-from medsr_monai.evaluation.report.charts import (
-    colour,
-    draw_boxes,
-    draw_plane,
-    draw_spectra,
-    mean_spectra,
-    perception_measure,
-)
+from medsr_monai.evaluation.record.tables import EvaluationRun
+from medsr_monai.evaluation.report import charts, tables
 from medsr_monai.evaluation.report.pictures import Album, make_album
-from medsr_monai.evaluation.report.svg import LETTER_PX
-from medsr_monai.evaluation.report.tables import (
-    Cell,
-    condition_matrix,
-    consistency_table,
-    manifest_rows,
-    summary_table,
-)
-from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
+from medsr_monai.system.json_files import write_text
 from medsr_monai.system.version import __version__
 
 LARGEST_PAGE_BYTES = 15_000_000
 LEAST_PICTURE_BYTES = 3_000_000  # what pictures get where thousands of cases fill the page with points
 HEADLINES = ("psnr", "ssim", "perceptual_distance", "gradient_distribution")
 MOST_HEADLINES = 3
-COLOUR_STOPS = 17
-
-
-def colour_table() -> list[tuple[float, float, float]]:
-    """The error maps' colours, dark to bright, as the page's filter and colour bar use them."""
-    from matplotlib import colormaps
-
-    red_green_blue = colormaps["inferno"]([i / (COLOUR_STOPS - 1) for i in range(COLOUR_STOPS)])[:, :3]
-    return [(float(r), float(g), float(b)) for r, g, b in red_green_blue]
+COLOUR_STOPS = 17  # of the error maps, dark to bright, in the page's filter and its colour bar
 
 
 def headlines(run: EvaluationRun, condition: Condition) -> list[dict[str, Any]]:
     """The best method of the measures that most readers ask for."""
-    table = summary_table(run, condition)
-    found = []
-    for name in HEADLINES:
-        index = next((i for i, measure in enumerate(table.columns) if measure.name == name), None)
-        best = [] if index is None else [(method, row[index]) for method, row in table.rows if row[index].is_best]
-        if index is not None and best:
-            found.append({"measure": table.columns[index], "method": best[0][0], "cell": best[0][1]})
-    return found[:MOST_HEADLINES]
+    table = tables.summary_table(run, condition)
+    found: dict[str, dict[str, Any]] = {}
+    for method, cells in table.rows:
+        for measure, cell in zip(table.columns, cells, strict=True):
+            if cell.is_best:
+                found.setdefault(measure.name, {"measure": measure, "method": method, "cell": cell})
+    return [found[name] for name in HEADLINES if name in found][:MOST_HEADLINES]
 
 
 def _of_condition(run: EvaluationRun, condition: Condition) -> dict[str, Any]:
-    boxes = [(measure, draw_boxes(run, condition, measure)) for measure in run.table.measures.values()]
+    spectra = [charts.draw_spectra(run, condition, relative) for relative in (True, False)]
     return {
         "condition": condition,
-        "table": summary_table(run, condition),
+        "table": tables.summary_table(run, condition),
         "headlines": headlines(run, condition),
-        "plane": draw_plane(run, condition),
-        "perception": perception_measure(run, condition),
-        "boxes": [(measure, chart) for measure, chart in boxes if chart is not None],
-        "spectra": [c for c in (draw_spectra(run, condition, relative) for relative in (True, False)) if c is not None],
-        "spectrum_images": list(mean_spectra(run, condition)),
-        "consistency": consistency_table(run, condition),
+        "plane": charts.draw_plane(run, condition),
+        "perception": charts.perception_measure(run, condition),
+        "boxes": [(measure, charts.draw_boxes(run, condition, measure)) for measure in run.table.measures.values()],
+        "spectra": [chart for chart in spectra if chart is not None],
+        "spectrum_images": list(charts.mean_spectra(run, condition)),
+        "consistency": tables.consistency_table(run, condition),
     }
-
-
-def _asset(name: str) -> str:
-    return resources.files("medsr_monai.evaluation.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _digest(script: str) -> str:
-    """The script's hash for the page's policy: what a file may have smuggled in does not run."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _bundle(run: EvaluationRun) -> str:
@@ -103,29 +71,30 @@ def _render(run: EvaluationRun, conditions: list[dict[str, Any]], album: Album |
         lstrip_blocks=True,
     )
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
-    script = _asset("report.js")
-    matrices = [(measure, condition_matrix(run, measure)) for measure in run.table.measures.values()]
+    assert environment.loader is not None
+    script, css = (environment.loader.get_source(environment, name)[0] for name in ("report.js", "report.css"))
+    matrices = [(measure, tables.condition_matrix(run, measure)) for measure in run.table.measures.values()]
     return environment.get_template("report.html.j2").render(
         run=run,
         subjects=len(set(run.table.subjects.values())),
         conditions=conditions,
         album=album,
-        stacks=[case.stacks for case in album.cases] if album else [],
+        stacks=[case["stacks"] for case in album.cases] if album else [],
         matrices=[(m, rows) for m, rows in matrices if rows] if len(run.table.conditions) > 1 else [],
-        manifest=list(manifest_rows(run.manifest)),
+        manifest=list(tables.manifest_rows(run.manifest)),
         bundle=_bundle(run),
         ending=ending_of(run.manifest),
         scale=" × ".join(f"{factor:g}" for factor in run.table.scale),
         invents=[m for m in run.table.methods.values() if m.perception is not None and m.perception > 0],
-        colour=lambda image: colour(run, image),
-        colours=colour_table(),
-        letter_px=LETTER_PX,
-        missing=Cell(),
+        colour=lambda image: charts.colour(run, image),
+        colours=colormaps["inferno"](np.linspace(0, 1, COLOUR_STOPS))[:, :3].tolist(),
+        missing=tables.Cell(),
         size_mb=size_mb,
         version=__version__,
-        css=Markup(_asset("report.css")),
+        css=Markup(css),
         script=Markup(script),
-        script_digest=_digest(script),
+        # The page's policy: what a file may have smuggled in does not run.
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
@@ -153,9 +122,4 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     album = make_album(run, max(LARGEST_PAGE_BYTES - bare - frame, LEAST_PICTURE_BYTES))
     page = _render(run, conditions, album, "00.0")
     page = _render(run, conditions, album, f"{len(page.encode()) / 1e6:.1f}")
-    try:
-        with replacing(path, ".html") as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
+    return write_text(page, path)

@@ -14,13 +14,11 @@ from PIL import Image
 
 from medsr_monai.evaluation.plan import HR, LR
 from medsr_monai.evaluation.record.folder import ResultFolder
-from medsr_monai.evaluation.record.run import EvaluationRun
+from medsr_monai.evaluation.record.tables import EvaluationRun
 from medsr_monai.evaluation.record.views import View
 from medsr_monai.geometry.planes import Plane, close_up_mm, foreground_centre_mm, grey_levels
 from medsr_monai.system.errors import InputError
 
-# Base64 writes three bytes as four letters.
-LETTERS_PER_BYTE = 4 / 3
 ERROR_LIMIT_PERCENTILE = 98
 DETAIL_SHARE = 0.34
 
@@ -52,97 +50,44 @@ LADDER = (
 
 
 @dataclass
-class Loss:
-    """What encoding changed, in grey levels of 255."""
+class Album:
+    """All pictures of a report under one encoding, and what that changed in grey levels of 255."""
 
+    encoding: Encoding
+    error_limit: float
+    cases: list[dict[str, Any]] = field(default_factory=list)
+    letters: int = 0
+    is_shrunk: bool = False
+    is_thinned: bool = False
     squares: float = 0.0
     pixels: int = 0
     most: int = 0
 
-    def add(self, before: np.ndarray, after: np.ndarray) -> None:
-        difference = before.astype(np.int32) - after
-        self.squares += float((difference**2).sum())
-        self.pixels += difference.size
-        self.most = max(self.most, int(np.abs(difference).max()))
-
     @property
     def rms(self) -> float:
-        return (self.squares / self.pixels) ** 0.5 if self.pixels else 0.0
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One image through one plane: pictures as data URIs, sizes in mm."""
-
-    image: str
-    label: str
-    picture: str
-    size_mm: tuple[float, float]
-    error: str | None
-
-
-@dataclass(frozen=True)
-class PlaneRow:
-    """All images through one plane, and the box (left, top, width, height) in mm that is magnified."""
-
-    plane: Plane
-    size_mm: tuple[float, float]
-    box_mm: tuple[float, float, float, float]
-    panels: list[Panel]
-
-
-@dataclass(frozen=True)
-class CasePictures:
-    """The pictures of one case: the rows of planes, and the stacks for the browser's script."""
-
-    case: str
-    condition: str
-    rows: list[PlaneRow]
-    stacks: dict[str, Any]
-
-
-@dataclass
-class Album:
-    """All pictures of a report under one encoding."""
-
-    encoding: Encoding
-    error_limit: float
-    loss: Loss = field(default_factory=Loss)
-    cases: list[CasePictures] = field(default_factory=list)
-    letters: int = 0
-    is_shrunk: bool = False
-    is_thinned: bool = False
+        """Root mean square of the loss."""
+        return (self.squares / max(self.pixels, 1)) ** 0.5
 
     def encode(self, grey: np.ndarray) -> str:
         """A data URI of grey levels (rows, columns) uint8."""
         file = io.BytesIO()
         Image.fromarray(grey).save(file, "WebP", quality=self.encoding.quality)
-        self.loss.add(grey, np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("L")))
+        loss = grey.astype(np.int32) - np.asarray(Image.open(file).convert("L"))
+        self.squares += float((loss**2).sum())
+        self.pixels += loss.size
+        self.most = max(self.most, int(np.abs(loss).max()))
         uri = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
         self.letters += len(uri)
         return uri
 
     def shrunk(self, grey: np.ndarray) -> np.ndarray:
         """Grey levels with no side longer than the encoding's, averaged."""
-        longest = max(grey.shape)
-        if longest <= self.encoding.side:
+        factor = self.encoding.side / max(grey.shape)
+        if factor >= 1:
             return grey
         self.is_shrunk = True
-        factor = self.encoding.side / longest
-        size = [max(1, round(n * factor)) for n in grey.shape]
-        return np.asarray(Image.fromarray(grey).resize((size[1], size[0]), Image.Resampling.BOX))
-
-
-class _TooLargeError(Exception):
-    """The pictures do not fit under this encoding."""
-
-
-def _detail_box(view: View, plane: Plane) -> tuple[float, float, float, float]:
-    """A box around the middle of HR's foreground, chosen without looking at any method; in mm from the top left."""
-    hr, pixel = view.cut(HR, plane), view.pixel_mm(HR, plane)
-    centre = foreground_centre_mm(hr, pixel, view.window)
-    (top, left), (bottom, right) = close_up_mm(np.array(hr.shape) * pixel, centre, DETAIL_SHARE)
-    return float(left), float(top), float(right - left), float(bottom - top)
+        rows, columns = (max(1, round(n * factor)) for n in grey.shape)
+        return np.asarray(Image.fromarray(grey).resize((columns, rows), Image.Resampling.BOX))
 
 
 def _ordered(run: EvaluationRun, view: View) -> list[tuple[str, str]]:
@@ -151,8 +96,14 @@ def _ordered(run: EvaluationRun, view: View) -> list[tuple[str, str]]:
     return [(LR, "input (LR)"), *methods, (HR, "HR, the truth")]
 
 
-def _plane_row(run: EvaluationRun, view: View, plane: Plane, album: Album) -> PlaneRow:
-    hr = view.cut(HR, plane)
+def _plane_row(run: EvaluationRun, view: View, plane: Plane, album: Album) -> dict[str, Any]:
+    """All images through one plane, sizes in mm; the box (left, top, width, height) is magnified.
+
+    The box lies around the middle of HR's foreground and is chosen without looking at any method.
+    """
+    hr, pixel = view.cut(HR, plane), view.pixel_mm(HR, plane)
+    centre = foreground_centre_mm(hr, pixel, view.window)
+    low, high = close_up_mm(np.array(hr.shape) * pixel, centre, DETAIL_SHARE)
     panels = []
     for image, label in _ordered(run, view):
         picture = view.cut(image, plane)
@@ -160,42 +111,27 @@ def _plane_row(run: EvaluationRun, view: View, plane: Plane, album: Album) -> Pl
         if image in run.table.methods:
             error = album.encode(album.shrunk(grey_levels(np.abs(picture - hr), (0.0, album.error_limit))))
         grey = album.encode(album.shrunk(grey_levels(picture, view.window)))
-        panels.append(Panel(image, label, grey, view.size_mm(image, picture, plane), error))
-    return PlaneRow(plane, view.size_mm(HR, hr, plane), _detail_box(view, plane), panels)
-
-
-def _atlas(slices: list[np.ndarray]) -> tuple[np.ndarray, int]:
-    """Slices (rows, columns) tiled into one picture from left to right; the picture, and tiles in a row."""
-    across = int(np.ceil(np.sqrt(len(slices))))
-    down = -(-len(slices) // across)
-    rows, columns = slices[0].shape
-    tiles = np.zeros((down * rows, across * columns), np.uint8)
-    for index, grey in enumerate(slices):
-        top, left = index // across * rows, index % across * columns
-        tiles[top : top + rows, left : left + columns] = grey
-    return tiles, across
+        size = view.size_mm(image, picture, plane)
+        panels.append({"image": image, "label": label, "picture": grey, "size_mm": size, "error": error})
+    box = [*low[::-1].tolist(), *(high - low)[::-1].tolist()]
+    return {"plane": plane, "size_mm": view.size_mm(HR, hr, plane), "box_mm": box, "panels": panels}
 
 
 def _stacks(run: EvaluationRun, view: View, album: Album) -> dict[str, Any]:
     count = len(view.stack_positions_mm)
     kept = np.unique(np.linspace(0, count - 1, min(count, album.encoding.slices)).round().astype(int))
     album.is_thinned |= len(kept) < count
+    across = int(np.ceil(np.sqrt(len(kept))))
+    down = -(-len(kept) // across)
+    grid = {"across": across, "down": down}
     images = []
     for image, label in _ordered(run, view):
         stack = view.stacks[image]
-        tiles, across = _atlas([album.shrunk(stack[i]) for i in kept])
-        width_mm, height_mm = view.size_mm(image, stack, view.stack_plane)
-        images.append(
-            {
-                "name": image,
-                "label": label,
-                "atlas": album.encode(tiles),
-                "across": across,
-                "down": -(-len(kept) // across),
-                "width_mm": width_mm,
-                "height_mm": height_mm,
-            }
-        )
+        slices = [album.shrunk(stack[i]) for i in kept]
+        slices += [np.zeros_like(slices[0])] * (across * down - len(slices))
+        tiles = np.block([slices[start : start + across] for start in range(0, len(slices), across)])
+        size = dict(zip(("width_mm", "height_mm"), view.size_mm(image, stack, view.stack_plane), strict=True))
+        images.append({"name": image, "label": label, "atlas": album.encode(tiles), **grid, **size})
     return {
         "case": view.case,
         "plane": view.stack_plane.name,
@@ -226,14 +162,7 @@ def _error_limit(run: EvaluationRun, paths: list[Path]) -> float:
 
 
 def make_album(run: EvaluationRun, letters: int) -> Album | None:
-    """Encode all pictures of a run in the best quality that fits.
-
-    Args:
-        run: the evaluation.
-        letters: how long the pictures may be together, as they stand in the page.
-
-    Returns:
-        The album; None where the run kept no pictures.
+    """Encode all pictures of a run in the best quality that fits into so many letters; None where there are none.
 
     Raises:
         InputError: a damaged file, or pictures that do not fit however small.
@@ -244,15 +173,14 @@ def make_album(run: EvaluationRun, letters: int) -> Album | None:
     error_limit = _error_limit(run, paths)
     for encoding in LADDER:
         album = Album(encoding, error_limit)
-        try:
-            for number, view in enumerate(_views(run, paths), start=1):
-                rows = [_plane_row(run, view, plane, album) for plane in view.planes]
-                album.cases.append(CasePictures(view.case, view.condition, rows, _stacks(run, view, album)))
-                if album.letters / number * len(paths) > letters:
-                    raise _TooLargeError
-        except _TooLargeError:
-            continue
-        return album
+        for number, view in enumerate(_views(run, paths), start=1):
+            rows = [_plane_row(run, view, plane, album) for plane in view.planes]
+            stacks = _stacks(run, view, album)
+            album.cases.append({"case": view.case, "condition": view.condition, "rows": rows, "stacks": stacks})
+            if album.letters / number * len(paths) > letters:
+                break
+        else:
+            return album
     raise InputError(
         f"{run.folder / 'views'}: {len(paths)} cases of pictures do not fit into a page; "
         "move some of the files out of this folder"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from medsr_monai.evaluation.numbers import MISSING, Format
 from medsr_monai.evaluation.plan import Condition, Method
 from medsr_monai.evaluation.record.rows import Estimate
-from medsr_monai.evaluation.record.run import EvaluationRun
+from medsr_monai.evaluation.record.tables import EvaluationRun
 from medsr_monai.metrics.catalogue import Measure
 
 CONSISTENCY = ("consistency_max", "consistency_rms")
@@ -61,40 +61,36 @@ def _verdict(measure: Measure, low: float | None, high: float | None) -> str:
 
 
 def _column(
-    measure: Measure, methods: list[Method], found: Mapping[str, Estimate | float | None], baseline: str = ""
+    measure: Measure,
+    methods: Iterable[str],
+    found: Mapping[str, Estimate | float | None],
+    baseline: str = "",
+    write: Format | None = None,
 ) -> list[Cell]:
     """Cells of methods: estimates with intervals and differences to a baseline, or plain numbers."""
-    estimates = {name: one for name, one in found.items() if isinstance(one, Estimate)}
     means = {name: one.mean if isinstance(one, Estimate) else one for name, one in found.items()}
-    write = Format.of(means.values(), measure.unit)
+    write = write or Format.of(means.values(), measure.unit)
     merits = {name: _merit(measure, mean) for name, mean in means.items() if mean is not None}
-    cells = []
-    for name in (method.name for method in methods):
-        cell = Cell()
-        if name in merits:
-            is_best = len(merits) > 1 and merits[name] >= max(merits.values())
-            cell = Cell(write(means[name]), value=means[name], is_best=is_best)
-        if name in merits and name in estimates:
-            cell = _compared(cell, measure, estimates[name], write, name == baseline)
-        cells.append(cell)
-    return cells
+    cells = dict.fromkeys(methods, Cell())
+    for name in cells.keys() & merits.keys():
+        is_best = len(merits) > 1 and merits[name] >= max(merits.values())
+        cells[name] = Cell(write(means[name]), value=means[name], is_best=is_best)
+        one = found[name]
+        if isinstance(one, Estimate):
+            difference = one.difference, one.difference_low, one.difference_high
+            compared: dict[str, Any] = {
+                "difference": write(difference[0], sign=True),
+                "difference_interval": write.interval(*difference[1:], sign=True),
+                "difference_value": difference[0],
+                "verdict": _verdict(measure, *difference[1:]),
+            }
+            if name == baseline:
+                compared = {"difference": "baseline", "difference_value": 0.0}
+            cells[name] = replace(cells[name], interval=write.interval(one.low, one.high), **compared)
+    return list(cells.values())
 
 
-def _compared(cell: Cell, measure: Measure, estimate: Estimate, write: Format, is_baseline: bool) -> Cell:
-    """A cell with its interval and its difference to the baseline."""
-    cell = replace(cell, interval=write.interval(estimate.low, estimate.high))
-    if is_baseline:
-        return replace(cell, difference="baseline", difference_value=0.0)
-    return replace(
-        cell,
-        difference=write(estimate.difference, sign=True),
-        difference_interval=write.interval(estimate.difference_low, estimate.difference_high, sign=True),
-        difference_value=estimate.difference,
-        verdict=_verdict(measure, estimate.difference_low, estimate.difference_high),
-    )
-
-
-def _cost_columns(run: EvaluationRun, condition: Condition, methods: list[Method]) -> Iterator[tuple[Measure, list]]:
+def _cost_columns(run: EvaluationRun, condition: Condition, methods: list[str]) -> Iterator[tuple[Measure, list]]:
     for measure, reduce in ((SECONDS, np.mean), (PEAK, np.max)):
         values: dict[str, list[float]] = {}
         for result in run.table.results:
@@ -104,7 +100,7 @@ def _cost_columns(run: EvaluationRun, condition: Condition, methods: list[Method
         yield measure, _column(measure, methods, {name: float(reduce(numbers)) for name, numbers in values.items()})
 
 
-def _set_columns(run: EvaluationRun, condition: Condition, methods: list[Method]) -> Iterator[tuple[Measure, list]]:
+def _set_columns(run: EvaluationRun, condition: Condition, methods: list[str]) -> Iterator[tuple[Measure, list]]:
     sets = [item for item in run.summary.sets if item.condition == condition]
     for name in dict.fromkeys(item.measure for item in sets):
         known = run.table.measures.get(name)
@@ -118,67 +114,52 @@ def _set_columns(run: EvaluationRun, condition: Condition, methods: list[Method]
 def summary_table(run: EvaluationRun, condition: Condition) -> Table:
     """Means over subjects with intervals, distances between sets, time and memory; empty columns are left out."""
     here = [row for row in run.table.results if row.condition == condition]
-    methods = [method for name, method in run.table.methods.items() if name in {row.method for row in here}]
+    methods = [name for name in run.table.methods if name in {row.method for row in here}]
     columns = []
     for measure in run.table.measures.values():
-        keys = {method.name: (condition.name, method.name, measure.name) for method in methods}
-        found = {name: run.summary.estimates[key] for name, key in keys.items() if key in run.summary.estimates}
+        found = run.estimates(condition, measure)
         columns.append((measure, _column(measure, methods, found, run.table.baseline)))
     columns += [*_set_columns(run, condition, methods), *_cost_columns(run, condition, methods)]
     columns = [(measure, cells) for measure, cells in columns if any(cell.value is not None for cell in cells)]
-    rows = [(method, [cells[i] for _, cells in columns]) for i, method in enumerate(methods)]
+    rows = [(run.table.methods[name], [cells[i] for _, cells in columns]) for i, name in enumerate(methods)]
     return Table([measure for measure, _ in columns], rows, len({r.case for r in here}), len({r.subject for r in here}))
 
 
 def consistency_table(run: EvaluationRun, condition: Condition) -> Table | None:
     """Residuals of the measurement: mean over subjects, and the worst case in the interval's place."""
-    measures = [run.table.measures[name] for name in CONSISTENCY if name in run.table.measures]
     whole = summary_table(run, condition)
-    chosen = [measure for measure in measures if measure in whole.columns]
+    chosen = [(i, measure) for i, measure in enumerate(whole.columns) if measure.name in CONSISTENCY]
     if not chosen:
         return None
     rows = []
     for method, cells in whole.rows:
+        here = [r.figures for r in run.table.results if (r.condition, r.method) == (condition, method.name)]
         shown = []
-        for measure in chosen:
-            cell = cells[whole.columns.index(measure)]
-            values = [
-                abs(value)
-                for row in run.table.results
-                if (row.condition, row.method) == (condition, method.name)
-                and (value := row.figures[measure.name]) is not None
-            ]
+        for i, measure in chosen:
+            values = [abs(value) for figures in here if (value := figures[measure.name]) is not None]
             worst = f"worst case {Format.of(values, measure.unit)(max(values))}" if values else ""
-            shown.append(Cell(cell.text, worst, cell.value, cell.is_best))
+            shown.append(Cell(cells[i].text, worst, cells[i].value, cells[i].is_best))
         rows.append((method, shown))
-    return Table(chosen, rows, whole.n_cases, whole.n_subjects)
+    return Table([measure for _, measure in chosen], rows, whole.n_cases, whole.n_subjects)
 
 
 def condition_matrix(run: EvaluationRun, measure: Measure) -> list[tuple[Method, list[Cell]]] | None:
     """Methods in rows, test conditions in columns; shaded within the measure. None where nothing was measured."""
-    found = {
-        (method, condition): (estimate, estimate.mean, _merit(measure, estimate.mean))
-        for (condition, method, name), estimate in run.summary.estimates.items()
-        if name == measure.name and estimate.mean is not None
-    }
-    if not found:
+    found = [run.estimates(condition, measure) for condition in run.table.conditions.values()]
+    means = [one.mean for estimates in found for one in estimates.values() if one.mean is not None]
+    if not means:
         return None
-    write = Format.of([mean for _, mean, _ in found.values()], measure.unit)
-    merits = [merit for _, _, merit in found.values()]
+    write, methods = Format.of(means, measure.unit), run.table.methods
+    merits = [_merit(measure, mean) for mean in means]
     low, span = min(merits), (max(merits) - min(merits)) or 1.0
-    best = {where: max(merit for (_, c), (_, _, merit) in found.items() if c == where) for _, where in found}
-    cells = {
-        (method, condition): Cell(
-            write(mean),
-            write.interval(estimate.low, estimate.high),
-            mean,
-            is_best=merit >= best[condition],
-            shade=round(4 * (merit - low) / span),
+    rows = zip(*(_column(measure, methods, estimates, write=write) for estimates in found), strict=True)
+
+    def shaded(cell: Cell) -> Cell:
+        return (
+            cell if cell.value is None else replace(cell, shade=round(4 * (_merit(measure, cell.value) - low) / span))
         )
-        for (method, condition), (estimate, mean, merit) in found.items()
-    }
-    conditions = list(run.table.conditions)
-    return [(method, [cells.get((name, c), Cell()) for c in conditions]) for name, method in run.table.methods.items()]
+
+    return [(method, [shaded(cell) for cell in cells]) for method, cells in zip(methods.values(), rows, strict=True)]
 
 
 def _shown(value: Any) -> str:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+from medsr_monai.geometry import cubic_bspline, reorient
 from medsr_monai.geometry.planes import (
     ACCENT,
     BACKGROUND,
@@ -21,12 +27,9 @@ from medsr_monai.geometry.planes import (
     foreground_centre_mm,
     grey_window,
 )
-from medsr_monai.system.atomic import replacing
 from medsr_monai.system.errors import InputError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from medsr_monai.system.json_files import writing
+from medsr_monai.volumes import read_volume
 
 FIGURE_WIDTH_PX = 1600
 NARROWEST_COLUMN_PX, WIDEST_COLUMN_PX = 400, 800
@@ -37,29 +40,29 @@ DETAIL_SHARE_OF_VIEW = 0.28
 
 @dataclass(frozen=True)
 class Scene:
-    """What a figure shows of all its images: the same planes, close-up and grey window."""
+    """What a figure shows of all its images: the same planes and grey window, of the whole and of a close-up.
+
+    ``views_mm`` are the lower and upper corners of both.
+    """
 
     columns: Mapping[str, Picture]
     window: tuple[float, float]
     centre_mm: np.ndarray
-    detail_mm: tuple[np.ndarray, np.ndarray]
+    views_mm: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
     @classmethod
     def of(cls, columns: Mapping[str, Picture]) -> Scene:
         """Chosen by the first image alone."""
         first = next(iter(columns.values()))
+        start, end = first.start_mm, first.end_mm
         window = grey_window(first.voxels)
         centre = foreground_centre_mm(first.voxels, first.spacing_mm, window)
-        low, high = close_up_mm(first.end_mm - first.start_mm, centre, DETAIL_SHARE_OF_VIEW)
-        return cls(columns, window, centre + first.start_mm, (low + first.start_mm, high + first.start_mm))
+        low, high = close_up_mm(end - start, centre, DETAIL_SHARE_OF_VIEW)
+        return cls(columns, window, centre + start, ((start, end), (low + start, high + start)))
 
     @property
     def first(self) -> Picture:
         return next(iter(self.columns.values()))
-
-    @property
-    def everything_mm(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.first.start_mm, self.first.end_mm
 
 
 def _columns(images: Mapping[str, Any], spacing_mm: Mapping[str, Sequence[float]]) -> dict[str, Picture]:
@@ -87,36 +90,29 @@ def _columns(images: Mapping[str, Any], spacing_mm: Mapping[str, Sequence[float]
     return columns
 
 
-def _letter(axes: Axes, plane: Plane) -> None:
-    from matplotlib import patheffects
-
-    edges = [(0.0, 0.5, "left", "center"), (1.0, 0.5, "right", "center")]
-    edges += [(0.5, 0.0, "center", "bottom"), (0.5, 1.0, "center", "top")]
-    outline = [patheffects.withStroke(linewidth=1.5, foreground=BACKGROUND)]
-    for letter, (x, y, horizontal, vertical) in zip(plane.letters, edges, strict=True):
-        offset = (3 if x == 0 else -3 if x == 1 else 0, 2 if y == 0 else -2 if y == 1 else 0)
+def _mark(axes: Axes, plane: Plane, detail_mm: tuple[np.ndarray, np.ndarray]) -> None:
+    """The letters of the body's sides, and a frame around the detail."""
+    low, high = detail_mm
+    for letter, (x, y) in zip(plane.letters, ((0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1)), strict=True):
         axes.annotate(
             letter,
             (x, y),
-            xytext=offset,
+            xytext=(3 - 6 * x, 2 - 4 * y),
             xycoords="axes fraction",
             textcoords="offset points",
-            ha=horizontal,
-            va=vertical,
+            ha=("left", "center", "right")[int(2 * x)],
+            va=("bottom", "center", "top")[int(2 * y)],
             color=TEXT,
             fontsize=8,
             weight="bold",
-            path_effects=outline,
+            path_effects=[patheffects.withStroke(linewidth=1.5, foreground=BACKGROUND)],
         )
+    corner, sides = (-high[plane.across], low[plane.up]), (high - low)[[plane.across, plane.up]]
+    axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=ACCENT, linewidth=0.8))
 
 
 def _show(
-    axes: Axes,
-    picture: Picture,
-    plane: Plane,
-    scene: Scene,
-    view_mm: tuple[np.ndarray, np.ndarray],
-    frame: str,
+    axes: Axes, picture: Picture, plane: Plane, scene: Scene, view_mm: tuple[np.ndarray, np.ndarray], frame: str
 ) -> None:
     """Draw one slice, in mm, of which ``view_mm`` (lower and upper corner) is seen."""
     across, up = plane.across, plane.up
@@ -136,95 +132,55 @@ def _show(
         extent=(-end[across], -start[across], start[up], end[up]),
         aspect="auto",
     )
-    axes.set_xlim(-high[across], -low[across])
-    axes.set_ylim(low[up], high[up])
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_facecolor(BACKGROUND)
-    for spine in axes.spines.values():
-        spine.set(edgecolor=frame, linewidth=0.8)
-
-
-class _Sheet:
-    """The figure's layout in pixels: every column holds an overview and, to its right, a detail; rows are planes."""
-
-    def __init__(self, scene: Scene, has_title: bool) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        count, self.planes = len(scene.columns), scene.first.planes
-        room = (FIGURE_WIDTH_PX - 2 * MARGIN_PX - (count - 1) * COLUMN_GAP_PX) / count
-        self.column_px = min(max(room, NARROWEST_COLUMN_PX), WIDEST_COLUMN_PX)
-        overview_mm, side_mm = (high - low for low, high in (scene.everything_mm, scene.detail_mm))
-        overview_px = OVERVIEW_SHARE * self.column_px
-        detail_px = self.column_px - overview_px - GAP_PX
-        self.sizes_px = (overview_mm * overview_px / overview_mm.max(), side_mm * detail_px / side_mm.max())
-        self.boxes_px = (overview_px, detail_px)
-        self.rows_px = [max(size[plane.up] for size in self.sizes_px) for plane in self.planes]
-        self.top_px = HEAD_PX + (TITLE_PX if has_title else 0)
-        self.width = 2 * MARGIN_PX + count * self.column_px + (count - 1) * COLUMN_GAP_PX
-        self.height = self.top_px + sum(self.rows_px) + (len(self.planes) - 1) * GAP_PX + FOOT_PX
-        self.figure: Figure = Figure((self.width / DPI, self.height / DPI), dpi=DPI, facecolor=BACKGROUND)
-        FigureCanvasAgg(self.figure)
-
-    def left_px(self, column: int) -> float:
-        return MARGIN_PX + column * (self.column_px + COLUMN_GAP_PX)
-
-    def middle_px(self, row: int) -> float:
-        """Middle of a row, from the top."""
-        return self.top_px + sum(self.rows_px[:row]) + row * GAP_PX + self.rows_px[row] / 2
-
-    def text(self, x_px: float, y_px: float, text: str, size: float, color: str, **style: Any) -> None:
-        at = (x_px / self.width, 1 - y_px / self.height)
-        self.figure.text(*at, text, fontsize=size, color=color, parse_math=False, va="center", **style)
-
-    def panel(self, row: int, column: int, detail: bool) -> Axes:
-        plane = self.planes[row]
-        size = self.sizes_px[detail]
-        width, height = size[plane.across], size[plane.up]
-        box_left = self.left_px(column) + (self.boxes_px[0] + GAP_PX if detail else 0)
-        left = box_left + (self.boxes_px[detail] - width) / 2
-        bottom = self.height - self.middle_px(row) - height / 2
-        return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
+    axes.set(xlim=(-high[across], -low[across]), ylim=(low[up], high[up]), xticks=[], yticks=[], facecolor=BACKGROUND)
+    axes.spines[:].set(edgecolor=frame, linewidth=0.8)
 
 
 def _draw(columns: Mapping[str, Picture], title: str | None) -> Figure:
-    from matplotlib.patches import Rectangle
+    """Every column holds an overview and, to its right, a detail; rows are planes. All measures are in pixels."""
+    scene, count = Scene.of(columns), len(columns)
+    planes = scene.first.planes
+    room = (FIGURE_WIDTH_PX - 2 * MARGIN_PX + COLUMN_GAP_PX) / count - COLUMN_GAP_PX
+    column = min(max(room, NARROWEST_COLUMN_PX), WIDEST_COLUMN_PX)
+    boxes = OVERVIEW_SHARE * column, (1 - OVERVIEW_SHARE) * column - GAP_PX
+    sizes = [(high - low) * box / (high - low).max() for (low, high), box in zip(scene.views_mm, boxes, strict=True)]
+    rows = [max(size[plane.up] for size in sizes) for plane in planes]
+    top = HEAD_PX + (TITLE_PX if title else 0)
+    width = 2 * MARGIN_PX + count * (column + COLUMN_GAP_PX) - COLUMN_GAP_PX
+    height = top + sum(rows) + (len(planes) - 1) * GAP_PX + FOOT_PX
+    figure = Figure((width / DPI, height / DPI), dpi=DPI, facecolor=BACKGROUND)
 
-    scene = Scene.of(columns)
-    low, high = scene.detail_mm
-    sheet = _Sheet(scene, has_title=bool(title))
+    def write(x: float, y: float, text: str, size: float, color: str, **style: Any) -> None:
+        figure.text(x / width, 1 - y / height, text, fontsize=size, color=color, parse_math=False, va="center", **style)
+
     if title:
-        sheet.text(MARGIN_PX, TITLE_PX * 0.65, title, 11, TEXT, weight="bold")
-    for row, plane in enumerate(sheet.planes):
-        sheet.text(MARGIN_PX / 2, sheet.middle_px(row), plane.name, 8, FAINT, rotation=90, ha="center")
-        for index, picture in enumerate(columns.values()):
-            overview = sheet.panel(row, index, detail=False)
-            _show(overview, picture, plane, scene, scene.everything_mm, BACKGROUND)
-            _letter(overview, plane)
-            sides = (high - low)[[plane.across, plane.up]]
-            corner = (-high[plane.across], low[plane.up])
-            overview.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=ACCENT, linewidth=0.8))
-            _show(sheet.panel(row, index, detail=True), picture, plane, scene, scene.detail_mm, ACCENT)
+        write(MARGIN_PX, TITLE_PX * 0.65, title, 11, TEXT, weight="bold")
     for index, (name, picture) in enumerate(columns.items()):
-        left, grid = sheet.left_px(index), " × ".join(map(str, picture.voxels.shape))
-        spacing = " × ".join(f"{mm:.2f}" for mm in picture.spacing_mm)
-        sheet.text(left, sheet.top_px - 32, name, 10, TEXT, weight="bold")
-        sheet.text(left, sheet.top_px - 14, f"{grid} voxels of {spacing} mm", 8, FAINT)
+        left, middle = MARGIN_PX + index * (column + COLUMN_GAP_PX), float(top)
+        grid, spacing = " × ".join(map(str, picture.voxels.shape)), " × ".join(f"{mm:.2f}" for mm in picture.spacing_mm)
+        write(left, top - 32, name, 10, TEXT, weight="bold")
+        write(left, top - 14, f"{grid} voxels of {spacing} mm", 8, FAINT)
+        for plane, row in zip(planes, rows, strict=True):
+            middle += row / 2
+            if index == 0:
+                write(MARGIN_PX / 2, middle, plane.name, 8, FAINT, rotation=90, ha="center")
+            for start, box, size, view, frame in zip(
+                (left, left + boxes[0] + GAP_PX), boxes, sizes, scene.views_mm, (BACKGROUND, ACCENT), strict=True
+            ):
+                across, up = size[[plane.across, plane.up]]
+                place = (start + (box - across) / 2) / width, 1 - (middle + up / 2) / height
+                axes = figure.add_axes((*place, across / width, up / height))
+                _show(axes, picture, plane, scene, view, frame)
+                if frame == BACKGROUND:
+                    _mark(axes, plane, scene.views_mm[1])
+            middle += row / 2 + GAP_PX
+    low, high = scene.views_mm[1]
     note = (
         f"Same planes and same grey window ({scene.window[0]:.4g} to {scene.window[1]:.4g}) for all. Boxes: detail, "
         f"{(high - low).max():.0f} mm wide, voxels shown as they are."
     )
-    sheet.text(MARGIN_PX, sheet.height - FOOT_PX / 2, note, 7.5, FAINT)
-    return sheet.figure
-
-
-def _write(figure: Figure, path: Path) -> None:
-    try:
-        with replacing(path, ".png") as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI, facecolor=BACKGROUND)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    write(MARGIN_PX, height - FOOT_PX / 2, note, 7.5, FAINT)
+    return figure
 
 
 def save_three_planes(
@@ -253,7 +209,9 @@ def save_three_planes(
             cannot be written.
     """
     path = Path(path)
-    _write(_draw(_columns(images, spacing_mm), title), path)
+    figure = _draw(_columns(images, spacing_mm), title)
+    with writing(path, ".png") as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, facecolor=BACKGROUND)
     return path
 
 
@@ -271,11 +229,6 @@ def save_comparison(path: str | Path, lr_path: str | Path, sr_path: str | Path) 
     Raises:
         InputError: a volume that cannot be read, or a picture that cannot be written.
     """
-    import torch
-
-    from medsr_monai.geometry import cubic_bspline, reorient
-    from medsr_monai.volumes import read_volume
-
     images, spacing = {}, {}
     for name, file in {"input": lr_path, "sr": sr_path}.items():
         volume = read_volume(file)
@@ -283,7 +236,8 @@ def save_comparison(path: str | Path, lr_path: str | Path, sr_path: str | Path) 
         data = volume.data if volume.data.ndim == 3 else volume.data[..., 0]
         images[name], spacing[name] = reorient(data, orientation).copy(), grid.spacing_mm
     cubic = cubic_bspline(torch.from_numpy(images["input"])[None, None], images["sr"].shape)[0, 0].numpy()
-    columns = {"input": images["input"], "cubic B-spline": cubic, "super-resolution": images["sr"]}
+    names = "input", "cubic B-spline", "super-resolution"
+    columns = dict(zip(names, (images["input"], cubic, images["sr"]), strict=True))
     return save_three_planes(
-        path, columns, {"input": spacing["input"], "cubic B-spline": spacing["sr"], "super-resolution": spacing["sr"]}
+        path, columns, dict(zip(names, (spacing["input"], spacing["sr"], spacing["sr"]), strict=True))
     )

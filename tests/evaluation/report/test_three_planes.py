@@ -28,8 +28,7 @@ def scene(rng):
 def panels(images, spacing):
     """Overview and detail axes by row and column."""
     axes = three_planes._draw(three_planes._columns(images, spacing), None).axes
-    columns = len(images)
-    return [[axes[2 * (row * columns + c) : 2 * (row * columns + c) + 2] for c in range(columns)] for row in range(3)]
+    return [[axes[2 * (3 * column + row) :][:2] for column in range(len(images))] for row in range(3)]
 
 
 def test_writes_a_png_of_the_promised_width(tmp_path, scene):

@@ -65,11 +65,11 @@
     }
     return pictures.get(image.atlas);
   };
-  const fill = (select, names, chosen) => {
-    select.replaceChildren(...names.map((name, index) => new Option(name, String(index))));
-    select.value = String(Math.max(chosen, 0));
+  const fill = (select, labels, chosen) => {
+    select.replaceChildren(...labels.map((label) => new Option(label)));
+    select.selectedIndex = Math.max(chosen, 0);
   };
-  const current = () => stacks[Number(cases.value)];
+  const current = () => stacks[cases.selectedIndex];
 
   const isReady = (image) => picture(image).complete && picture(image).naturalWidth > 0;
   const paint = (image, from, to) => {
@@ -90,7 +90,7 @@
     brush.restore();
   };
   function draw() {
-    const stack = current(), one = stack.images[Number(left.value)], other = stack.images[Number(right.value)];
+    const stack = current(), one = stack.images[left.selectedIndex], other = stack.images[right.selectedIndex];
     const at = canvas.width * Number(divider.value) / 100;
     brush.fillStyle = "#000";
     brush.fillRect(0, 0, canvas.width, canvas.height);
@@ -123,13 +123,11 @@
     draw();
   };
   const open = () => {
-    const stack = current(), names = stack.images.map((image) => image.name);
-    const kept = [left, right].map((select) => select.selectedOptions[0] ? select.selectedOptions[0].dataset.name : null);
-    const labels = stack.images.map((image) => image.label);
-    const network = names.findIndex((name) => /^sr/.test(name));
-    fill(left, labels, kept[0] === null ? 0 : names.indexOf(kept[0]));
-    fill(right, labels, kept[1] === null ? (network < 0 ? names.length - 1 : network) : names.indexOf(kept[1]));
-    [left, right].forEach((select) => [...select.options].forEach((option, index) => { option.dataset.name = names[index]; }));
+    const stack = current(), labels = stack.images.map((image) => image.label);
+    const network = stack.images.findIndex((image) => /^sr/.test(image.name));
+    [[left, 0], [right, network < 0 ? labels.length - 1 : network]].forEach(([select, first]) => {
+      fill(select, labels, select.value ? labels.indexOf(select.value) : first);
+    });
     slice.max = String(stack.positions_mm.length - 1);
     slice.value = String(Math.floor(stack.positions_mm.length / 2));
     [["left", 0], ["right", 1], ["bottom", 2], ["top", 3]].forEach(([side, index]) => {
