@@ -17,7 +17,7 @@ from torch import Tensor
 from medsr_monai.acquisition import PROFILES, IntensityRule, SeparableAcquisition
 from medsr_monai.evaluation.methods import Measurement
 from medsr_monai.evaluation.plan import Case, Condition, Plan
-from medsr_monai.geometry import Grid, corner_error_mm
+from medsr_monai.geometry import Grid, corner_error_mm, network_orientation, reorient
 from medsr_monai.metrics.catalogue import Reference
 from medsr_monai.system.errors import InputError, find_input_error
 from medsr_monai.training.data import subject_of
@@ -81,7 +81,7 @@ def _find_masks(files: Sequence[Path], masks: str | Path | None) -> list[Path | 
     return [by_name[volume_stem(file)] for file in files]
 
 
-def check_cases(cases: Sequence[Case], scale: Sequence[float], shortest: int) -> list[tuple[int, ...]]:
+def check_cases(cases: Sequence[Case], scale: Sequence[float], axes: str, shortest: int) -> list[tuple[int, ...]]:
     """Look at the headers of images and masks.
 
     Returns:
@@ -95,7 +95,7 @@ def check_cases(cases: Sequence[Case], scale: Sequence[float], shortest: int) ->
         info = read_info(case.file)
         if info.n_times is not None:
             raise InputError(f"{case.file}: a series of {info.n_times} volumes; need a 3D volume, split it")
-        grid: Grid = info.grid.canonical()[0]
+        grid = _seen(info.grid, scale, axes)
         # A network of two axes is compared on one slice, see `load`.
         shape = tuple(int(size // factor * factor) for size, factor in zip(grid.shape, scale, strict=False))
         for axis, (size, factor) in enumerate(zip(shape, scale, strict=True)):
@@ -105,7 +105,7 @@ def check_cases(cases: Sequence[Case], scale: Sequence[float], shortest: int) ->
                     f"of the scale {factor}; leave the file out"
                 )
         if case.mask is not None:
-            mask = read_info(case.mask).grid.canonical()[0]
+            mask = _seen(read_info(case.mask).grid, scale, axes)
             if mask.shape != grid.shape:
                 raise InputError(f"{case.mask}: mask of {mask.shape} voxels, but {case.file.name} has {grid.shape}")
             distance = corner_error_mm(mask, grid)
@@ -116,12 +116,17 @@ def check_cases(cases: Sequence[Case], scale: Sequence[float], shortest: int) ->
     return shapes
 
 
+def _seen(grid: Grid, scale: Sequence[float], axes: str) -> Grid:
+    """The grid as a network sees it."""
+    return grid.reoriented(network_orientation(grid, scale, axes))
+
+
 @dataclass(frozen=True)
 class LoadedCase:
     """A case in memory.
 
     Args:
-        hr: (1, X, Y, Z) in RAS order, cropped to a multiple of the scale.
+        hr: (1, X, Y, Z) with the network's axes, cropped to a multiple of the scale.
         reference: what results are compared with, on the device.
     """
 
@@ -148,12 +153,21 @@ class LoadedCase:
             SeparableAcquisition.from_profile(hr_shape, tuple(lr.shape[1:]), profile),
             plan.assumed_profile or profile,
         )
-        return measurement, spacing_mm(lr)
+        return measurement, self.ras_spacing_mm(lr)
 
+    @property
+    def _turn(self) -> np.ndarray:
+        """From the network's axes to RAS order, in which images are shown."""
+        return Grid((1, 1, 1), np.asarray(self.hr.affine)).canonical()[1]
 
-def spacing_mm(image: MetaTensor) -> tuple[float, ...]:
-    """Size of an image's voxels, (3,); the one slice of (1, X, Y) has a thickness too."""
-    return Grid((1, 1, 1), np.asarray(image.affine)).spacing_mm
+    def in_ras(self, image: Tensor) -> np.ndarray:
+        """(X, Y, Z) in RAS order of the first image and channel of (1, C, X, Y, Z); one slice of (1, C, X, Y)."""
+        voxels = image[0, 0].detach().cpu().numpy()
+        return reorient(voxels.reshape(voxels.shape + (1,) * (3 - voxels.ndim)), self._turn)
+
+    def ras_spacing_mm(self, image: MetaTensor) -> tuple[float, ...]:
+        """Size of an image's voxels in RAS order, (3,); the one slice of (1, X, Y) has a thickness too."""
+        return Grid((1, 1, 1), np.asarray(image.affine)).canonical()[0].spacing_mm
 
 
 def noise_seed(seed: int, case: str) -> int:
@@ -162,7 +176,7 @@ def noise_seed(seed: int, case: str) -> int:
 
 
 def load_case(case: Case, load: Load, device: str | torch.device = "cpu") -> LoadedCase:
-    """Read a case; ``load`` turns a file name under ``hr`` into an image (1, X, Y, Z) in RAS order, cropped.
+    """Read a case; ``load`` turns a file name under ``hr`` into an image (1, X, Y, Z), oriented and cropped.
 
     Raises:
         InputError: an image or a mask that does not serve, named.

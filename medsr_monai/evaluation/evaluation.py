@@ -54,7 +54,8 @@ class Evaluation:
         load: turns a file name under ``hr`` into an image (1, X, Y, Z), cropped to a multiple of the scale.
         normalise: of ``lr``, as networks expect it.
         restore: undoes it for ``pred``.
-        scale: factor per axis.
+        scale: factor per axis of the network.
+        axes: which axes of an image those are, ``image`` or ``slice``; see :func:`medsr_monai.network_orientation`.
         methods: ``NAME[@DIAL][+exact|+none]``.
         models: learned baselines by name: ``network``, ``weights`` and, if they are to be projected, ``consistency``.
         degradations: simulated acquisitions, each with every noise.
@@ -90,6 +91,7 @@ class Evaluation:
     normalise: Callable[[dict], dict]
     restore: Callable[[dict], dict]
     scale: Sequence[float]
+    axes: str = "image"
     methods: Sequence[str] = ("cubic", "sr")
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     degradations: Sequence[str] = ("box",)
@@ -171,7 +173,7 @@ class Evaluation:
             scale=tuple(self.scale),
             seed=self.seed,
             assumed_profile=self.assumed_profile,
-            ms_ssim_scales=min(fitting_scales(shape) for shape in check_cases(self.found, self.scale, SSIM_WINDOW)),
+            ms_ssim_scales=min(map(fitting_scales, check_cases(self.found, self.scale, self.axes, SSIM_WINDOW))),
             features=None if features is None else describe(features),
             pictures=self.pictures,
             resamples=self.resamples,
@@ -187,6 +189,8 @@ class Evaluation:
         return {
             "medsr_monai": __version__,
             "scale": list(self.scale),
+            "axes": self.axes,
+            "intensity": str(getattr(self.normalise, "intensity", None)),
             "seed": self.seed,
             "assumed_profile": self.assumed_profile,
             "consistency": self.consistency,

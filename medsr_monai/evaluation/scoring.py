@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medsr_monai.evaluation.cases import Load, LoadedCase, load_case, spacing_mm
+from medsr_monai.evaluation.cases import Load, LoadedCase, load_case
 from medsr_monai.evaluation.methods import Measurement, Upscaler
 from medsr_monai.evaluation.plan import HR, Case, Condition, Method, Plan
 from medsr_monai.evaluation.processes import measured_cost
@@ -98,11 +98,11 @@ class Scorer:
                 sr, result = self._result(files, task, loaded, measured, method)
                 results += [] if result is None else [result]
                 if task.pictured:
-                    shown[method.name] = voxels_of(sr / loaded.reference.unit)
+                    shown[method.name] = loaded.in_ras(sr / loaded.reference.unit)
         if task.pictured:
-            lr = Picture(voxels_of(measured.lr / loaded.reference.unit), lr_spacing_mm)
-            hr = Picture(voxels_of(loaded.reference.hr), spacing_mm(loaded.hr))
-            view = draw_view(*task.part, lr, hr, voxels_of(loaded.reference.mask), shown)
+            lr = Picture(loaded.in_ras(measured.lr / loaded.reference.unit), lr_spacing_mm)
+            hr = Picture(loaded.in_ras(loaded.reference.hr), loaded.ras_spacing_mm(loaded.hr))
+            view = draw_view(*task.part, lr, hr, loaded.in_ras(loaded.reference.mask), shown)
             view.write(files.views_path(*task.part))
         return results
 
@@ -143,12 +143,6 @@ class Scorer:
         assert self.features is not None
         path = files.features_path(*task.part, name)
         write_arrays(path, {"features": sample_features(image, self.features.to(self.upscaler.device))})
-
-
-def voxels_of(image: Tensor) -> np.ndarray:
-    """(X, Y, Z) of the first image and channel of (1, C, X, Y, Z); one slice of (1, C, X, Y)."""
-    voxels = image[0, 0].detach().cpu().numpy()
-    return voxels.reshape(voxels.shape + (1,) * (3 - voxels.ndim))
 
 
 def _finite(values: Sequence[float]) -> tuple[float | None, ...]:

@@ -310,6 +310,27 @@ def test_any_scale_per_axis_is_evaluated(tmp_path, scale):
     assert write_report(run.folder).is_file()
 
 
+@pytest.mark.parametrize("axes", ["image", "slice"])
+def test_a_sagittal_stack_is_measured_along_its_slices_and_shown_in_the_body_s_planes(tmp_path, axes):
+    voxels = scan(0, (24, 20, 16))
+    axial = np.diag([1.0, 1.1, 1.2, 1.0])
+    files = {"axial": axial, "sagittal": axial[[2, 0, 1, 3]]}  # its third axis, of 1.2 mm, runs from left to right
+    figures = {}
+    for name, affine in files.items():
+        file = tmp_path / f"{name}.nii.gz"
+        write_volume(file, voxels, Grid(voxels.shape, affine))
+        scale = {"scale": (1, 1, 4), "axes": axes}
+        load = Compose([LoadVolumed("hr"), ReorientToNetworkd("hr", **scale)])
+        run = evaluation(tmp_path, name, cases=[file], methods=["cubic+exact"], load=load, **scale)
+        run.run()
+        figures[name] = {k: v for k, v in rows_of(run.folder)[0].items() if k in ("psnr", "ssim", "consistency_max")}
+        with np.load(run.folder / "views" / f"{name}.box_noise0.npz") as views:
+            meta = json.loads(str(views["meta"]))
+        thick = int(np.argmax(np.abs(affine[:3, 2])))
+        assert np.argmax(meta["lr_spacing_mm"]) == thick and max(meta["lr_spacing_mm"]) == pytest.approx(4.8)
+    assert figures["sagittal"] == pytest.approx(figures["axial"], rel=1e-5)
+
+
 def test_a_mask_chooses_the_voxels(tmp_path):
     files = write_scans(tmp_path / "hr")
     whole = evaluation(tmp_path, "whole", methods=["cubic"])
