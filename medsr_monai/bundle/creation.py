@@ -86,6 +86,8 @@ def own_of_new(
         InputError: a bad scale or modality.
     """
     factors = list(check_scale(like["scale"] if scale is None else scale))
+    if set(factors) == {1}:
+        raise InputError(f"scale '{','.join(map(str, factors))}': enlarges nothing; one factor must be 2 or more")
     modality = like["modality"] if modality is None else modality
     if modality not in MODALITIES:
         raise InputError(f"modality '{modality}': choose one of {', '.join(MODALITIES)}; OT is any other")

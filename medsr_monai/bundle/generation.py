@@ -32,19 +32,25 @@ LINE = 120
 # Sides of training patches, of what they are cut from, and patches per step, by the number of axes.
 PATCHES = {2: (96, 144, 16), 3: (40, 64, 2)}
 NEEDED = ("name", "version", "modality", "scale", "intensity", "network", "acquisition", "augmentation")
+TEXTS = ("changelog", "task", "description", "data_source", "image_classes", "label_classes", "references")
+KNOWN = (*NEEDED, *TEXTS, "anatomy", "contrasts", "trained_spacing_mm", "axes", "configs")
 
 
 def own_facts(root: Path) -> dict[str, Any]:
     """What a bundle's ``bundle.json`` says.
 
     Raises:
-        InputError: it is missing or damaged, lacks a fact, or has a scale that no network serves.
+        InputError: it is missing or damaged, lacks a fact, has one that nothing reads, or has a scale that no network
+            serves.
     """
     path = root / OWN
     own = read_json(path, "it says what is the bundle's own; see docs/training.md")
     for fact in NEEDED:
-        if fact not in own:
+        if own.get(fact) is None:
             raise InputError(f"{path}: '{fact}' is missing; see docs/training.md")
+    for fact in own:
+        if fact not in KNOWN:
+            raise InputError(f"{path}: '{fact}': nothing reads it; see docs/training.md")
     try:
         check_scale(own["scale"])
     except InputError as error:

@@ -9,7 +9,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from medsr_monai.bundle.configuration import check_configuration
-from medsr_monai.bundle.workflows import bundle_root, check_weights, plain_errors
+from medsr_monai.bundle.workflows import bundle_root, check_files, check_weights, plain_errors
 from medsr_monai.system.errors import InputError
 from medsr_monai.upscaling import OutputNames, upscale_volume
 from medsr_monai.volumes import Volume, VolumeInfo, find_volumes, read_info, volume_of
@@ -74,6 +74,7 @@ def upscale(
     root = bundle_root(bundle)
     check_weights(root, settings)
     parser = ConfigParser()
+    check_files(root / "configs" / "inference.json")
     parser.read_config(str(root / "configs" / "inference.json"))
     with plain_errors():
         parser.update({"bundle_root": str(root), "progress": False, **settings})

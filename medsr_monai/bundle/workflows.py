@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medsr_monai.system.errors import InputError, find_input_error
+from medsr_monai.system.json_files import read_json
 
 
 def shipped_folder(kind: str = "bundles") -> Path:
@@ -112,6 +113,16 @@ def plain_errors() -> Iterator[None]:
         raise InputError(str(cause)) from error
 
 
+def check_files(*files: Path) -> None:
+    """Refuse configurations that are missing or damaged, which MONAI would report with a traceback.
+
+    Raises:
+        InputError: the first such file.
+    """
+    for file in files:
+        read_json(file, "restore the file")
+
+
 def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrides: Any) -> None:
     """Run a bundle's workflow with some of its top-level keys replaced.
 
@@ -126,10 +137,12 @@ def run_workflow(root: Path, configs: Sequence[str | Path], kind: str, **overrid
     """
     from monai.bundle import ConfigWorkflow
 
+    files = [root / "configs" / name if isinstance(name, str) else name for name in configs]
+    check_files(*files, root / "configs" / "metadata.json")
     # It would warn that no logging file is configured, which is how a command line wants it.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     workflow = ConfigWorkflow(
-        config_file=[str(root / "configs" / name) if isinstance(name, str) else str(name) for name in configs],
+        config_file=[str(file) for file in files],
         meta_file=str(root / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type=kind,

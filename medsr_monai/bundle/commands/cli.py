@@ -251,9 +251,10 @@ def bundles() -> None:
         try:
             metadata = json.loads((root / "configs" / "metadata.json").read_text())
             state = "" if has_weights(root) else "  (not trained yet: no weights)"
-            print(f"{name}  {metadata['version']}  {metadata['task']}{state}\n    {root}")
+            said = f"{metadata['version']}  {metadata['task']}{state}"
         except (OSError, ValueError, KeyError, TypeError):
-            print(f"{name}  (damaged metadata.json)\n    {root}")
+            said = "(damaged metadata.json)"
+        print(f"{name}  {said}\n    {root}")
 
 
 @SetParseFns(input=str, output_dir=str)

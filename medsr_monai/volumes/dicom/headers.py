@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import IO, Any
 
@@ -63,7 +63,7 @@ class Header:
     """
 
     member: Member
-    dataset: Any
+    dataset: Any = field(repr=False)  # it names the patient
 
     def value(self, keyword: str) -> Any:
         """The value as pydicom gives it; None where the element is absent or empty."""

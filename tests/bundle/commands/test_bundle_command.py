@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medsr_monai.bundle.commands import cli
 from medsr_monai.bundle.upscaling import upscale
-from medsr_monai.bundle.workflows import find_bundles
+from medsr_monai.bundle.workflows import bundle_root, find_bundles
+from medsr_monai.geometry import Grid
 from medsr_monai.system.errors import InputError
+from medsr_monai.volumes import write_volume
 
 LIKE = "brain_mri_super_resolution"
 
@@ -92,6 +96,7 @@ def test_build_writes_what_changed_and_check_names_it(medsr, tmp_path):
         (["mine", "--scale", "2"], "scale '2': must be a whole number for each of 3 axes"),
         (["mine", "--scale", "1,1,0"], "scale '1,1,0'"),
         (["mine", "--scale", "1,1,2.5"], "scale '1,1,2.5'"),
+        (["mine", "--scale", "1,1,1"], "scale '1,1,1': enlarges nothing"),
         (["mine", "--modality", "XX"], "modality 'XX': choose one of"),
         (["mine", "--out", "file"], "file/mine: cannot write"),
         (["mine", "--shape", "3"], "unknown option --shape"),
@@ -115,8 +120,10 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(medsr, tmp_path, argument
         (lambda own: own["network"].pop("_target_"), "'_target_' is missing"),
         (lambda own: own.pop("data_source"), "'data_source' is missing"),
         (lambda own: own.update(configs={"train": {"nothing#inner": 1}}), "there is no 'nothing#inner'"),
+        (lambda own: own.update(axis="slice"), "'axis': nothing reads it"),
+        (lambda own: own.update(intensity=None), "'intensity' is missing"),
     ],
-    ids=["no-scale", "one-axis", "no-flips", "no-network", "no-source", "no-place"],
+    ids=["no-scale", "one-axis", "no-flips", "no-network", "no-source", "no-place", "misspelt", "no-intensity"],
 )
 def test_a_damaged_description_is_one_line(medsr, tmp_path, spoil, said):
     medsr("bundle", "create", "mine")
@@ -125,3 +132,19 @@ def test_a_damaged_description_is_one_line(medsr, tmp_path, spoil, said):
     (tmp_path / "mine/bundle.json").write_text(json.dumps(own))
     status, _, errors = medsr("bundle", "build", "mine")
     assert status == 2 and len(errors) == 1 and said in errors[0] and "bundle.json" in errors[0]
+
+
+@pytest.mark.parametrize("name", ["inference", "metadata"])
+@pytest.mark.parametrize("content", [None, "{", "[]"], ids=["missing", "broken", "a-list"])
+def test_a_damaged_configuration_is_one_line(medsr, tmp_path, name, content):
+    write_volume("scan.nii", np.random.default_rng(0).random((6, 6, 6), np.float32), Grid((6, 6, 6), np.eye(4)))
+    medsr("bundle", "create", "mine")
+    shutil.copy(bundle_root(LIKE) / "models/model.pt", "mine/models/model.pt")
+    file = tmp_path / f"mine/configs/{name}.json"
+    if content is None and name == "inference":
+        file.unlink()
+    else:
+        file.write_text(content or "")
+    status, _, errors = medsr("upscale", "scan.nii", "sr.nii", "--bundle", "mine")
+    assert status == 2 and len(errors) == 1 and f"configs/{name}.json" in errors[0]
+    assert not (tmp_path / "sr.nii").exists()

@@ -18,6 +18,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from medsr_monai.system.errors import InputError
+from medsr_monai.volumes import find_volumes, read_info, read_volume
 from medsr_monai.volumes.dicom import find_series, is_dicom, members, open_series, series_path
 
 # pydicom warns the tests of what they write.
@@ -324,3 +325,11 @@ def test_any_damage_is_an_input_error_or_harmless(tmp_path, kind, places, cut):
         assert np.isfinite(volume.read(0, volume.grid.shape[2])).all()
     except InputError as error:
         assert "\n" not in str(error)
+
+
+def test_nothing_that_was_read_shows_the_patient_when_it_is_printed(tmp_path):
+    folder = write_series(tmp_path / "scan", Planes())
+    (source,) = find_volumes(folder)
+    info = read_info(source)
+    shown = [repr(one) for one in (source, info, info.series, read_volume(source))]
+    assert not any(SECRET in text or "1234" in text for text in shown)
