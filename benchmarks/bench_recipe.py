@@ -74,7 +74,9 @@ def train(dataset_dir: str, variant: str, iterations: int) -> tuple[ConfigParser
     parser = ConfigParser()
     parser.read_config([BUNDLE / "configs" / "train.json", BUNDLE / "configs" / "shipped_weights.json"])
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "epoch_length": 10, "num_workers": 0})
-    parser.update({"max_epochs": iterations // 10, "warmup": 50, "train#handlers": parser["train"]["handlers"][:1]})
+    parser.update(
+        {"max_epochs": max(1, iterations // 10), "warmup": 50, "train#handlers": parser["train"]["handlers"][:1]}
+    )
     # Load, orient and crop the validation volume; `measure` makes the low-resolution inputs.
     parser.update({"validate#preprocessing#transforms": parser["validate"]["preprocessing"]["transforms"][:3]})
     parser["ema"]["momentum"] = 0.01

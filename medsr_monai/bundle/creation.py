@@ -86,6 +86,10 @@ def own_of_new(
         InputError: a bad scale or modality.
     """
     factors = list(check_scale(like["scale"] if scale is None else scale))
+    from medsr_monai.networks.blocks import MAX_SCALE  # torch, only where a bundle is made
+
+    if max(factors) > MAX_SCALE:
+        raise InputError(f"scale '{','.join(map(str, factors))}': a factor may be {MAX_SCALE} at most")
     if set(factors) == {1}:
         raise InputError(f"scale '{','.join(map(str, factors))}': enlarges nothing; one factor must be 2 or more")
     modality = like["modality"] if modality is None else modality

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medsr_monai.acquisition import PROFILES
-from medsr_monai.geometry import AXES, N_AXES, Grid
+from medsr_monai.geometry import AXES, N_AXES, network_orientation
 from medsr_monai.metrics import SSIM_WINDOW
 from medsr_monai.system.device import usable_device
 from medsr_monai.system.errors import InputError
@@ -169,12 +169,13 @@ def check_judged_patch(patch_size: int, discriminator: Any) -> None:
         )
 
 
-def check_validation_volumes(files: Sequence[str | Path], scale: Sequence[int]) -> None:
+def check_validation_volumes(files: Sequence[str | Path], scale: Sequence[int], axes: str = "image") -> None:
     """Volumes to validate on must hold the window of SSIM; only their headers are read.
 
     Args:
         files: volumes.
-        scale: integer factor per axis, to a multiple of which they will be cropped.
+        scale: integer factor per axis of the network, to a multiple of which they will be cropped.
+        axes: which axes of a volume those are, see :func:`medsr_monai.network_orientation`.
 
     Raises:
         InputError: there is none; or one cannot be read, or is too small, naming file and axis.
@@ -182,7 +183,8 @@ def check_validation_volumes(files: Sequence[str | Path], scale: Sequence[int]) 
     if not files:
         raise InputError("no subject to validate on: name some under 'val' in 'split', or give the set a share")
     for file in files:
-        grid: Grid = read_info(file).grid.canonical()[0]
+        stored = read_info(file).grid
+        grid = stored.reoriented(network_orientation(stored, scale, axes))
         # A network of two axes upscales slice by slice.
         for axis, (size, factor) in enumerate(zip(grid.shape, scale, strict=False)):
             if size // factor * factor < SSIM_WINDOW:

@@ -35,7 +35,7 @@ from medsr_monai.system.errors import InputError
 from medsr_monai.system.json_files import write_text
 from medsr_monai.system.provenance import file_digest
 from medsr_monai.system.version import __version__
-from medsr_monai.upscaling import consistency_regularisation
+from medsr_monai.upscaling.consistent import consistency_regularisation, refuse_identity
 
 Key = tuple[str, str, str]
 """Names of a case, a condition and a method."""
@@ -129,7 +129,7 @@ class Evaluation:
         self.baseline_name = default if self.baseline is None else self.parse(self.baseline).name
         if self.baseline_name not in names:
             raise InputError(f"baseline '{self.baseline}': is not among the methods {', '.join(names)}; add it to them")
-        consistency_regularisation(self.consistency)
+        refuse_identity(self.scale, consistency_regularisation(self.consistency))
         if self.assumed_profile is not None and self.assumed_profile not in PROFILES:
             raise InputError(f"assumed_profile '{self.assumed_profile}': choose among {', '.join(PROFILES)}, or null")
         if self.workers is not None and self.workers > 1 and self.device.type == "cuda":

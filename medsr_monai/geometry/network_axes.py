@@ -9,6 +9,7 @@ import numpy as np
 from medsr_monai.geometry.grid import N_AXES, Grid
 
 AXES = ("image", "slice")
+_SAME_SPACING = 1e-3
 
 
 def network_orientation(grid: Grid, scale: Sequence[float], axes: str = "image") -> np.ndarray:
@@ -43,12 +44,17 @@ def network_orientation(grid: Grid, scale: Sequence[float], axes: str = "image")
 
 
 def slice_axis(grid: Grid) -> int:
-    """The axis of the slices: that of one voxel, where there is one such; else the thickest; of equals the last."""
+    """The axis of the slices, whose pixels are square: that of one voxel, where there is one such; else the one whose
+    spacing differs from the two others, which are equal; else the thickest; of equals the last."""
     single = [axis for axis, n in enumerate(grid.shape) if n == 1]
     if len(single) == 1:
         return single[0]
     spacing = np.array(grid.spacing_mm)
-    return int(np.flatnonzero(spacing >= spacing.max() * (1 - 1e-3))[-1])
+    alike = np.isclose(spacing[:, None], spacing, rtol=_SAME_SPACING, atol=0)
+    odd = np.flatnonzero(alike.sum(axis=1) == 1)
+    if len(odd) == 1:
+        return int(odd[0])
+    return int(np.flatnonzero(spacing >= spacing.max() * (1 - _SAME_SPACING))[-1])
 
 
 def _odd_axis(scale: Sequence[float]) -> int | None:

@@ -39,6 +39,19 @@ def consistency_regularisation(consistency: str | float | None) -> float | None:
     return value
 
 
+def refuse_identity(scale: Sequence[float], regularisation: float | None) -> None:
+    """Refuse an exact projection at scale 1, which gives the input again.
+
+    Raises:
+        InputError: it is asked for.
+    """
+    if regularisation == 0 and set(scale) == {1}:
+        raise InputError(
+            "consistency 'exact': a network of scale 1 restores, and what is exact is the input again; choose "
+            "consistency none, or a damping such as 0.1"
+        )
+
+
 def is_exact(inferer: Inferer) -> bool:
     """Whether an inferer gives the network's result for the whole image, and not for windows of it.
 

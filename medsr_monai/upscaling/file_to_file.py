@@ -26,7 +26,7 @@ from medsr_monai.system.atomic import Together
 from medsr_monai.system.device import free_bytes
 from medsr_monai.system.errors import InputError
 from medsr_monai.system.scratch import SliceFile, SliceMemory, cut
-from medsr_monai.upscaling.consistent import is_exact, taken_apart
+from medsr_monai.upscaling.consistent import is_exact, refuse_identity, taken_apart
 from medsr_monai.upscaling.convolution.tracing import evaluation_mode
 from medsr_monai.upscaling.low_resolution import LowResolutionImage, slab_of, upscaled_parts
 from medsr_monai.upscaling.network_view import NetworkView, refuse_channels, view_of
@@ -151,11 +151,7 @@ class _Upscaling:
         self.is_approximate = not is_exact(inferer)
         self.inferer, profile, self.regularisation = taken_apart(inferer, network)
         self.view = view_of(network, self.inferer)
-        if self.regularisation == 0 and set(self.view.scale) == {1}:
-            raise InputError(
-                "consistency 'exact': a network of scale 1 restores, and what is exact is the input again; choose "
-                "consistency none, or a damping such as 0.1"
-            )
+        refuse_identity(self.view.scale, self.regularisation)
         self.is_on_disk = _waits_on_disk(info, network, self.inferer, self.view, len(targets), settings)
         self.orientation = self.view.orientation(info.grid, settings.axes)
         self.turned_back = inverse_orientation(self.orientation)

@@ -151,6 +151,9 @@ def test_validation_volumes_hold_the_window_of_ssim(tmp_path):
     good, small, one = (tmp_path / f"{name}.nii" for name in ("good", "small", "one"))
     check_validation_volumes([good], (2, 2, 2))
     check_validation_volumes([good, str(small)], (2, 1, 2))
+    check_validation_volumes([one], (2, 2), "image")  # slices of 12 by 12; their third axis does not count
+    with pytest.raises(InputError, match=r"one\.nii: axis 0 has 9 voxels"):
+        check_validation_volumes([one], (4, 1, 1), "slice")
     with pytest.raises(InputError, match=r"small\.nii: axis 1 has 11 voxels, but validation \(SSIM\) needs 11"):
         check_validation_volumes([good, small], (2, 2, 2))
     with pytest.raises(InputError, match=r"one\.nii: axis 2 has 9 voxels"):

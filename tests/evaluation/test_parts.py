@@ -51,6 +51,12 @@ def test_methods_that_are_none_are_refused(text, said):
         parse_method(text, MODELS)
 
 
+def test_scale_1_with_an_exact_projection_is_refused(tmp_path):
+    with pytest.raises(InputError, match="consistency 'exact': a network of scale 1 restores"):
+        evaluation(tmp_path, scale=(1, 1, 1))
+    evaluation(tmp_path, scale=(1, 1, 1), consistency="none")
+
+
 def test_cases_have_names_subjects_and_masks(tmp_path):
     for name in ("sub-01", "sub-02"):
         write_volume(tmp_path / name / "anat" / "T1w.nii.gz", scan(0), Grid((24, 24, 24), AFFINE))

@@ -105,7 +105,9 @@ def expected_turn(grid: Grid, scale: Sequence[int], axes: str) -> np.ndarray:
     spacing = np.array(grid.spacing_mm)
     thickest = max(a for a in range(3) if spacing[a] > spacing.max() - 1e-6)
     single = [a for a in range(3) if grid.shape[a] == 1]
-    slices = single[0] if len(single) == 1 else thickest
+    pairs = [a for a in range(3) if abs(spacing[a - 1] - spacing[a - 2]) < 1e-6]  # the two others are equal
+    unlike = pairs[0] if len(pairs) == 1 else thickest
+    slices = single[0] if len(single) == 1 else unlike
     chosen = odd if axes == "image" else slices
     others = [a for a in range(3) if a != chosen]
     rest = [a for a in range(3) if a != odd]
@@ -261,6 +263,9 @@ def test_the_result_fits_its_source_at_exactly_45_degrees(axis, degrees):
         ("RAS", (4, 1, 1), (1, 1, 4), "image", (4, 1, 0.25)),
         ("LPS", (1, 4, 1), (4, 1, 1), "slice", (1, 1, 1)),
         ("LPS", (1, 1, 1), (1, 1, 4), "slice", (1, 1, 0.25)),  # of equals the last
+        ("RAS", (0.8, 0.8, 0.6), (2, 2), "slice", (0.4, 0.4, 0.6)),  # slices thinner than their pixels
+        ("RAS", (0.6, 0.8, 0.8), (1, 1, 4), "slice", (0.15, 0.8, 0.8)),
+        ("RAS", (1, 2, 3), (1, 1, 4), "slice", (1, 2, 0.75)),
         ("LSP", (1, 1, 4), (2, 2), "image", (0.5, 0.5, 4)),
         ("RAS", (4, 1, 1), (2, 2), "slice", (4, 0.5, 0.5)),
     ],

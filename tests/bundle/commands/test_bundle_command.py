@@ -97,6 +97,7 @@ def test_build_writes_what_changed_and_check_names_it(medsr, tmp_path):
         (["mine", "--scale", "1,1,0"], "scale '1,1,0'"),
         (["mine", "--scale", "1,1,2.5"], "scale '1,1,2.5'"),
         (["mine", "--scale", "1,1,1"], "scale '1,1,1': enlarges nothing"),
+        (["mine", "--scale", "1,1,9"], "scale '1,1,9': a factor may be 8 at most"),
         (["mine", "--modality", "XX"], "modality 'XX': choose one of"),
         (["mine", "--out", "file"], "file/mine: cannot write"),
         (["mine", "--shape", "3"], "unknown option --shape"),
