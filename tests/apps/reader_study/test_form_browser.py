@@ -78,9 +78,15 @@ def reload(browser: Any) -> None:
 
 
 def press(browser: Any, *keys: str) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
+    """Keys as the page hears them: the driver's own keystrokes get lost on a busy machine."""
+    from selenium.webdriver.common.keys import Keys
 
-    ActionChains(browser).send_keys(*keys).perform()
+    names = {getattr(Keys, key.upper()): key for key in ("Enter", "Tab", "Escape")}
+    names |= {getattr(Keys, f"ARROW_{way.upper()}"): f"Arrow{way}" for way in ("Left", "Right", "Up", "Down")}
+    script = "document.activeElement.dispatchEvent("
+    script += "new KeyboardEvent('keydown', { key: arguments[0], bubbles: true, cancelable: true }))"
+    for key in keys:
+        browser.execute_script(script, names.get(key, key))
 
 
 def begin(browser: Any) -> None:
@@ -88,7 +94,7 @@ def begin(browser: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
     wait_for(lambda: browser.execute_script("return document.activeElement.id") == "begin")
-    press(browser, Keys.ENTER)
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
     wait_for(lambda: not browser.execute_script("return document.getElementById('guide').open"))
 
 
