@@ -173,7 +173,7 @@ class _Upscaling:
             self.axis, self.is_descending = volume.slow_axis, volume.is_descending
             scans = volume.scan(self.settings.intensity)
             ends = (min(scan.low for scan in scans), max(scan.high for scan in scans))
-            # Entered before the writers, it is left after them: mean and deviation are complete, and get their names.
+            # It ends after the writers, so that mean and deviation get their names together, when both are complete.
             together = stack.enter_context(OutputsTogether())
             self.writers = [self._writer(number, ends, together) for number in range(len(self.targets))]
             is_direct = self._streams_in_order(volume)

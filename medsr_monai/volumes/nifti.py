@@ -75,7 +75,7 @@ def errors_named(path: Path) -> Iterator[None]:
         raise
     except tuple(kind for kinds in _CAUSES for kind in kinds) as error:
         cause = next(said for kinds, said in _CAUSES.items() if isinstance(error, kinds))
-        # Of gzip data it is a wrong checksum or length, or something else after them.
+        # For gzip data: a wrong checksum or length, or bytes behind the end.
         if isinstance(error, gzip.BadGzipFile) and not _is_gzip(path):
             cause = "not gzip data; rename it to .nii if it is not compressed"
         raise InputError(f"{path}: {cause}") from error

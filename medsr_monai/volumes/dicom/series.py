@@ -40,7 +40,7 @@ class Series:
     rows: int  # of its first image, in the order of the names
     columns: int  # likewise
     is_localizer: bool  # whether all its images call themselves localizers
-    # Of its files, in the order of their names; () where it was only listed.
+    # The headers of its files, in the order of their names; () if the series was only listed.
     headers: tuple[FileHeader, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
